@@ -1,0 +1,226 @@
+"""What a place for bytes promises (``Backend``), and the executable meaning of that promise (``MemoryBackend``).
+
+A backend holds values under keys. It knows no castore type. Keys are ``/``-separated ASCII names; every backend accepts
+the same ones (``check_key``), and a listing never shows a name that is not a key, whoever put it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from castore.errors import CorruptionError, InvalidInputError
+
+KEY_BYTES_MAX = 1024  # S3's limit, the smallest of the stores that castore is meant for
+PART_BYTES_MAX = 255  # NAME_MAX of every common file system
+
+
+class Backend(Protocol):
+    """Values under keys, with two ways of writing: many at once and lasting (``put``, ``flush``), or atomically first.
+
+    Writing: ``put`` is for values that nobody reads before something names them. It may delay; a ``flush`` makes all
+    puts of this instance visible to everybody and durable. A reader never sees half a value. What another process can
+    see under a key is durable already, so a key that exists need not be written again; ``touch`` it and ``flush``.
+    ``create`` is for values whose *presence* is the message. It delays nothing and exactly one of any number of racing
+    writers is told True. Mixing ``put`` and ``create`` on one key is allowed and makes no sense.
+
+    An instance is used by one thread at a time and by the process that made it; any number of instances, processes and
+    machines may work on one place at once.
+
+    Every method raises InvalidInputError for a key that ``check_key`` refuses, and BackendError, one line, naming the
+    place, if the place fails. After an error a write may or may not have landed; repeating it is safe.
+
+    Attributes:
+        url: The place as one would spell it to open it again.
+    """
+
+    @property
+    def url(self) -> str: ...
+
+    def get(self, key: str, max_bytes: int) -> bytes | None:
+        """The value under ``key``, or None if there is none.
+
+        Raises:
+            CorruptionError: The value is larger than ``max_bytes``; decided before memory is taken for it.
+        """
+        ...
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store a value whole or not at all, in place of any earlier one.
+
+        Visible to this instance on return; visible to others and durable at the latest when ``flush`` returns.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Make all earlier puts (and touches) of this instance durable and visible to everybody.
+
+        Raises:
+            BackendError: Some of the puts are lost, none is visible in part. They must be put again.
+        """
+        ...
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Store a value if there is none under ``key``, atomically.
+
+        Returns:
+            True if this call stored it; it is then durable and visible to everybody. False if another value was first,
+            which then stays as it is.
+        """
+        ...
+
+    def has(self, key: str) -> bool:
+        """Whether there is a value under ``key``."""
+        ...
+
+    def touch(self, key: str) -> bool:
+        """Renew the age of a value, so that a running sweep spares it. False if there is none.
+
+        The next ``flush`` makes sure that the value is durable, also if another process has stored it just now.
+        """
+        ...
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """All keys below ``prefix`` at any depth, in ascending order, each once.
+
+        ``prefix`` is the leading parts of a key, or empty for everything: ``a`` has ``a/b`` below it, but neither ``a``
+        nor ``ab``. Temporary files and names that are no keys are left out. Keys that come or go while the listing runs
+        may or may not be in it.
+        """
+        ...
+
+    def delete(self, key: str) -> bool:
+        """Remove a value. False if there was none. Durable at the latest when ``flush`` returns."""
+        ...
+
+
+def check_key(key: str) -> None:
+    """Refuse what is not a key: parts of printable ASCII, joined by ``/``.
+
+    No part is empty, longer than 255 characters or begins with a dot (which excludes ``.`` and ``..`` and leaves dot
+    names to temporary files and to the operating system). No backslash. 1024 characters in all.
+
+    Raises:
+        InvalidInputError: ``key`` is not a key.
+    """
+    if not is_key(key):
+        raise InvalidInputError(f"{key[:200]!r} is not a key")
+
+
+def is_key(key: str) -> bool:
+    """Whether ``check_key`` accepts ``key``."""
+    if not 0 < len(key) <= KEY_BYTES_MAX or not key.isascii() or not key.isprintable() or "\\" in key:
+        return False
+    return all(0 < len(part) <= PART_BYTES_MAX and part[0] != "." for part in key.split("/"))
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse what cannot be given to ``Backend.list``: anything but a key or the empty string.
+
+    Raises:
+        InvalidInputError: ``prefix`` is neither.
+    """
+    if prefix:
+        check_key(prefix)
+
+
+def check_size(size: int, max_bytes: int, place: str) -> None:
+    """Refuse a value that is larger than its reader permits.
+
+    Raises:
+        CorruptionError: ``size`` exceeds ``max_bytes``.
+    """
+    if size > max_bytes:
+        raise CorruptionError(f"{place} has {size} bytes, more than the {max_bytes} that can be right for it")
+
+
+class _Value:
+    """One stored value. An object of its own, so that the winner of a race is known by identity."""
+
+    __slots__ = ("data", "renewed")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = bytes(data)
+        self.renewed = 0
+
+
+class MemoryBackend:
+    """A backend in a dict: what ``Backend`` means, in few lines, and the usual place of tests.
+
+    It delays as much as the contract permits: a ``put`` is invisible to ``other()`` and lost in a ``crash()`` until
+    ``flush``. Several threads may each use an ``other()`` of it.
+    """
+
+    def __init__(self, url: str = "memory-backend") -> None:
+        self.url = url
+        self._durable: dict[str, _Value] = {}
+        self._pending: dict[str, _Value] = {}
+
+    def get(self, key: str, max_bytes: int) -> bytes | None:
+        check_key(key)
+        value = self._find(key)
+        if value is None:
+            return None
+        check_size(len(value.data), max_bytes, f"{self.url}: {key}")
+        return value.data
+
+    def put(self, key: str, data: bytes) -> None:
+        check_key(key)
+        self._pending[key] = _Value(data)
+
+    def flush(self) -> None:
+        self._durable.update(self._pending)
+        self._pending.clear()
+
+    def create(self, key: str, data: bytes) -> bool:
+        check_key(key)
+        if key in self._pending:
+            return False
+        value = _Value(data)
+        return self._durable.setdefault(key, value) is value
+
+    def has(self, key: str) -> bool:
+        check_key(key)
+        return self._find(key) is not None
+
+    def touch(self, key: str) -> bool:
+        check_key(key)
+        value = self._find(key)
+        if value is None:
+            return False
+        value.renewed += 1
+        return True
+
+    def list(self, prefix: str) -> Iterator[str]:
+        check_prefix(prefix)
+        keys = {*self._durable.copy(), *self._pending}
+        return iter(sorted(key for key in keys if not prefix or key.startswith(prefix + "/")))
+
+    def delete(self, key: str) -> bool:
+        check_key(key)
+        pending = self._pending.pop(key, None)
+        durable = self._durable.pop(key, None)
+        return pending is not None or durable is not None
+
+    def other(self) -> MemoryBackend:
+        """Another instance on the same place, as another process would open it: it sees what is durable."""
+        other = MemoryBackend(self.url)
+        other._durable = self._durable
+        return other
+
+    def crash(self) -> None:
+        """Lose what a loss of power may lose: all that was not flushed."""
+        self._pending.clear()
+
+    def snapshot(self) -> dict[str, bytes]:
+        """What others see now, as a plain dict of its own."""
+        return {key: value.data for key, value in self._durable.copy().items()}
+
+    def renewals(self, key: str) -> int:
+        """How often the value under ``key`` was touched since it was stored."""
+        value = self._find(key)
+        return 0 if value is None else value.renewed
+
+    def _find(self, key: str) -> _Value | None:
+        value = self._pending.get(key)
+        return self._durable.get(key) if value is None else value

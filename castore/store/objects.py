@@ -1,0 +1,148 @@
+"""The door to objects: stored once under their digest, verified whenever they are read.
+
+::
+
+    objects/<first 2 of the 64 hexadecimal digits>/<the 64 digits>     a frame (``compress``) of the canonical bytes
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+
+from castore.errors import CorruptionError, InvalidInputError, NotFoundError
+from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
+from castore.store.backend import Backend
+from castore.store.compress import FRAME_OVERHEAD_MAX, pack, unpack
+
+OBJECT_BYTES_MAX = 256 * 2**20
+"""Canonical bytes of the largest object: a sample of 64 million tokens, a thousand times the target of a chunk."""
+
+FRAME_BYTES_MAX = OBJECT_BYTES_MAX + FRAME_OVERHEAD_MAX
+PREFIX_DIGITS_MIN = 4
+
+_FOLDER = "objects"
+_DIGITS = 2 * DIGEST_BYTES
+_HEX_DIGITS = "0123456789abcdef"
+
+
+class ObjectStore:
+    """Immutable objects under their digests, on any backend.
+
+    Every byte that leaves was compared with its digest; nothing else in castore reads objects.
+
+    Attributes:
+        reads: Objects read so far, and ``bytes_read`` what they take as stored.
+        writes: Objects newly stored so far, and ``bytes_written`` what they take as stored.
+    """
+
+    def __init__(self, backend: Backend, level: int = 3) -> None:
+        self.reads = self.bytes_read = self.writes = self.bytes_written = 0
+        self._backend = backend
+        self._level = level
+
+    def put(self, digest: Digest, data: bytes, *, u32_tail: int | None = None) -> bool:
+        """Store an object under its digest, once.
+
+        Visible to this instance on return, durable and visible to others when ``flush`` returns: flush before anything
+        names it. Putting an object that is already there writes nothing but renews its age, so a running sweep spares
+        it.
+
+        Args:
+            digest: The digest of ``data``. Believed, since the caller has just computed it.
+            data: The canonical bytes, at most ``OBJECT_BYTES_MAX``; the objects it names must already be stored.
+            u32_tail: Where in ``data`` a run of little-endian uint32 begins that goes to its end, if one does. A hint
+                for compression alone.
+
+        Returns:
+            True if the object was new.
+
+        Raises:
+            BackendError: The bytes may or may not have landed; calling again is safe.
+        """
+        assert digest_of(data) == digest, "an object under a digest that is not its own"
+        if len(data) > OBJECT_BYTES_MAX:
+            raise InvalidInputError(f"an object of {len(data)} bytes exceeds the {OBJECT_BYTES_MAX} that one may have")
+        key = object_key(digest)
+        if self._backend.touch(key):
+            return False
+        frame = pack(data, u32_tail=u32_tail, level=self._level)
+        self._backend.put(key, frame)
+        self.writes += 1
+        self.bytes_written += len(frame)
+        return True
+
+    def put_bytes(self, data: bytes, *, u32_tail: int | None = None) -> Digest:
+        """Store an object and return its digest; the promises of ``put``."""
+        digest = digest_of(data)
+        self.put(digest, data, u32_tail=u32_tail)
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        """The canonical bytes of an object, verified.
+
+        Raises:
+            NotFoundError: There is no such object.
+            CorruptionError: What is stored is not this object.
+        """
+        key = object_key(digest)
+        frame = self._backend.get(key, FRAME_BYTES_MAX)
+        if frame is None:
+            raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
+        self.reads += 1
+        self.bytes_read += len(frame)
+        try:
+            data = unpack(frame, OBJECT_BYTES_MAX)
+        except CorruptionError as error:
+            raise self._damaged(key, str(error)) from error
+        if digest_of(data) != digest:
+            raise self._damaged(key, "its bytes have another digest")
+        return data
+
+    def has(self, digest: Digest) -> bool:
+        """Whether an object is stored under ``digest``. It is not read: only ``get`` says that it is whole."""
+        return self._backend.has(object_key(digest))
+
+    def list(self) -> Iterator[Digest]:
+        """The digests of all objects, ascending. Files that are not called as an object would be are passed over."""
+        return self._below(_FOLDER)
+
+    def resolve(self, prefix_hex: str) -> builtins.list[Digest]:
+        """All objects whose hexadecimal digest begins with ``prefix_hex``, ascending.
+
+        Raises:
+            InvalidInputError: Fewer than ``PREFIX_DIGITS_MIN`` digits, more than a digest has, or not digits.
+        """
+        if not PREFIX_DIGITS_MIN <= len(prefix_hex) <= _DIGITS or prefix_hex.strip(_HEX_DIGITS):
+            raise InvalidInputError(
+                f"{prefix_hex[:80]!r} does not begin a digest: give {PREFIX_DIGITS_MIN} to {_DIGITS} lower-case "
+                "hexadecimal digits"
+            )
+        if len(prefix_hex) == _DIGITS:
+            digest = digest_from_hex(prefix_hex)
+            return [digest] if self.has(digest) else []
+        below = self._below(f"{_FOLDER}/{prefix_hex[:2]}")
+        return [digest for digest in below if digest_hex(digest).startswith(prefix_hex)]
+
+    def flush(self) -> None:
+        """Make all objects put so far durable and visible to everybody; the promises of ``Backend.flush``."""
+        self._backend.flush()
+
+    def _below(self, folder: str) -> Iterator[Digest]:
+        for key in self._backend.list(folder):
+            name = key[-_DIGITS:]
+            well_named = len(name) == _DIGITS and not name.strip(_HEX_DIGITS)
+            if well_named and key == f"{_FOLDER}/{name[:2]}/{name}":
+                yield digest_from_hex(name)
+
+    def _damaged(self, key: str, how: str) -> CorruptionError:
+        return CorruptionError(
+            f"object {key} in {self._backend.url} is damaged ({how}): run 'castore fsck --repair-from URL' with a copy "
+            "of the repository, or delete the file and store the same data again"
+        )
+
+
+def object_key(digest: Digest) -> str:
+    """The key under which an object is stored."""
+    name = digest_hex(digest)
+    return f"{_FOLDER}/{name[:2]}/{name}"

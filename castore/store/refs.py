@@ -1,0 +1,311 @@
+"""Refs: names that people give, each an append-only log of what it meant.
+
+::
+
+    refs/<name>/<20 digits>    a record (``records``) of the msgpack array
+                               ["castore.ref", 1, sequence, target: bin 32 | nil,
+                                time_s, author, message, nonce: bin 16]
+
+The first entry has sequence 0, the next is one more, the newest counts. An entry is written by create-if-absent only:
+of two writers that both saw entry n, one makes entry n+1 and the other is told so. That is a compare-and-swap on every
+store that can create atomically, without locks, and the log of who moved a ref comes with it. Entries are never removed
+or changed; a target of nil says that the ref was removed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgpack
+
+from castore.errors import (
+    ConflictError,
+    CorruptionError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    UnsupportedVersionError,
+)
+from castore.format.digest import DIGEST_BYTES, Digest, digest_hex
+from castore.store.backend import Backend
+from castore.store.records import seal, unseal
+
+REF_NAME_MAX = 200
+REF_ENTRY_VERSION = 1
+ENTRY_BYTES_MAX = 64 * 1024
+
+_FOLDER = "refs"
+_KIND = "castore.ref"
+_NONCE_BYTES = 16
+_SEQUENCE_DIGITS = 20
+_SEQUENCE_MAX = 2**63 - 1
+_PART_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+-")
+_DIGITS = frozenset("0123456789")
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+# Each round that is lost means that another writer has won it: this many only happens to a writer that is stuck.
+_UPDATE_ROUNDS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RefEntry:
+    """One step of a ref.
+
+    Attributes:
+        name: The ref.
+        sequence: 0 for the first entry of the ref, then ascending by one.
+        target: What the ref means from here on; None if it was removed.
+        time_s: Seconds since 1970, by the clock of the writer.
+        author: Who, in the writer's words.
+        message: Why, in the writer's words.
+        nonce: 16 random bytes, so that a writer whose answer was lost can tell its own entry from a rival's.
+    """
+
+    name: str
+    sequence: int
+    target: Digest | None
+    time_s: int
+    author: str
+    message: str
+    nonce: bytes = b"\0" * 16
+
+    def __post_init__(self) -> None:
+        check_ref_name(self.name)
+        if not 0 <= self.sequence <= _SEQUENCE_MAX or not 0 <= self.time_s <= _SEQUENCE_MAX:
+            raise InvalidInputError(f"ref {self.name}: sequence {self.sequence} or time {self.time_s} is out of range")
+        if self.target is not None and len(self.target) != DIGEST_BYTES:
+            raise InvalidInputError(f"ref {self.name}: a target takes {DIGEST_BYTES} bytes, not {len(self.target)}")
+        if len(self.nonce) != _NONCE_BYTES:
+            raise InvalidInputError(f"ref {self.name}: a nonce takes {_NONCE_BYTES} bytes, not {len(self.nonce)}")
+        _check_text(self.name, "author", self.author, "")
+        _check_text(self.name, "message", self.message, "\n\t")
+
+    def encode(self) -> bytes:
+        """The stored bytes of the entry.
+
+        Raises:
+            InvalidInputError: They would exceed ``ENTRY_BYTES_MAX``.
+        """
+        data = seal(self._payload())
+        if len(data) > ENTRY_BYTES_MAX:
+            raise InvalidInputError(f"ref {self.name}: the message is too long ({len(data)} > {ENTRY_BYTES_MAX} bytes)")
+        return data
+
+    @classmethod
+    def decode(cls, name: str, sequence: int, data: bytes, what: str) -> RefEntry:
+        """The entry in the bytes that are stored as ``sequence`` of ``name``.
+
+        Raises:
+            CorruptionError: The bytes do not match their checksum, or belong to another place in the log.
+            UnsupportedVersionError: They were written by a newer castore.
+            FormatError: They are no entry.
+        """
+        payload = unseal(data, what)
+        try:
+            fields = msgpack.unpackb(payload, raw=False, use_list=True, strict_map_key=True)
+        except (ValueError, TypeError) as error:
+            raise FormatError(f"{what} is no ref entry: {error or 'bad msgpack'}") from error
+        if not isinstance(fields, list) or len(fields) < 2 or fields[0] != _KIND or type(fields[1]) is not int:
+            raise FormatError(f"{what} is no ref entry")
+        if fields[1] > REF_ENTRY_VERSION:
+            raise UnsupportedVersionError(what, fields[1], REF_ENTRY_VERSION)
+        if [type(field) for field in fields[2:]] not in (_TYPES, _TYPES_REMOVED):
+            raise FormatError(f"{what} is no ref entry: its fields have other types")
+        _, _, found, target, time_s, author, message, nonce = fields
+        if found != sequence:
+            raise CorruptionError(f"{what} holds entry {found}: it was moved or copied here")
+        try:
+            entry = cls(name, sequence, target, time_s, author, message, nonce)
+        except InvalidInputError as error:
+            raise FormatError(f"{what} is no ref entry: {error}") from error
+        if entry._payload() != payload:
+            raise FormatError(f"{what} is not spelled as ref entries are")
+        return entry
+
+    def _payload(self) -> bytes:
+        head = [_KIND, REF_ENTRY_VERSION, self.sequence, self.target]
+        return bytes(msgpack.packb([*head, self.time_s, self.author, self.message, self.nonce], use_bin_type=True))
+
+
+_TYPES = [int, bytes, int, str, str, bytes]
+_TYPES_REMOVED = [int, type(None), int, str, str, bytes]
+
+
+class RefStore:
+    """The refs of a repository, on a backend whose ``create`` is atomic."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def read(self, name: str) -> RefEntry | None:
+        """The newest entry of a ref; None if there never was one. Its target is None if the ref was removed."""
+        newest = self._newest(name)
+        return None if newest is None else self._entry(name, newest)
+
+    def current(self, name: str) -> Digest | None:
+        """What a ref means now; None if it does not exist."""
+        entry = self.read(name)
+        return None if entry is None else entry.target
+
+    def log(self, name: str) -> list[RefEntry]:
+        """All entries of a ref, newest first; empty if there never was one.
+
+        Raises:
+            CorruptionError: An entry is missing or damaged.
+        """
+        sequences = self._sequences(name)
+        if sequences != list(range(len(sequences))):
+            missing = next(i for i, sequence in enumerate(sequences) if i != sequence)
+            place = f"the log of ref {name} in {self._backend.url}"
+            raise CorruptionError(f"{place} has no entry {missing}, but later ones")
+        return [self._entry(name, sequence) for sequence in reversed(sequences)]
+
+    def at(self, name: str, n: int) -> RefEntry:
+        """The ``n``-th entry before the newest, as in ``name@{n}``; 0 is the newest.
+
+        Raises:
+            NotFoundError: The log is not that long.
+        """
+        newest = self._newest(name)
+        if newest is None:
+            raise NotFoundError(f"there is no ref {name} in {self._backend.url}")
+        if not 0 <= n <= newest:
+            raise NotFoundError(f"ref {name} has no entry @{{{n}}}: its log has {newest + 1}")
+        return self._entry(name, newest - n)
+
+    def names(self) -> list[str]:
+        """The refs that exist, sorted. Files that are not called as an entry would be are passed over."""
+        newest: dict[str, int] = {}
+        for name, sequence in self._entries(_FOLDER):
+            newest[name] = max(sequence, newest.get(name, 0))
+        return sorted(name for name, sequence in newest.items() if self._entry(name, sequence).target is not None)
+
+    def compare_and_set(
+        self, name: str, expected: Digest | None, new: Digest | None, *, time_s: int, author: str, message: str
+    ) -> RefEntry:
+        """Move a ref from what it is expected to mean to something new, atomically.
+
+        All objects that ``new`` reaches must be durable already. On return the move is durable and visible to
+        everybody.
+
+        Args:
+            name: The ref.
+            expected: What the caller last saw; None if no such ref exists.
+            new: What the ref shall mean; None removes it (its log stays).
+            time_s: Seconds since 1970.
+            author: Who moves it: one line.
+            message: Why.
+
+        Raises:
+            ConflictError: The ref means something else, or another writer moved it at the same moment. Nothing was
+                written; look again and decide.
+            NotFoundError: A ref that does not exist cannot be removed.
+        """
+        before = self.read(name)
+        found = None if before is None else before.target
+        if found != expected:
+            raise _conflict(name, expected, found)
+        if new is None and found is None:
+            raise NotFoundError(f"there is no ref {name} in {self._backend.url}")
+        sequence = 0 if before is None else before.sequence + 1
+        entry = RefEntry(name, sequence, new, time_s, author, message, os.urandom(_NONCE_BYTES))
+        made = self._backend.create(_entry_key(name, sequence), entry.encode())
+        # A store that tried again by itself after a lost answer says "exists" of our own entry.
+        if not made and self._entry(name, sequence) != entry:
+            raise _conflict(name, expected, self.current(name))
+        return entry
+
+    def update(self, name: str, new: Digest | None, *, time_s: int, author: str, message: str) -> RefEntry:
+        """Move a ref whatever it means now; the last of several writers wins and all are in the log.
+
+        Raises:
+            NotFoundError: A ref that does not exist cannot be removed.
+        """
+        for _ in range(_UPDATE_ROUNDS):
+            try:
+                found = self.current(name)
+                return self.compare_and_set(name, found, new, time_s=time_s, author=author, message=message)
+            except ConflictError:
+                continue
+        raise ConflictError(f"ref {name} was moved by others {_UPDATE_ROUNDS} times in a row: try again later")
+
+    def _newest(self, name: str) -> int | None:
+        return max(self._sequences(name), default=None)
+
+    def _sequences(self, name: str) -> list[int]:
+        check_ref_name(name)
+        return [sequence for found, sequence in self._entries(f"{_FOLDER}/{name}") if found == name]
+
+    def _entries(self, folder: str) -> Iterator[tuple[str, int]]:
+        for key in self._backend.list(folder):
+            name, _, digits = key[len(_FOLDER) + 1 :].rpartition("/")
+            if _is_sequence(digits) and is_ref_name(name) and int(digits) <= _SEQUENCE_MAX:
+                yield name, int(digits)
+
+    def _entry(self, name: str, sequence: int) -> RefEntry:
+        key = _entry_key(name, sequence)
+        data = self._backend.get(key, ENTRY_BYTES_MAX)
+        if data is None:
+            raise CorruptionError(f"the log of ref {name} in {self._backend.url} has lost its entry {sequence}")
+        return RefEntry.decode(name, sequence, data, f"{key} in {self._backend.url}")
+
+
+def check_ref_name(name: str) -> None:
+    """Refuse what cannot name a ref.
+
+    A name is parts of letters, digits and ``. _ + -`` joined by ``/``, at most 200 characters. No part begins with a
+    dot or a minus, ends with a dot or ``.lock``, has two dots in a row, or is 20 digits (which name entries). The whole
+    is not 64 hexadecimal digits (which name objects).
+
+    Raises:
+        InvalidInputError: ``name`` is no such name.
+    """
+    if not is_ref_name(name):
+        raise InvalidInputError(
+            f"{name[:80]!r} cannot name a ref: use parts of letters, digits and . _ + - joined by /, that do not begin "
+            f"with . or -, at most {REF_NAME_MAX} characters"
+        )
+
+
+def is_ref_name(name: str) -> bool:
+    """Whether ``check_ref_name`` accepts ``name``."""
+    if len(name) > REF_NAME_MAX or (len(name) == 2 * DIGEST_BYTES and _HEX_DIGITS.issuperset(name)):
+        return False
+    return all(_is_name_part(part) for part in name.split("/"))
+
+
+def _is_name_part(part: str) -> bool:
+    return (
+        bool(part)
+        and _PART_CHARACTERS.issuperset(part)
+        and part[0] not in ".-"
+        and not part.endswith((".", ".lock"))
+        and ".." not in part
+        and not _is_sequence(part)
+    )
+
+
+def _is_sequence(part: str) -> bool:
+    return len(part) == _SEQUENCE_DIGITS and _DIGITS.issuperset(part)
+
+
+def _entry_key(name: str, sequence: int) -> str:
+    return f"{_FOLDER}/{name}/{sequence:0{_SEQUENCE_DIGITS}d}"
+
+
+def _check_text(name: str, what: str, text: str, permitted: str) -> None:
+    """Keep out what would disturb the terminal of whoever reads the log, and what is not Unicode."""
+    for character in text:
+        if not character.isprintable() and character not in permitted:
+            raise InvalidInputError(f"ref {name}: the {what} contains the unprintable character {character!r}")
+
+
+def _conflict(name: str, expected: Digest | None, found: Digest | None) -> ConflictError:
+    return ConflictError(
+        f"ref {name} moved meanwhile: expected {_spelled(expected)}, found {_spelled(found)}; look again and repeat"
+    )
+
+
+def _spelled(target: Digest | None) -> str:
+    return "no such ref" if target is None else digest_hex(target)

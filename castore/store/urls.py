@@ -1,0 +1,47 @@
+"""Which backend a URL means."""
+
+from __future__ import annotations
+
+from castore.errors import InvalidInputError, MissingExtraError
+from castore.store.backend import Backend
+from castore.store.local import LocalBackend
+
+_EXTRAS = {"s3": "s3", "s3a": "s3"}
+
+
+def open_backend(url: str) -> Backend:
+    """The backend at ``url``. Nothing is read or written yet.
+
+    A plain path and ``file:///path`` are a folder, for which fsspec is not even imported. Everything else is fsspec's:
+    ``memory://name`` lives as long as the process.
+
+    Raises:
+        InvalidInputError: No backend can be meant.
+        MissingExtraError: The library for this kind of store is not installed.
+    """
+    if not url or "\0" in url:
+        raise InvalidInputError(f"{url!r} is no place of a repository")
+    protocol, separator, path = url.partition("://")
+    if not separator and "::" not in url:
+        return LocalBackend(url)
+    if protocol in ("file", "local"):
+        if not path.startswith("/"):
+            raise InvalidInputError(f"{url!r} has no absolute path: write file:///path or the path alone")
+        return LocalBackend(path)
+    return _open_fsspec(url, protocol)
+
+
+def _open_fsspec(url: str, protocol: str) -> Backend:
+    from fsspec.core import url_to_fs
+
+    from castore.store.fsspec_backend import FsspecBackend
+
+    try:
+        filesystem, root = url_to_fs(url)
+    except ImportError as error:
+        if protocol in _EXTRAS:
+            raise MissingExtraError(error.name or protocol, _EXTRAS[protocol]) from error
+        raise InvalidInputError(f"{url}: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise InvalidInputError(f"{url!r} is no place of a repository: {' '.join(str(error).split())}") from error
+    return FsspecBackend(filesystem, root, url)

@@ -1,0 +1,190 @@
+"""Stored frames: every round trip, and every frame that must be refused."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+import subprocess
+import sys
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from castore.errors import CorruptionError, InvalidInputError
+from castore.store import compress
+from castore.store.compress import FRAME_OVERHEAD_MAX, pack, unpack
+
+LIMIT = 1 << 24
+
+
+def u32(values: list[int]) -> bytes:
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+def both(frame: bytes) -> bytes:
+    """Unpack in both ways, which must agree."""
+    data = unpack(frame, LIMIT)  # numpy is imported by the encoder, so this is its way
+    assert "numpy" in sys.modules
+    if frame[0] == 2:
+        _, bits, prefix, count = struct.unpack_from("<BBII", frame)
+        planes = zstandard.decompress(frame[10:])
+        assert compress._join_plain(planes, prefix, count, bits) == data
+    return data
+
+
+@given(prefix=st.binary(max_size=40), values=st.lists(st.integers(0, 2**32 - 1)), level=st.sampled_from([1, 3]))
+def test_any_integers(prefix: bytes, values: list[int], level: int) -> None:
+    data = prefix + u32(values)
+    frame = pack(data, u32_tail=len(prefix), level=level)
+    assert both(frame) == data
+    assert len(frame) <= len(data) + FRAME_OVERHEAD_MAX
+
+
+@given(
+    prefix=st.binary(max_size=9),
+    values=st.lists(st.integers(0, 2**17 - 1), max_size=70),
+    top=st.sampled_from([1, 2**16, 2**17, 2**32]),
+    times=st.integers(1, 50),
+)
+def test_repeating_integers_of_each_width(prefix: bytes, values: list[int], top: int, times: int) -> None:
+    data = prefix + u32([value % top for value in values] * times)
+    assert both(pack(data, u32_tail=len(prefix))) == data
+
+
+@given(data=st.binary(max_size=2000) | st.builds(lambda a, n: a * n, st.binary(max_size=30), st.integers(0, 1000)))
+def test_any_bytes(data: bytes) -> None:
+    frame = pack(data, u32_tail=None)
+    assert unpack(frame, len(data)) == data
+    assert len(frame) <= len(data) + FRAME_OVERHEAD_MAX
+
+
+@pytest.mark.parametrize(("top", "bits"), [(2**16, 0), (2**17, 1), (2**17 + 1, 16), (2**32, 16)])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 64, 1000])
+def test_the_bits_above_16(top: int, bits: int, count: int) -> None:
+    values = [random.Random(i % 5).randrange(top) for i in range(count - 1)] + [top - 1]
+    data = b"head!" + u32(values * 20)
+    frame = pack(data, u32_tail=5)
+    assert (frame[0], frame[1]) == (2, bits)
+    assert both(frame) == data
+
+
+def test_the_bytes_of_the_format() -> None:
+    data = b"P" + u32([0x1_0203, 0x0_0405, 0x1_0607] * 100)
+    frame = pack(data, u32_tail=1)
+    assert frame[:10] == bytes([2, 1, 1, 0, 0, 0, 0x2C, 1, 0, 0])
+    planes = zstandard.decompress(frame[10:])
+    assert planes[:7] == b"P" + bytes([3, 2, 5, 4, 7, 6])
+    assert planes[601:] == bytes([0b01101101, 0b11011011, 0b10110110] * 12 + [0b01101101, 0b1011])
+    assert pack(b"", u32_tail=None) == b"\0"
+    assert pack(b"ab", u32_tail=None) == b"\0ab"
+    assert pack(b"a" * 100, u32_tail=None)[:5] == b"\x01\x28\xb5\x2f\xfd"
+
+
+@pytest.mark.parametrize(("data", "tail"), [(b"12345", 0), (b"1234", 5), (b"1234", -4), (b"1234", 2)])
+def test_a_tail_that_is_none(data: bytes, tail: int) -> None:
+    with pytest.raises(InvalidInputError):
+        pack(data, u32_tail=tail)
+
+
+def test_an_empty_tail() -> None:
+    data = b"prefix " * 50
+    assert unpack(pack(data, u32_tail=len(data)), LIMIT) == data
+
+
+DICTIONARY = zstandard.train_dictionary(1000, [b"some words of it %d" % (i * i) for i in range(1000)])
+
+
+def zstd(data: bytes, **options: object) -> bytes:
+    return zstandard.ZstdCompressor(**options).compress(data)  # type: ignore[arg-type]
+
+
+SPLIT = pack(b"abc" + u32([1, 2**16 + 5, 3] * 333), u32_tail=3)
+PLANES = zstandard.decompress(SPLIT[10:])
+BOMB = zstd(bytes(1 << 26))
+
+BAD_FRAMES = {
+    "nothing": b"",
+    "unknown codec": b"\x03abc",
+    "codec of a later version": b"\xff" + zstd(b"abc"),
+    "zstd without body": b"\x01",
+    "zstd with half a magic": b"\x01\x28\xb5",
+    "not zstd": b"\x01" + b"x" * 100,
+    "header only": b"\x01" + zstd(b"a" * 100)[:5],
+    "cut": b"\x01" + zstd(os.urandom(100))[:-1],
+    "trailing byte": b"\x01" + zstd(b"a" * 100) + b"\0",
+    "two frames": b"\x01" + zstd(b"a" * 100) + zstd(b"b"),
+    "skippable frame": b"\x01" + struct.pack("<II", 0x184D2A50, 4) + b"skip",
+    "skippable frame first": b"\x01" + struct.pack("<II", 0x184D2A50, 4) + b"skip" + zstd(b"a" * 100),
+    "skippable frame of the size of the next": b"\x01" + struct.pack("<II", 0x184D2A50, 4) + b"skip" + zstd(b"abcd"),
+    "dictionary": b"\x01" + zstd(b"some words of it" * 9, dict_data=DICTIONARY),
+    "no content size": b"\x01" + zstd(b"a" * 100, write_content_size=False),
+    "content size 0": b"\x01" + zstd(b""),
+    "content size 0 and more": b"\x01" + zstd(b"") + b"more",
+    "bomb": b"\x01" + BOMB,
+    "split of nothing": b"\x02",
+    "split cut in its header": SPLIT[:9],
+    "split without frame": SPLIT[:10],
+    "split of 2 bits": SPLIT[:1] + b"\x02" + SPLIT[2:],
+    "split of other bits": SPLIT[:1] + b"\0" + SPLIT[2:],
+    "split, longer prefix": SPLIT[:2] + b"\x04" + SPLIT[3:],
+    "split, fewer integers": SPLIT[:6] + struct.pack("<I", 998) + SPLIT[10:],
+    "split, more integers": SPLIT[:6] + struct.pack("<I", 1000) + SPLIT[10:],
+    "split, bits behind the last": SPLIT[:10] + zstd(PLANES[:-1] + bytes([PLANES[-1] | 0x80])),
+    "split bomb in its header": struct.pack("<BBII", 2, 0, 0, 2**32 - 1) + zstd(b"a"),
+    "split bomb in its prefix": struct.pack("<BBII", 2, 0, 2**32 - 1, 1) + zstd(b"a"),
+    "split bomb in its frame": struct.pack("<BBII", 2, 0, 0, 10) + BOMB,
+    "split, trailing": SPLIT + b"\0",
+}
+
+
+@pytest.mark.parametrize("frame", BAD_FRAMES.values(), ids=BAD_FRAMES.keys())
+def test_bad_frames(frame: bytes) -> None:
+    with pytest.raises(CorruptionError) as caught:
+        unpack(frame, LIMIT)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_content_size_is_refused_before_memory_is_taken() -> None:
+    honest = zstd(b"a" * 300)  # descriptor 0x60: content size in 2 bytes, less 256
+    assert honest[4] == 0x60
+    assert honest[5:7] == struct.pack("<H", 300 - 256)
+    for claimed in (0, 43, 45, 65535):
+        with pytest.raises(CorruptionError):
+            unpack(b"\x01" + honest[:5] + struct.pack("<H", claimed) + honest[7:], LIMIT)
+    # 8 bytes of content size: one that no machine has.
+    huge = honest[:4] + bytes([0xE0]) + struct.pack("<Q", 2**62) + honest[7:]
+    with pytest.raises(CorruptionError, match="not of 1 to"):
+        unpack(b"\x01" + huge, LIMIT)
+
+
+@pytest.mark.parametrize("frame", [pack(b"a" * 1000, u32_tail=None), pack(b"random", u32_tail=None), SPLIT])
+def test_the_limit_is_exact(frame: bytes) -> None:
+    size = len(unpack(frame, LIMIT))
+    assert len(unpack(frame, size)) == size
+    with pytest.raises(CorruptionError):
+        unpack(frame, size - 1)
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", b"\0", b"\x01", b"\x02", b"\x01\x28\xb5\x2f\xfd", SPLIT[:14]]))
+def test_any_garbage_is_refused_or_small(garbage: bytes, start: bytes) -> None:
+    try:
+        assert len(unpack(start + garbage, 1000)) <= 1000
+    except CorruptionError:
+        return
+
+
+def test_reading_and_importing_do_without_numpy() -> None:
+    program = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from castore.store import compress, local, objects, refs, urls, layout
+heavy = {{"numpy", "fsspec", "zarr", "zstandard", "pathlib", "uuid", "concurrent.futures"}}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+data = compress.unpack({SPLIT!r}, 1 << 20)
+assert len(data) == 3 + 4 * 999
+assert "numpy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-S", "-c", program], check=True)
