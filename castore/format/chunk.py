@@ -1,0 +1,162 @@
+"""Chunks: the elements of consecutive whole samples of one array.
+
+Two kinds of object, both lists in canonical msgpack whose last element is the payload, so that the payload runs to the
+end of the object (``docs/format/chunks.md``):
+
+* ``["castore/values", dtype, sample_count, items]``: fixed-width little-endian elements, sample after sample. How many
+  belong to each sample is told by the array ``length`` (axis ``token``) or is one (axis ``sample``).
+* ``["castore/spans", sample_count, runs]``: a boolean array as its true spans, little-endian uint32:
+  ``counts[sample_count]``, then ``gaps[span_count]``, then ``widths[span_count]``. A gap is the distance from the end
+  of the span before it in the same sample (or from the sample's start), a width the number of true elements. Spans are
+  maximal, so only the first gap of a sample may be 0, and no width is 0: a mask has one encoding.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from castore.errors import FormatError
+from castore.format.codec import encode
+from castore.format.fields import decode_list, expect, expect_count
+from castore.format.object import Object
+from castore.format.schema import ITEM_BYTES
+
+VALUES_KIND = "castore/values"
+SPANS_KIND = "castore/spans"
+
+
+def uint32s(data: bytes | memoryview) -> Sequence[int]:
+    """View little-endian uint32 bytes as integers without numpy; a copy on big-endian machines only."""
+    view = memoryview(data)
+    if sys.byteorder == "big":
+        import array
+
+        swapped = array.array("I", view.tobytes())
+        swapped.byteswap()
+        return swapped
+    return view.cast("B").cast("I")
+
+
+def encode_values(dtype: str, sample_count: int, items: bytes | memoryview) -> Object:
+    """Encode a chunk of fixed-width elements.
+
+    Args:
+        dtype: A key of ``ITEM_BYTES``.
+        sample_count: Samples that the elements belong to.
+        items: The elements, little-endian, ``ITEM_BYTES[dtype]`` bytes each.
+    """
+    payload = bytes(items)
+    if len(payload) % ITEM_BYTES[dtype]:
+        raise FormatError(f"{len(payload)} bytes are not whole {dtype} elements")
+    data = encode([VALUES_KIND, dtype, sample_count, payload])
+    return Object.of(data, len(data) - len(payload) if dtype in ("uint32", "uint64") else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A decoded chunk of elements: ``item_count`` little-endian elements of ``dtype`` in ``items``."""
+
+    dtype: str
+    sample_count: int
+    items: memoryview
+
+    @property
+    def item_count(self) -> int:
+        """Number of elements."""
+        return len(self.items) // ITEM_BYTES[self.dtype]
+
+
+def decode_values(data: bytes, dtype: str) -> Values:
+    """Decode a values chunk.
+
+    Raises:
+        FormatError: Another kind of object, another dtype, or a payload that is not whole elements.
+    """
+    _, found, count, payload = decode_list(data, VALUES_KIND, 4)
+    if found != dtype:
+        raise FormatError(f"chunk holds {found!r} elements, not {dtype}")
+    items = memoryview(expect(bytes, payload, "payload of a values chunk"))
+    if len(items) % ITEM_BYTES[dtype]:
+        raise FormatError(f"chunk payload of {len(items)} bytes is not whole {dtype} elements")
+    return Values(dtype, expect_count(count, "sample count of a chunk"), items)
+
+
+def encode_spans(counts: bytes, gaps: bytes, widths: bytes) -> Object:
+    """Encode a chunk of spans from three runs of little-endian uint32 (see the module's text)."""
+    payload = counts + gaps + widths
+    data = encode([SPANS_KIND, len(counts) // 4, payload])
+    return Object.of(data, len(data) - len(payload))
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """A decoded chunk of spans.
+
+    Attributes:
+        counts: Spans in each sample, ``[sample_count]``.
+        starts: First true element of each span, from the start of its sample, ``[span_count]``.
+        stops: One past the last true element, ``[span_count]``.
+    """
+
+    counts: Sequence[int]
+    starts: Sequence[int]
+    stops: Sequence[int]
+
+    def by_sample(self, lo: int = 0, hi: int | None = None) -> list[list[tuple[int, int]]]:
+        """The spans of samples ``lo`` to ``hi`` as lists of half-open ``(start, stop)``."""
+        hi = len(self.counts) if hi is None else hi
+        at = sum(self.counts[:lo])
+        samples = []
+        for count in self.counts[lo:hi]:
+            samples.append(list(zip(self.starts[at : at + count], self.stops[at : at + count], strict=True)))
+            at += count
+        return samples
+
+
+def decode_spans(data: bytes) -> Spans:
+    """Decode and validate a spans chunk.
+
+    Raises:
+        FormatError: Another kind of object, counts that do not add up, spans that touch, are empty or
+            end past 2**32 - 1.
+    """
+    _, count, payload = decode_list(data, SPANS_KIND, 3)
+    sample_count = expect_count(count, "sample count of a chunk")
+    raw = expect(bytes, payload, "payload of a spans chunk")
+    if len(raw) % 4 or len(raw) < 4 * sample_count:
+        raise FormatError(f"spans payload of {len(raw)} bytes does not fit {sample_count} samples")
+    numbers = uint32s(raw)
+    counts = numbers[:sample_count]
+    span_count = (len(numbers) - sample_count) // 2
+    if sum(counts) != span_count or len(numbers) != sample_count + 2 * span_count:
+        raise FormatError("span counts of a chunk do not add up to its spans")
+    gaps, widths = numbers[sample_count : sample_count + span_count], numbers[sample_count + span_count :]
+    if span_count and min(widths) == 0:
+        raise FormatError("a span of a chunk is empty")
+    starts, stops = _absolute(counts, gaps, widths)
+    if stops and max(stops) >> 32:
+        raise FormatError("a span of a chunk ends past 2**32 - 1")
+    return Spans(counts, starts, stops)
+
+
+def _absolute(counts: Sequence[int], gaps: Sequence[int], widths: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Turn gaps and widths into starts and stops within each sample."""
+    starts: list[int] = []
+    stops: list[int] = []
+    at = 0
+    for count in counts:
+        if count == 1:  # most samples: one answer
+            starts.append(gaps[at])
+            stops.append(gaps[at] + widths[at])
+        elif count:
+            if min(gaps[at + 1 : at + count]) == 0:
+                raise FormatError("two spans of a chunk touch")
+            pairs = (n for i in range(at, at + count) for n in (gaps[i], widths[i]))
+            edges = list(accumulate(pairs))
+            starts.extend(edges[0::2])
+            stops.extend(edges[1::2])
+        at += count
+    return starts, stops

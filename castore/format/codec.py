@@ -1,0 +1,76 @@
+"""Canonical msgpack: every value has exactly one encoding, and ``decode`` refuses all others.
+
+Values are ``None``, booleans, integers from -2**63 to 2**64 - 1, UTF-8 text, byte strings, lists, and maps whose keys
+are text in ascending order of their UTF-8 bytes. There are no floats and no extension types. Integers and lengths take
+their shortest form. See ``docs/format/encoding.md``.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgpack
+
+from castore.errors import FormatError, InvalidInputError, NotCanonicalError
+
+Value: TypeAlias = "bool | int | str | bytes | list[Value] | tuple[Value, ...] | dict[str, Value] | None"
+
+DEPTH_MAX = 16
+"""Nesting of lists and maps. Our deepest document needs 6; the bound keeps hostile bytes from deep recursion."""
+
+
+def encode(value: Value) -> bytes:
+    """Encode a value, the only way it may be encoded.
+
+    Raises:
+        InvalidInputError: A type or range that has no canonical form (a float, a map key that is not text, ...).
+    """
+    try:
+        packed: bytes = msgpack.packb(_ordered(value, DEPTH_MAX), use_bin_type=True)
+    except (OverflowError, ValueError, TypeError) as error:
+        raise InvalidInputError(f"value has no canonical encoding: {error}") from error
+    return packed
+
+
+def decode(data: bytes) -> Value:
+    """Decode canonical bytes; memory taken is bounded by a small multiple of ``len(data)``.
+
+    Raises:
+        FormatError: Not msgpack, truncated, trailing bytes, or a type that castore does not use.
+        NotCanonicalError: A value spelled otherwise than ``encode`` spells it.
+    """
+    try:
+        value: Value = msgpack.unpackb(data, raw=False, strict_map_key=True, ext_hook=_refuse_extension, use_list=True)
+    except FormatError:
+        raise
+    except Exception as error:  # msgpack raises a dozen unrelated types for bad bytes
+        raise FormatError(f"not msgpack: {type(error).__name__}: {error}") from error
+    try:
+        again = encode(value)
+    except InvalidInputError as error:
+        raise FormatError(str(error)) from error
+    if again != data:
+        raise NotCanonicalError("bytes are msgpack but not the canonical encoding of their value")
+    return value
+
+
+def _ordered(value: Value, depth: int) -> Value:
+    """The same value with map keys in order, refusing what has no canonical form."""
+    kind = type(value)
+    if kind is str or kind is bytes or kind is int or value is None or kind is bool:
+        return value
+    if depth == 0:
+        raise ValueError(f"nested deeper than {DEPTH_MAX}")
+    if isinstance(value, list | tuple):
+        return [_ordered(item, depth - 1) for item in value]
+    if isinstance(value, dict):
+        for key in value:
+            if type(key) is not str:
+                raise TypeError(f"map key {key!r} is not text")
+        # Code point order is UTF-8 byte order, so sorting the strings sorts the bytes.
+        return {key: _ordered(value[key], depth - 1) for key in sorted(value)}
+    raise TypeError(f"{kind.__name__} has no canonical form")
+
+
+def _refuse_extension(code: int, data: bytes) -> Value:
+    raise FormatError(f"extension type {code} ({len(data)} bytes) is not used here")

@@ -1,0 +1,53 @@
+"""Checked access to decoded documents: every field that is read names its type, so bad bytes fail in one place."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from castore.errors import FormatError
+from castore.format.codec import Value, decode
+
+T = TypeVar("T")
+
+
+def expect(kind: type[T], value: object, what: str) -> T:
+    """Return ``value`` if it has exactly the type ``kind``; ``bool`` does not pass for ``int``."""
+    if type(value) is not kind:
+        raise FormatError(f"{what} is {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def expect_count(value: object, what: str) -> int:
+    """Return ``value`` if it is an integer from 0 to 2**63 - 1."""
+    number = expect(int, value, what)
+    if not 0 <= number < 1 << 63:
+        raise FormatError(f"{what} is {number}, outside 0 to 2**63 - 1")
+    return number
+
+
+def decode_list(data: bytes, kind: str, length: int) -> list[Value]:
+    """Decode an object that is a list ``[kind, ...]`` of ``length`` elements."""
+    value = decode(data)
+    if type(value) is not list or not value or value[0] != kind:
+        raise FormatError(f"object is not a {kind}")
+    if len(value) != length:
+        raise FormatError(f"{kind} has {len(value)} elements, not {length}")
+    return value
+
+
+def decode_map(data: bytes, kind: str) -> dict[str, Value]:
+    """Decode an object that is a map whose entry ``kind`` is ``kind``."""
+    value = decode(data)
+    if type(value) is not dict or value.get("kind") != kind:
+        raise FormatError(f"object is not a {kind}")
+    return value
+
+
+def kind_of(data: bytes) -> str | None:
+    """The kind that an object's bytes name, or None if they name none."""
+    value = decode(data)
+    if type(value) is list and value and type(value[0]) is str:
+        return value[0]
+    if type(value) is dict and type(value.get("kind")) is str:
+        return str(value["kind"])
+    return None

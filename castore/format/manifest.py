@@ -1,0 +1,186 @@
+"""The manifest: what a dataset is. Its digest is the root that users compare (``docs/format/manifest.md``).
+
+Nothing that a user spells or a clock says is in it; that is in the run record beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from castore.errors import FormatError, UnsupportedVersionError
+from castore.format.codec import Value, encode
+from castore.format.digest import Digest
+from castore.format.fields import decode_map, expect, expect_count
+from castore.format.node import LEVEL_MAX, Entry, encode_node, node_entries, node_fields
+from castore.format.object import Object
+from castore.format.order import Order
+from castore.format.schema import Array
+
+FORMAT_VERSION = 1
+"""Version of every document that names one. A reader refuses what is newer (``docs/format/versions.md``)."""
+
+MANIFEST_KIND = "castore/manifest"
+HASH_NAME = "blake3-256"
+
+ROOT_ENTRIES_MAX = 4096
+"""Most entries of a root that a reader accepts; a builder makes at most twice the fan-out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """Top of one array's tree, kept in the document itself: few entries, so that reading starts one level lower.
+
+    Attributes:
+        level: Level of the objects that the entries name.
+        entries: At most ``ROOT_ENTRIES_MAX``, none for an array without samples.
+    """
+
+    level: int
+    entries: tuple[Entry, ...]
+
+    @property
+    def samples(self) -> int:
+        """Samples below the root."""
+        return sum(entry.samples for entry in self.entries)
+
+    @property
+    def items(self) -> int:
+        """Elements below the root."""
+        return sum(entry.items for entry in self.entries)
+
+    @property
+    def digest(self) -> Digest | None:
+        """Digest of the node that these entries would be, the array's own name; None without samples."""
+        return encode_node(self.level + 1, self.entries).digest if self.entries else None
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRule:
+    """How the skeleton was cut: name of the rule, wanted weight of a chunk, wanted children of a node."""
+
+    name: str
+    chunk_bytes: int
+    fanout: int
+
+    def value(self) -> dict[str, Value]:
+        """The document's form."""
+        return {"chunk_bytes": self.chunk_bytes, "fanout": self.fanout, "rule": self.name}
+
+    @classmethod
+    def of(cls, value: Value) -> SplitRule:
+        """Read the document's form."""
+        fields = expect(dict, value, "split rule")
+        return cls(
+            expect(str, fields.get("rule"), "name of the split rule"),
+            expect_count(fields.get("chunk_bytes"), "chunk_bytes"),
+            expect_count(fields.get("fanout"), "fanout"),
+        )
+
+
+def trees_value(trees: Mapping[str, tuple[Array, Root]]) -> dict[str, Value]:
+    """Arrays and their roots as a map by name."""
+    value: dict[str, Value] = {}
+    for name, (array, root) in trees.items():
+        value[name] = {
+            "axis": array.axis,
+            "dtype": array.dtype,
+            "grain": array.grain,
+            "level": root.level,
+            **node_fields(root.entries),
+        }
+    return value
+
+
+def trees_of(value: Value, samples: int) -> dict[str, tuple[Array, Root]]:
+    """Read arrays and their roots; ``samples`` is how many each must cover.
+
+    Raises:
+        FormatError: A field is missing or contradicts another.
+    """
+    trees = {}
+    for name, raw in expect(dict, value, "arrays").items():
+        fields = expect(dict, raw, f"array {name}")
+        array = Array(
+            name,
+            expect(str, fields.get("dtype"), f"dtype of {name}"),
+            expect(str, fields.get("axis"), f"axis of {name}"),
+            expect_count(fields.get("grain"), f"grain of {name}"),
+        )
+        level = expect_count(fields.get("level"), f"level of {name}")
+        root = Root(level, tuple(node_entries(fields, f"root of {name}", ROOT_ENTRIES_MAX)))
+        if root.samples != samples:
+            raise FormatError(f"array {name} covers {root.samples} samples, not {samples}")
+        if level >= LEVEL_MAX or (samples > 0 and level < array.grain):
+            raise FormatError(f"array {name} has its root at level {level}")
+        trees[name] = (array, root)
+    return trees
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a dataset is.
+
+    Attributes:
+        samples: Number of samples.
+        arrays: By name, the array and the root of its tree.
+        split: How the trees were cut.
+        order: The order in which samples are read and exported; None for the order they are stored in.
+    """
+
+    samples: int
+    arrays: Mapping[str, tuple[Array, Root]]
+    split: SplitRule
+    order: Order | None
+
+    def encode(self) -> Object:
+        """The manifest as an object; its digest is the root."""
+        return Object.of(
+            encode(
+                {
+                    "arrays": trees_value(self.arrays),
+                    "format": FORMAT_VERSION,
+                    "hash": HASH_NAME,
+                    "kind": MANIFEST_KIND,
+                    "order": self.order.value() if self.order else None,
+                    "samples": self.samples,
+                    "split": self.split.value(),
+                }
+            )
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            FormatError: Not a manifest, or one that contradicts itself.
+            UnsupportedVersionError: Written by a newer castore.
+        """
+        fields = decode_map(data, MANIFEST_KIND)
+        check_version(fields, "manifest")
+        if fields.get("hash") != HASH_NAME:
+            raise UnsupportedVersionError(f"manifest with hash {fields.get('hash')!r}", "?", FORMAT_VERSION)
+        samples = expect_count(fields.get("samples"), "samples")
+        order = fields.get("order")
+        return cls(
+            samples,
+            trees_of(fields.get("arrays"), samples),
+            SplitRule.of(fields.get("split")),
+            None if order is None else Order.of(order, samples),
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens: elements of the arrays with axis ``token``."""
+        for array, root in self.arrays.values():
+            if array.axis == "token":
+                return root.items
+        return 0
+
+
+def check_version(fields: Mapping[str, Value], what: str) -> None:
+    """Refuse a document of a newer format."""
+    found = expect_count(fields.get("format"), f"format of the {what}")
+    if not 1 <= found <= FORMAT_VERSION:
+        raise UnsupportedVersionError(what, found, FORMAT_VERSION)

@@ -1,0 +1,162 @@
+"""A batch of samples in memory, and its encoding into chunks. Imports numpy: only for code that writes or exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from castore.errors import InvalidInputError
+from castore.format.chunk import Spans, Values, encode_spans, encode_values
+from castore.format.object import Object
+from castore.format.schema import ITEM_BYTES, KEY_BYTES, Array
+
+TOKENS_MAX = 1 << 25
+"""Most tokens of one sample (128 MiB of ids): a chunk of one sample must stay below the limit of an object."""
+
+
+def numpy_dtype(dtype: str) -> np.dtype[Any]:
+    """The little-endian numpy dtype that elements of ``dtype`` are stored as."""
+    return np.dtype((np.void, 16)) if dtype == "bytes16" else np.dtype(dtype).newbyteorder("<")
+
+
+def sample_keys(token_ids: NDArray[np.uint32], lengths: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """Keys of samples: uint8[n, 16] from token_ids uint32[sum(lengths)] and lengths uint32[n]."""
+    data = np.ascontiguousarray(token_ids, "<u4").data.cast("B")
+    keys = bytearray()
+    at = 0
+    for length in lengths.tolist():
+        stop = at + 4 * length
+        keys += blake3(data[at:stop]).digest(length=KEY_BYTES)
+        at = stop
+    return np.frombuffer(bytes(keys), np.uint8).reshape(-1, KEY_BYTES)
+
+
+def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    """Cumulative sums with a leading zero: int64[n + 1]."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+@dataclass(frozen=True, slots=True)
+class SpanColumn:
+    """True spans of a boolean array with axis ``token``: counts uint32[n], starts and stops uint32[sum(counts)]."""
+
+    counts: NDArray[np.uint32]
+    starts: NDArray[np.uint32]
+    stops: NDArray[np.uint32]
+
+    def slice(self, lo: int, hi: int) -> SpanColumn:
+        """The spans of samples ``lo`` to ``hi``."""
+        first = int(self.counts[:lo].sum())
+        last = first + int(self.counts[lo:hi].sum())
+        return SpanColumn(self.counts[lo:hi], self.starts[first:last], self.stops[first:last])
+
+    def encode(self) -> Object:
+        """Encode as a spans chunk."""
+        gaps = self.starts.copy()
+        gaps[1:] -= self.stops[:-1]
+        heads = offsets_of(self.counts)[:-1][self.counts > 0]  # the first span of a sample counts from its start
+        gaps[heads] = self.starts[heads]
+        widths = self.stops - self.starts
+        return encode_spans(*(part.astype("<u4").tobytes() for part in (self.counts, gaps, widths)))
+
+    @classmethod
+    def of(cls, spans: Spans) -> SpanColumn:
+        """The column of a decoded chunk."""
+        return cls(*(np.array(part, np.uint32) for part in (spans.counts, spans.starts, spans.stops)))
+
+    @classmethod
+    def concat(cls, parts: Sequence[SpanColumn]) -> SpanColumn:
+        """Samples of several columns, one after the other."""
+        return cls(
+            np.concatenate([part.counts for part in parts]),
+            np.concatenate([part.starts for part in parts]),
+            np.concatenate([part.stops for part in parts]),
+        )
+
+    def mask(self, lengths: NDArray[Any]) -> NDArray[np.uint8]:
+        """The elements themselves: uint8[sum(lengths)] of 0 and 1.
+
+        Raises:
+            InvalidInputError: A span reaches over the end of its sample.
+        """
+        bases = np.repeat(offsets_of(lengths)[:-1], self.counts)
+        if np.any(self.stops > np.repeat(lengths, self.counts)):
+            raise InvalidInputError("a span of true elements reaches over the end of its sample")
+        total = int(np.sum(lengths, dtype=np.int64))
+        edges = np.zeros(total + 1, np.int8)
+        # Spans of neighbouring samples may touch: one ends where the next begins, and the two marks cancel.
+        np.add.at(edges, bases + self.starts, 1)
+        np.add.at(edges, bases + self.stops, -1)
+        return np.cumsum(edges[:-1], dtype=np.int8).view(np.uint8)
+
+
+Column: TypeAlias = "NDArray[Any] | SpanColumn"
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Consecutive samples with some of their arrays.
+
+    Attributes:
+        lengths: Tokens in each sample, uint32[n].
+        columns: Arrays by name. Axis ``token``: element arrays of ``sum(lengths)`` elements, or a ``SpanColumn``; axis
+            ``sample``: arrays of n elements (``bytes16`` as uint8[n, 16]).
+    """
+
+    lengths: NDArray[np.uint32]
+    columns: Mapping[str, Column]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def slice(self, lo: int, hi: int, arrays: Iterable[Array]) -> Samples:
+        """Samples ``lo`` to ``hi`` with the given arrays."""
+        first = int(self.lengths[:lo].sum(dtype=np.int64))
+        last = first + int(self.lengths[lo:hi].sum(dtype=np.int64))
+        columns: dict[str, Column] = {}
+        for array in arrays:
+            column = self.columns[array.name]
+            if isinstance(column, SpanColumn):
+                columns[array.name] = column.slice(lo, hi)
+            else:
+                columns[array.name] = column[first:last] if array.axis == "token" else column[lo:hi]
+        return Samples(self.lengths[lo:hi], columns)
+
+    @classmethod
+    def concat(cls, parts: Sequence[Samples], arrays: Iterable[Array]) -> Samples:
+        """Samples of several batches, one after the other, with the given arrays."""
+        columns: dict[str, Column] = {}
+        for array in arrays:
+            pieces = [part.columns[array.name] for part in parts]
+            if isinstance(pieces[0], SpanColumn):
+                columns[array.name] = SpanColumn.concat([p for p in pieces if isinstance(p, SpanColumn)])
+            else:
+                columns[array.name] = np.concatenate([p for p in pieces if isinstance(p, np.ndarray)])
+        return Samples(np.concatenate([part.lengths for part in parts]), columns)
+
+    def encode(self, array: Array) -> Object:
+        """Encode one array of all samples as a chunk."""
+        column = self.columns[array.name]
+        if isinstance(column, SpanColumn):
+            return column.encode()
+        width = ITEM_BYTES[array.dtype]
+        raw = column if array.dtype == "bytes16" else column.astype(numpy_dtype(array.dtype), copy=False)
+        payload = np.ascontiguousarray(raw).view(np.uint8).reshape(-1)
+        assert len(payload) % width == 0
+        return encode_values(array.dtype, len(self), payload.data)
+
+
+def decode_column(values: Values | Spans) -> Column:
+    """The numpy column of a decoded chunk, read-only for element arrays."""
+    if isinstance(values, Spans):
+        return SpanColumn.of(values)
+    if values.dtype == "bytes16":
+        return np.frombuffer(values.items, np.uint8).reshape(-1, 16)
+    return np.frombuffer(values.items, numpy_dtype(values.dtype))

@@ -1,0 +1,48 @@
+"""Unit records: ``units/<first 2 of the 64 hexadecimal digits>/<the 64 digits>``, sealed (``records``)."""
+
+from __future__ import annotations
+
+from castore.errors import CorruptionError, FormatError, UnsupportedVersionError
+from castore.format.digest import Digest, digest_hex
+from castore.format.unit import Unit
+from castore.store.backend import Backend
+from castore.store.records import seal, unseal
+
+UNIT_BYTES_MAX = 64 * 1024 * 1024
+"""Bytes of the largest record: far over a million rows."""
+
+
+class UnitStore:
+    """What has been tokenized already, by what went in."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def get(self, name: Digest) -> Unit | None:
+        """The record of a unit, or None if it was not tokenized yet.
+
+        A record that is damaged or of another version counts as absent: it can be made again.
+        """
+        key = unit_key(name)
+        try:
+            data = self._backend.get(key, UNIT_BYTES_MAX)
+            return None if data is None else Unit.decode(unseal(data, key))
+        except (CorruptionError, FormatError, UnsupportedVersionError):
+            return None
+
+    def put(self, name: Digest, unit: Unit) -> None:
+        """Store a record; durable and visible to others after the next ``flush`` of the backend.
+
+        All objects that it names must be durable before.
+        """
+        self._backend.put(unit_key(name), seal(unit.encode()))
+
+    def flush(self) -> None:
+        """Make all records put so far durable and visible."""
+        self._backend.flush()
+
+
+def unit_key(name: Digest) -> str:
+    """The key of a unit's record."""
+    text = digest_hex(name)
+    return f"units/{text[:2]}/{text}"

@@ -1,0 +1,87 @@
+"""Going down a tree: children of a node, leaves of a range, everything reachable. Pure Python, no numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from castore.errors import CorruptionError
+from castore.format.digest import Digest, digest_hex
+from castore.format.manifest import Root
+from castore.format.node import Entry, decode_node
+from castore.format.schema import Array
+
+Fetch: TypeAlias = Callable[[Digest], bytes]
+"""Gives the verified canonical bytes of an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One array of a manifest or run record."""
+
+    array: Array
+    root: Root
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A chunk in its place: first sample and first element of it in the whole sequence."""
+
+    start: int
+    item_start: int
+    entry: Entry
+
+    @property
+    def stop(self) -> int:
+        """One past its last sample."""
+        return self.start + self.entry.samples
+
+
+def children(fetch: Fetch, entry: Entry, level: int) -> list[Entry]:
+    """The children of the node that ``entry`` names and that is at ``level``.
+
+    Raises:
+        CorruptionError: The node's counts are not those that its parent states.
+    """
+    below = decode_node(fetch(entry.digest), level)
+    if sum(e.samples for e in below) != entry.samples or sum(e.items for e in below) != entry.items:
+        raise CorruptionError(f"node {digest_hex(entry.digest)} holds other counts than its parent states")
+    return below
+
+
+def leaves(fetch: Fetch, tree: Tree, lo: int = 0, hi: int | None = None) -> Iterator[Leaf]:
+    """Chunks that hold samples ``lo`` to ``hi`` (all by default), in order; reads no node outside that range."""
+    hi = tree.root.samples if hi is None else hi
+    if lo < hi:
+        yield from _leaves(fetch, tree.root.entries, tree.root.level, tree.array.grain, Leaf(0, 0, _NOTHING), lo, hi)
+
+
+_NOTHING = Entry(Digest(b""), 0, 0)
+
+
+def _leaves(
+    fetch: Fetch, entries: Sequence[Entry], level: int, grain: int, at: Leaf, lo: int, hi: int
+) -> Iterator[Leaf]:
+    start, item_start = at.start, at.item_start
+    for entry in entries:
+        if start >= hi:
+            return
+        if start + entry.samples > lo:
+            here = Leaf(start, item_start, entry)
+            if level == grain:
+                yield here
+            else:
+                yield from _leaves(fetch, children(fetch, entry, level), level - 1, grain, here, lo, hi)
+        start += entry.samples
+        item_start += entry.items
+
+
+def reachable(fetch: Fetch, tree: Tree) -> Iterator[tuple[Digest, int]]:
+    """Every object below a root with its level, parents before children; a chunk's level is the array's grain."""
+    stack = [(entry, tree.root.level) for entry in reversed(tree.root.entries)]
+    while stack:
+        entry, level = stack.pop()
+        yield entry.digest, level
+        if level > tree.array.grain:
+            stack.extend((child, level - 1) for child in reversed(children(fetch, entry, level)))
