@@ -1,0 +1,1 @@
+"""Reading a repository: datasets, differences, exports. Writes nothing into it."""

@@ -1,0 +1,337 @@
+"""Writing a dataset out in the OLMo-core layout, streaming and whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castore.errors import BackendError, InvalidInputError
+from castore.format.files import TEMPLATE_FILE, decode_file
+from castore.format.samples import Samples, SpanColumn, decode_column, offsets_of
+from castore.store.reorder import Reorder
+from castore.tree.walk import leaves
+from castore.view.dataset import Dataset
+from castore.view.layout import PART_BYTES, boundaries_file, id_bytes, ids_file, labels_file, vocab_size_of
+from castore.view.statistics import olmo_core_statistics
+
+TOKENIZER_PREFIX = "tokenizer/"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export came to."""
+
+    samples: int
+    tokens: int
+    parts: int
+    folder: str
+
+
+def export_olmo_core(
+    data: Dataset,
+    folder: str,
+    *,
+    replace: bool = False,
+    time_text: str = "",
+    part_bytes: int = PART_BYTES,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Exported:
+    """Write a dataset to ``folder`` in its recorded order.
+
+    Everything is written beside the folder first and renamed at the end, so the folder is complete or absent. Memory is
+    bounded by a few windows of ``castore.store.reorder``, whatever the size of the data.
+
+    Args:
+        data: The dataset.
+        folder: Must not exist or be empty, unless ``replace`` allows to replace it whole.
+        replace: Replace a folder that holds something.
+        time_text: The timestamp in the statistics, ``YYYY-MM-DD HH:MM:SS``.
+        part_bytes: Bytes of ids in a full part.
+        report: Called with tokens written and tokens in all.
+
+    Raises:
+        InvalidInputError: The folder holds something, or cannot be written.
+        CorruptionError: An object is damaged; the folder stays as it was.
+    """
+    target = Path(folder)
+    _check_target(target, replace)
+    with _os_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.castore-{os.getpid()}")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            exported = _write(data, part, str(target), time_text, part_bytes, report)
+            _put_in_place(part, target)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+    return exported
+
+
+def _check_target(target: Path, replace: bool) -> None:
+    if target.exists() and not target.is_dir():
+        raise InvalidInputError(f"{target} is not a folder")
+    if target.is_dir() and any(target.iterdir()) and not replace:
+        raise InvalidInputError(f"{target} already holds files: give another folder, or --replace to replace it whole")
+
+
+class _os_errors:  # noqa: N801 - used as a function
+    """Errors of the operating system as one line that names the folder."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, BackendError):
+            raise BackendError(f"{self._target}: {error.strerror or error}; nothing was left half-written") from error
+
+
+def _put_in_place(part: Path, target: Path) -> None:
+    """Rename the finished folder; an old one is moved aside first and deleted last."""
+    old = None
+    if target.is_dir():
+        if any(target.iterdir()):
+            old = target.with_name(f".{target.name}.castore-old-{os.getpid()}")
+            target.rename(old)
+        else:
+            target.rmdir()
+    try:
+        part.rename(target)
+    except OSError:
+        if old is not None:
+            old.rename(target)
+        raise
+    _sync(target.parent)
+    if old is not None:
+        shutil.rmtree(old)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write(
+    data: Dataset, part: Path, shown: str, time_text: str, part_bytes: int, report: Callable[[int, int], None]
+) -> Exported:
+    counts = _Counts()
+    width = id_bytes(vocab_size_of(data))
+    with _Parts(part, width, part_bytes // width) as parts:
+        for samples in in_order(data, str(part)):
+            parts.write(samples)
+            counts.add(samples)
+            report(counts.tokens, data.manifest.tokens)
+    _write_statistics(data, part, shown, time_text, counts.by_source(data))
+    _write_tokenizer(data, part)
+    _sync(part)
+    return Exported(counts.samples, counts.tokens, parts.count, shown)
+
+
+# ---- samples in the recorded order
+
+
+def in_order(data: Dataset, temporary: str | None) -> Iterator[Samples]:
+    """All samples with token_ids, labels_mask and source, in the recorded order, some megabytes at a time."""
+    order = data.manifest.order
+    source = _whole(data, "source") if data.has("source") else np.zeros(data.manifest.samples, np.uint32)
+    if order is None:
+        at = 0
+        for samples in _in_stored_order(data):
+            yield Samples(samples.lengths, {**samples.columns, "source": source[at : at + len(samples)]})
+            at += len(samples)
+        return
+    positions = order.positions()
+    place = np.full(data.manifest.samples, -1, np.int64)
+    place[positions] = np.arange(len(positions))
+    reorder = Reorder(_whole(data, "length")[positions], temporary)
+    try:
+        at = 0
+        for samples in _in_stored_order(data):
+            reorder.add(place[at : at + len(samples)], samples)
+            at += len(samples)
+        at = 0
+        for samples in reorder.windows():
+            chosen = positions[at : at + len(samples)]
+            yield Samples(samples.lengths, {**samples.columns, "source": source[chosen]})
+            at += len(samples)
+    finally:
+        reorder.close()
+
+
+def _in_stored_order(data: Dataset) -> Iterator[Samples]:
+    """Samples with token_ids and labels_mask, a chunk at a time."""
+    ids, mask = data.tree("token_ids"), data.tree("labels_mask")
+    lengths = _whole(data, "length")
+    pairs = zip(leaves(data.fetch, ids), leaves(data.fetch, mask), strict=True)
+    for leaf, mask_leaf in pairs:
+        assert leaf.start == mask_leaf.start, "arrays of one grain are cut alike"
+        token_ids = decode_column(data.values(leaf, ids.array))
+        spans = decode_column(data.span_chunk(mask_leaf, mask.array))
+        yield Samples(lengths[leaf.start : leaf.stop], {"token_ids": token_ids, "labels_mask": spans})
+
+
+def _whole(data: Dataset, name: str) -> NDArray[np.uint32]:
+    """A whole uint32 array with one element a sample."""
+    tree = data.tree(name)
+    parts = [np.frombuffer(data.values(leaf, tree.array).items, "<u4") for leaf in leaves(data.fetch, tree)]
+    return np.concatenate(parts).astype(np.uint32, copy=False) if parts else np.zeros(0, np.uint32)
+
+
+# ---- files
+
+
+class _Parts:
+    """The files of the ids, labels and boundaries, cut at ``items`` tokens."""
+
+    def __init__(self, folder: Path, width: int, items: int) -> None:
+        self._folder, self._items = folder, items
+        self._dtype = np.dtype(f"<u{width}")
+        self._ids: IO[bytes] | None = None
+        self._labels: IO[bytes] | None = None
+        self._boundaries: Any = None
+        self._at = 0  # tokens written
+        self.count = 0
+
+    def __enter__(self) -> _Parts:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+
+    def write(self, samples: Samples) -> None:
+        """Append samples; a document is cut wherever a part ends."""
+        token_ids, spans = samples.columns["token_ids"], samples.columns["labels_mask"]
+        assert isinstance(token_ids, np.ndarray)
+        assert isinstance(spans, SpanColumn)
+        ids = token_ids.astype(self._dtype, copy=False)
+        if np.any(ids != token_ids):
+            raise InvalidInputError(f"a token id does not fit {self._dtype.name}, the width of the vocabulary")
+        mask = spans.mask(samples.lengths)
+        edges = offsets_of(samples.lengths) + self._at
+        done = 0
+        while done < len(ids):
+            room = self._items - self._at % self._items
+            if room == self._items:
+                self._next()
+            count = min(room, len(ids) - done)
+            self._put(ids[done : done + count], mask[done : done + count], edges)
+            done += count
+            self._at += count
+
+    def _put(self, ids: NDArray[Any], mask: NDArray[np.uint8], edges: NDArray[np.int64]) -> None:
+        assert self._ids is not None
+        assert self._labels is not None
+        self._ids.write(np.ascontiguousarray(ids).data)
+        self._labels.write(mask.data)
+        base = self._at // self._items * self._items
+        lo, hi = self._at, self._at + len(ids)
+        starts, stops = np.maximum(edges[:-1], lo), np.minimum(edges[1:], hi)
+        inside = starts < stops
+        # A document that was begun by an earlier write of this part is listed once, from where it begins.
+        pairs = zip((starts[inside] - base).tolist(), (stops[inside] - base).tolist(), strict=True)
+        self._boundaries.write("".join(f"{start},{stop}\n" for start, stop in pairs).encode())
+
+    def _next(self) -> None:
+        self._close()
+        # Buffered writes of a megabyte: samples come in pieces of all sizes.
+        self._ids = (self._folder / ids_file(self.count)).open("wb", buffering=1 << 20)
+        self._labels = (self._folder / labels_file(self.count)).open("wb", buffering=1 << 20)
+        # No time and no name in the header, so that equal data are equal files.
+        raw = (self._folder / boundaries_file(self.count)).open("wb")
+        self._boundaries = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+        self._raw_boundaries = raw
+        self.count += 1
+
+    def _close(self) -> None:
+        if self._ids is None:
+            return
+        assert self._labels is not None
+        self._boundaries.close()
+        for file in (self._ids, self._labels, self._raw_boundaries):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        self._ids = None
+
+
+class _Counts:
+    """What goes into the statistics: samples, tokens and trainable tokens by source, in order of first appearance."""
+
+    def __init__(self) -> None:
+        self.samples = self.tokens = 0
+        self._by_source: dict[int, tuple[int, int, int]] = {}
+
+    def add(self, samples: Samples) -> None:
+        source, spans = samples.columns["source"], samples.columns["labels_mask"]
+        assert isinstance(source, np.ndarray)
+        assert isinstance(spans, SpanColumn)
+        self.samples += len(samples)
+        self.tokens += int(samples.lengths.sum(dtype=np.int64))
+        widths = (
+            np.add.reduceat(  # trainable tokens of each sample
+                np.append(spans.stops - spans.starts, 0).astype(np.int64),
+                np.minimum(offsets_of(spans.counts)[:-1], len(spans.stops)),
+            )
+            * (spans.counts > 0)
+        )
+        distinct, first = np.unique(source, return_index=True)
+        for index in distinct[np.argsort(first)].tolist():
+            chosen = source == index
+            before = self._by_source.get(index, (0, 0, 0))
+            tokens = int(samples.lengths[chosen].sum(dtype=np.int64))
+            more = int(chosen.sum()), tokens, int(widths[chosen].sum())
+            self._by_source[index] = before[0] + more[0], before[1] + more[1], before[2] + more[2]
+
+    def by_source(self, data: Dataset) -> list[tuple[Mapping[str, Any], int, int, int]]:
+        """(source of the run record, samples, tokens, trainable) in order of first appearance."""
+        sources = data.run.sources if data.run else []
+        return [(sources[i] if i < len(sources) else {}, *row) for i, row in self._by_source.items()]
+
+
+def _write_statistics(
+    data: Dataset, part: Path, shown: str, time_text: str, counts: list[tuple[Mapping[str, Any], int, int, int]]
+) -> None:
+    configuration = data.run.configuration if data.run else {}
+    statistics = olmo_core_statistics(configuration, counts, time_text, shown)
+    text = json.dumps(statistics, indent=2)
+    with (part / "dataset_statistics.json").open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_tokenizer(data: Dataset, part: Path) -> None:
+    """The tokenizer folder as it was used, with the template written into its configuration."""
+    files = data.run.files if data.run else {}
+    names = [name for name in files if name.startswith(TOKENIZER_PREFIX)]
+    if not names:
+        return
+    folder = part / "tokenizer"
+    folder.mkdir()
+    template = decode_file(data.fetch(files[TEMPLATE_FILE])).decode() if TEMPLATE_FILE in files else None
+    for name in names:
+        content = decode_file(data.fetch(files[name]))
+        path = folder / Path(name.removeprefix(TOKENIZER_PREFIX)).name
+        if path.name == "tokenizer_config.json" and template is not None:
+            config = json.loads(content)
+            config["chat_template"] = template
+            content = json.dumps(config, indent=2, ensure_ascii=False).encode()
+        if path.name == "chat_template.jinja" and template is not None:
+            content = template.encode()
+        path.write_bytes(content)

@@ -1,0 +1,76 @@
+"""The OLMo-core layout: raw little-endian parts of ids, a byte a label, boundaries as gzipped text.
+
+Facts of the layout are those of open-instruct's ``convert_sft_data_for_olmocore.py``, which writes it, and of
+OLMo-core, which reads it: headerless files ``token_ids_part_%04d.npy`` of at most 1 GiB, ``labels_mask_part_%04d.npy``
+over the same tokens, ``token_ids_part_%04d.csv.gz`` with ``start,end`` of every document that touches the part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from castore.tree.walk import leaves
+from castore.view.dataset import Dataset
+
+PART_BYTES = 1 << 30
+"""Bytes of ids in a full part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A byte of an exported file."""
+
+    file: str
+    offset: int
+
+
+def id_bytes(vocab_size: int) -> int:
+    """Bytes of one exported id: the smallest unsigned type that holds ``vocab_size - 1``."""
+    return next(width for width in (1, 2, 4, 8) if vocab_size - 1 < 1 << 8 * width)
+
+
+def vocab_size_of(data: Dataset) -> int:
+    """Vocabulary size of the tokenizer, which decides the width of exported ids; 2**32 where it was not recorded."""
+    size = data.run.configuration.get("vocab_size") if data.run else None
+    return size if isinstance(size, int) and size > 0 else 1 << 32
+
+
+def ids_file(part: int) -> str:
+    """Name of a part of the ids."""
+    return f"token_ids_part_{part:04d}.npy"
+
+
+def labels_file(part: int) -> str:
+    """Name of a part of the labels."""
+    return f"labels_mask_part_{part:04d}.npy"
+
+
+def boundaries_file(part: int) -> str:
+    """Name of a part of the boundaries."""
+    return f"token_ids_part_{part:04d}.csv.gz"
+
+
+def place_of(data: Dataset, sample: int, index: int, array: str) -> Place | None:
+    """Where element ``index`` of a sample stands in an export; None if the order leaves the sample out."""
+    start = _export_start(data, sample)
+    if start is None:
+        return None
+    width = id_bytes(vocab_size_of(data))
+    part, item = divmod(start + index, PART_BYTES // width)
+    return Place(labels_file(part), item) if array == "labels_mask" else Place(ids_file(part), item * width)
+
+
+def _export_start(data: Dataset, sample: int) -> int | None:
+    """Tokens before a sample in an export."""
+    order = data.manifest.order
+    if order is None:
+        leaf = next(iter(leaves(data.fetch, data.tree("token_ids"), sample, sample + 1)))
+        return leaf.item_start + sum(data.integers("length", leaf.start, sample))
+    import numpy as np
+
+    positions = order.positions()
+    at = np.flatnonzero(positions == sample)
+    if len(at) == 0:
+        return None
+    lengths = np.array(data.integers("length", 0, data.manifest.samples), np.uint32)
+    return int(lengths[positions[: int(at[0])]].sum(dtype=np.int64))

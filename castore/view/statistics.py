@@ -1,0 +1,85 @@
+"""``dataset_statistics.json`` as open-instruct writes it: same keys, same order, same arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Counts = tuple[Mapping[str, Any], int, int, int]
+"""A source of the run record with its samples, tokens and trainable tokens in the output."""
+
+
+def olmo_core_statistics(
+    configuration: Mapping[str, Any], counts: Sequence[Counts], time_text: str, folder: str
+) -> dict[str, Any]:
+    """The statistics document.
+
+    Args:
+        configuration: Of the run record.
+        counts: By source, in order of first appearance in the output.
+        time_text: Timestamp as shown.
+        folder: Output directory as shown.
+
+    Returns:
+        A document for ``json.dumps``. Numbers are plain Python divisions in the order that open-instruct divides, so
+        that they agree in the last digit.
+    """
+    merged = _merged(counts)
+    samples = sum(row[1] for row in merged)
+    tokens = sum(row[2] for row in merged)
+    trainable = sum(row[3] for row in merged)
+    return {
+        "timestamp": time_text,
+        "output_directory": folder,
+        "configuration": {
+            "tokenizer": configuration.get("tokenizer"),
+            "max_sequence_length": configuration.get("max_seq_length"),
+            "chat_template": configuration.get("chat_template"),
+        },
+        "per_dataset_statistics": [_dataset(*row, tokens, samples) for row in merged],
+        "overall_statistics": {
+            "total_datasets": len(merged),
+            "total_instances": samples,
+            "total_tokens": tokens,
+            "trainable_tokens": trainable,
+            "trainable_percentage": trainable / tokens * 100 if tokens else 0,
+            "instances_filtered": 0,
+            "average_sequence_length": tokens / samples if samples else 0,
+        },
+    }
+
+
+def _merged(counts: Sequence[Counts]) -> list[Counts]:
+    """One name that occurs twice in a mix is one entry: counts added, the rest of the last one."""
+    merged: dict[str, Counts] = {}
+    for source, samples, tokens, trainable in counts:
+        name = str(source.get("name", "dataset"))
+        before = merged.get(name, ({}, 0, 0, 0))
+        merged[name] = (source, before[1] + samples, before[2] + tokens, before[3] + trainable)
+    return list(merged.values())
+
+
+def _dataset(
+    source: Mapping[str, Any], samples: int, tokens: int, trainable: int, all_tokens: int, all_samples: int
+) -> dict[str, Any]:
+    amount_text = str(source.get("amount", "1.0"))
+    rows, selected = int(source.get("rows", samples)), int(source.get("selected", samples))
+    kept = int(source.get("samples", samples))
+    return {
+        "dataset_name": source.get("name", "dataset"),
+        "dataset_split": source.get("split", "train"),
+        "initial_instances": selected,
+        "instances_after_transformation": kept,
+        "instances_filtered_during_transformation": selected - kept,
+        "frac_or_num_samples": float(amount_text) if "." in amount_text else int(amount_text),
+        "original_dataset_size": rows,
+        "is_upsampled": selected > rows,
+        "upsampling_factor": selected / rows if rows else 1.0,
+        "final_instances_in_output": samples,
+        "final_tokens_in_output": tokens,
+        "final_trainable_tokens_in_output": trainable,
+        "instances_filtered_after_tokenization": 0,
+        "avg_tokens_per_instance": tokens / samples if samples else 0,
+        "percentage_of_total_tokens": tokens / all_tokens * 100 if all_tokens else 0,
+        "percentage_of_total_instances": samples / all_samples * 100 if all_samples else 0,
+    }
