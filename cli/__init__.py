@@ -1,0 +1,1 @@
+"""The ``castore`` command: parses, renders, reads the environment, chooses exit codes. No logic of its own."""

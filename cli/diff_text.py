@@ -1,0 +1,127 @@
+"""A comparison as text for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from castore_cli.context import use_colour
+from castore_cli.text import number, plural, size, visible
+
+if TYPE_CHECKING:
+    from castore.view.compare import Comparison, Divergence, Hunk, Side
+    from castore.view.dataset import Dataset
+
+SIGNS = {"replace": "~", "insert": "+", "delete": "-"}
+COLOURS = {"replace": "yellow", "insert": "green", "delete": "red"}
+
+
+def print_comparison(
+    result: Comparison,
+    data: tuple[Dataset, Dataset],
+    names: tuple[str, str],
+    reads: dict[str, int],
+    *,
+    stat: bool,
+    first_only: bool,
+    limit: int,
+    only: str | None,
+) -> None:
+    """Print a comparison: one line that says it, the causes, the first difference, the list of changes, the cost."""
+    click.echo(headline(result, data, only))
+    _print_causes(result)
+    if not stat and result.first is not None:
+        _print_first(result.first, names)
+    if not stat and not first_only:
+        _print_hunks(result.hunks, limit)
+    click.echo(_dim(f"read {plural(reads['objects'], 'object')}, {size(reads['bytes'])}"))
+
+
+def headline(result: Comparison, data: tuple[Dataset, Dataset], only: str | None) -> str:
+    """What is equal and what is not, in one line."""
+    if result.equal:
+        tokens = number(data[0].manifest.tokens)
+        return f"equal: {plural(result.samples_a, 'sample')}, {tokens} tokens, root {data[0].root.hex()}"
+    if result.same_samples:
+        if only is not None:
+            return f"equal in {only}: {plural(result.samples_a, 'sample')}"
+        if not result.same_order:
+            return f"another order of the same {plural(result.samples_a, 'sample')}"
+        return "the same samples, stored otherwise"
+    counts = [
+        (result.count(op), word)
+        for op, word in (("replace", "replaced"), ("insert", "inserted"), ("delete", "deleted"))
+    ]
+    said = ", ".join(f"{number(count)} {word}" for count, word in counts if count)
+    totals = plural(result.samples_a, "sample")
+    if result.samples_a != result.samples_b:
+        totals = f"{number(result.samples_a)} and {plural(result.samples_b, 'sample')}"
+    equal = [name for name, same in result.arrays.items() if same]
+    also = f"; equal: {', '.join(equal)}" if equal else ""
+    order = "" if result.same_order else "; another order"
+    return f"different: {said} of {totals}{also}{order}"
+
+
+def _print_causes(result: Comparison) -> None:
+    for field, x, y in result.recipe:
+        click.echo(f"  {field}: {_short(x)} → {_short(y)}")
+
+
+def _short(value: object) -> str:
+    text = value.hex() if isinstance(value, bytes) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _print_first(first: Divergence, names: tuple[str, str]) -> None:
+    where = f"{first.array}[{first.index}]" if first.a.context or first.b.context else first.array
+    click.echo(f"\nfirst difference: {where}")
+    for side, name, colour in ((first.a, names[0], "red"), (first.b, names[1], "green")):
+        _print_side(side, name, colour)
+    click.echo()
+
+
+def _print_side(side: Side, name: str, colour: str) -> None:
+    if side.sample is None:
+        click.echo(f"  {name}: no such sample")
+        return
+    origin = ""
+    if side.origin is not None:
+        row = "" if side.origin.row is None else f" row {side.origin.row + 1}"
+        origin = f", {side.origin.source}{row}"
+    click.echo(f"  {name}: sample {side.sample}{origin}")
+    if side.context is not None:
+        before, at, after = (visible(text) for text in side.context)
+        marked = _paint(f"【{at}】", colour)
+        click.echo(f"    {before}{marked}{after}")
+    value = "ends here" if side.value is None else str(side.value)
+    place = "not exported" if side.place is None else f"{side.place.file} at byte {side.place.offset}"
+    click.echo(_dim(f"    value {value}; {place}"))
+
+
+def _print_hunks(hunks: list[Hunk], limit: int) -> None:
+    for hunk in hunks[:limit]:
+        click.echo(_paint(_hunk_line(hunk), COLOURS[hunk.op]))
+    if len(hunks) > limit:
+        click.echo(f"… and {number(len(hunks) - limit)} more (--limit N, --json for all)")
+
+
+def _hunk_line(hunk: Hunk) -> str:
+    ranges = f"{_range(hunk.a)} → {_range(hunk.b)}"
+    if hunk.op != "replace":
+        ranges = _range(hunk.b if hunk.op == "insert" else hunk.a)
+        return f"{SIGNS[hunk.op]} {ranges}"
+    return f"{SIGNS[hunk.op]} {ranges}  {', '.join(hunk.arrays)}"
+
+
+def _range(bounds: tuple[int, int]) -> str:
+    lo, hi = bounds
+    return f"sample {lo}" if hi == lo + 1 else f"samples {lo} to {hi - 1}"
+
+
+def _paint(text: str, colour: str) -> str:
+    return click.style(text, fg=colour) if use_colour() else text
+
+
+def _dim(text: str) -> str:
+    return click.style(text, dim=True) if use_colour() else text

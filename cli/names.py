@@ -1,0 +1,90 @@
+"""``castore ls``, ``log``, ``tag`` and ``rm``: names and what they mean."""
+
+from __future__ import annotations
+
+import click
+
+from castore.errors import CastoreError, NotFoundError
+from castore_cli.context import State, local_time, origin
+from castore_cli.text import echo_json, number
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def ls(state: State, as_json: bool) -> None:
+    """List names, with the root, size, date and author of what they mean."""
+    repository = state.open()
+    rows = []
+    for name in repository.refs.names():
+        entry = repository.refs.read(name)
+        row: dict[str, object] = {"name": name}
+        try:
+            data = repository.dataset(name)
+            row.update(root=data.root, samples=data.manifest.samples, tokens=data.manifest.tokens)
+        except CastoreError as error:  # one damaged run must not hide the others
+            row["error"] = str(error)
+        if entry is not None:
+            row.update(time=entry.time_s, author=entry.author)
+        rows.append(row)
+    if as_json:
+        echo_json(rows)
+        return
+    width = max((len(str(row["name"])) for row in rows), default=0)
+    for row in rows:
+        click.echo(_line(row, width))
+    if any("error" in row for row in rows):
+        raise click.exceptions.Exit(2)
+
+
+def _line(row: dict[str, object], width: int) -> str:
+    if "error" in row:
+        return f"{row['name']:<{width}}  {row['error']}"
+    root, samples, tokens, time_s = row["root"], row["samples"], row["tokens"], row.get("time", 0)
+    assert isinstance(root, bytes)
+    assert isinstance(samples, int)
+    assert isinstance(tokens, int)
+    assert isinstance(time_s, int)
+    counts = f"{number(samples)} samples  {number(tokens)} tokens"
+    return f"{row['name']:<{width}}  {root.hex()[:12]}  {counts}  {local_time(time_s)}  {row.get('author', '')}"
+
+
+@click.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.pass_obj
+def log(state: State, name: str, as_json: bool) -> None:
+    """Show what NAME has meant, newest first."""
+    entries = state.open().refs.log(name)
+    if not entries:
+        raise NotFoundError(f"there is no name {name!r}: 'castore ls' lists the names")
+    if as_json:
+        fields = ("sequence", "target", "time_s", "author", "message")
+        echo_json([{field: getattr(entry, field) for field in fields} for entry in entries])
+        return
+    for back, entry in enumerate(entries):
+        target = entry.target.hex()[:12] if entry.target else "removed     "
+        first_line = entry.message.partition("\n")[0]
+        click.echo(f"{name}@{{{back}}}  {target}  {local_time(entry.time_s)}  {entry.author}  {first_line}")
+
+
+@click.command()
+@click.argument("address")
+@click.argument("name")
+@click.option("-m", "--message", default="", help="A line for the log.")
+@click.pass_obj
+def tag(state: State, address: str, name: str, message: str) -> None:
+    """Let NAME mean what ADDRESS means."""
+    entry = state.open().tag(address, name, origin(message))
+    assert entry.target is not None
+    click.echo(f"{name}  {entry.target.hex()[:12]}")
+
+
+@click.command()
+@click.argument("name")
+@click.option("-m", "--message", default="", help="A line for the log.")
+@click.pass_obj
+def rm(state: State, name: str, message: str) -> None:
+    """Remove NAME. Its log and the data stay: name@{1} is what it meant, and tag brings it back."""
+    state.open().remove(name, origin(message))
+    click.echo(f"{name} removed; 'castore tag {name}@{{1}} {name}' brings it back")

@@ -1,0 +1,62 @@
+"""Numbers and texts as people read them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+def number(count: int) -> str:
+    """An integer with thousands set apart."""
+    return f"{count:,}"
+
+
+def plural(count: int, word: str) -> str:
+    """``1 row``, ``2 rows``."""
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"
+
+
+def size(count: int) -> str:
+    """Bytes in the largest unit that leaves at least one."""
+    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if count >= 1 << power:
+            return f"{count / (1 << power):.1f} {unit}"
+    return plural(count, "byte")
+
+
+def share(part: int, whole: int) -> str:
+    """A percentage with one decimal."""
+    return f"{100 * part / whole:.1f} %" if whole else "0 %"
+
+
+def plain(value: Any) -> Any:
+    """A value for JSON: bytes as hexadecimal, everything else as it is."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def echo_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    click.echo(json.dumps(plain(value), ensure_ascii=False))
+
+
+def visible(text: str) -> str:
+    """Text on one line of a terminal: line ends and what a terminal would obey are spelled out."""
+    shown = []
+    for character in text:
+        if character == "\n":
+            shown.append("⏎")
+        elif character == "\t":
+            shown.append("⇥")
+        elif character.isprintable():
+            shown.append(character)
+        else:
+            shown.append(f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}")
+    return "".join(shown)

@@ -1,0 +1,149 @@
+"""``castore tokenize``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from castore_cli.context import State, origin
+from castore_cli.text import echo_json, number, plural, share, size
+
+if TYPE_CHECKING:
+    from castore.ingest.job import TokenizeResult
+
+
+@click.command()
+@click.option(
+    "--mix",
+    nargs=2,
+    multiple=True,
+    required=True,
+    metavar="PATH AMOUNT",
+    help="A file (.jsonl, .jsonl.gz, .json, .parquet) and how much of it: a share with a point (1.0 all, 3.0 three "
+    "times, 0.37), or a count of rows (5000). Repeat for more files.",
+)
+@click.option("--tokenizer", required=True, metavar="DIR", help="Folder of a Hugging Face tokenizer.")
+@click.option(
+    "--chat-template", metavar="NAME|FILE", help="A template by name or file. Default: the tokenizer folder's own."
+)
+@click.option(
+    "--max-seq-length", type=click.IntRange(1), metavar="N", help="Keep the first N tokens of a conversation."
+)
+@click.option("--num-examples", type=click.IntRange(1), metavar="N", help="Use the first N samples of the shuffle.")
+@click.option("--shuffle-seed", type=click.IntRange(0), default=42, show_default=True, help="Seed of the order.")
+@click.option("--no-shuffle", is_flag=True, help="Keep the order of the mix.")
+@click.option(
+    "--mix-seed", type=click.IntRange(0, 2**32 - 1), default=42, show_default=True, help="Seed of the choice of rows."
+)
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes. Default: one for each processor.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="What to do at a row that cannot be read: stop there, or count it and go on.",
+)
+@click.option("--as", "name", required=True, metavar="NAME", help="Name of the result.")
+@click.option("-m", "--message", default="", help="A line for the log.")
+@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.pass_obj
+def tokenize(
+    state: State,
+    mix: tuple[tuple[str, str], ...],
+    tokenizer: str,
+    chat_template: str | None,
+    max_seq_length: int | None,
+    num_examples: int | None,
+    shuffle_seed: int,
+    no_shuffle: bool,
+    mix_seed: int,
+    workers: int | None,
+    on_error: str,
+    name: str,
+    message: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Turn conversations into a dataset of the repository.
+
+    What was tokenized before, by whomever and in whatever mix, is found and not tokenized again. A run that was
+    interrupted goes on when it is started again.
+    """
+    from castore.ingest.job import TokenizeJob
+    from castore.ingest.write import Progress
+    from castore_cli.progress import Meter
+
+    job = TokenizeJob(
+        mix=mix,
+        tokenizer=tokenizer,
+        chat_template=chat_template,
+        max_seq_length=max_seq_length,
+        num_examples=num_examples,
+        shuffle_seed=None if no_shuffle else shuffle_seed,
+        mix_seed=mix_seed,
+        workers=workers or _processors(),
+        on_error=on_error,
+    )
+    repository = state.open(create=True)
+    with Meter("tokenizing", "rows", as_json=as_json, quiet=quiet) as meter:
+
+        def report(progress: Progress) -> None:
+            meter.update(progress.rows_done, progress.rows_total, tokens=progress.tokens, reused=progress.rows_reused)
+
+        try:
+            result = repository.tokenize(job, name, origin(message), report=report, warn=_warn)
+        except KeyboardInterrupt:
+            raise click.ClickException(
+                "interrupted; what was tokenized is kept: run the same command again to go on from here"
+            ) from None
+    if as_json:
+        echo_json(_summary(result, name))
+    else:
+        _print_summary(result, name)
+
+
+def _warn(message: str) -> None:
+    click.echo(f"castore: warning: {message}", err=True)
+
+
+def _processors() -> int:
+    import os
+
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux tells which processors a process may use
+        return os.cpu_count() or 1
+
+
+def _summary(result: TokenizeResult, name: str) -> dict[str, object]:
+    progress = result.progress
+    return {
+        "name": name,
+        "root": result.root,
+        "run": result.run,
+        "samples": result.samples,
+        "tokens": result.tokens,
+        "trainable": result.trainable,
+        "dropped": dict(result.dropped),
+        "units": {"total": progress.units, "reused": progress.units_reused},
+        "rows": {"total": progress.rows_total, "reused": progress.rows_reused},
+        "stored": {"objects": result.objects_new, "bytes": result.bytes_new},
+    }
+
+
+def _print_summary(result: TokenizeResult, name: str) -> None:
+    progress = result.progress
+    click.echo(f"{name}  {result.root.hex()}")
+    trained = share(result.trainable, result.tokens)
+    click.echo(f"  samples  {number(result.samples)}, {number(result.tokens)} tokens, {trained} of them trained on")
+    dropped = sum(result.dropped.values())
+    reasons = ", ".join(f"{number(count)} {reason}" for reason, count in result.dropped.items())
+    click.echo(
+        f"  dropped  {plural(dropped, 'row')}" + (f": {reasons} (castore show {name} --dropped)" if dropped else "")
+    )
+    click.echo(
+        f"  reused   {number(progress.rows_reused)} of {plural(progress.rows_total, 'row')} were tokenized before"
+    )
+    click.echo(f"  stored   {plural(result.objects_new, 'new object')}, {size(result.bytes_new)}")
