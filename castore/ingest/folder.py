@@ -1,0 +1,258 @@
+"""A tokenizer folder in Hugging Face layout: its files, its special tokens, and the tokenizer that they describe.
+
+``tokenizer.json`` is used as it is written. That is what transformers does for every ``tokenizer_class`` but the ones
+in :data:`_REBUILT_CLASSES`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from castore.errors import InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TOKENIZER = "tokenizer.json"
+CONFIG = "tokenizer_config.json"
+TEMPLATE = "chat_template.jinja"
+SPECIAL_TOKENS = "special_tokens_map.json"
+
+# In the order in which transformers hands them to templates.
+_SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+# The name that open-instruct gives a tokenizer without a padding token of its own.
+_DEFAULT_PAD = "<pad>"
+# transformers 5 builds these from their vocabulary with a pre-tokenizer of its own choice: other ids for many texts.
+_REBUILT_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+
+
+@dataclass(frozen=True)
+class TokenizerFolder:
+    """What castore reads of a tokenizer folder. Picklable; holds no library object.
+
+    Attributes:
+        path: As the user gave it.
+        files: Name to bytes of the files that were read.
+        chat_template: The tokenizer's own template, or None.
+        special_tokens: What templates see: ``bos_token``, ``eos_token``, ``unk_token``, ``pad_token``, where set.
+        vocab_size: Entries of the model's vocabulary, without added tokens that lie outside it.
+        warnings: Lines that the user should see.
+    """
+
+    path: str
+    files: dict[str, bytes] = field(repr=False)
+    chat_template: str | None = field(repr=False)
+    special_tokens: dict[str, str]
+    vocab_size: int
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, path: str) -> TokenizerFolder:
+        """Read a local folder.
+
+        Raises:
+            InvalidInputError: No such folder, no ``tokenizer.json``, or a file that does not hold what it should.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise InvalidInputError(f"tokenizer {path} is not a folder")
+        if not (folder / TOKENIZER).is_file():
+            raise InvalidInputError(f"tokenizer folder {path} has no {TOKENIZER}")
+        files = {}
+        for name in (TOKENIZER, CONFIG, TEMPLATE, SPECIAL_TOKENS):
+            if (folder / name).exists():
+                files[name] = _read(folder / name)
+        vocab_size = _vocab_size(_json_object(folder, files, TOKENIZER), folder)
+        config = _json_object(folder, files, CONFIG)
+        return cls(
+            path,
+            files,
+            _own_template(folder, files, config),
+            _special_tokens(_json_object(folder, files, SPECIAL_TOKENS) | _set_values(config)),
+            vocab_size,
+            _warnings(folder, config),
+        )
+
+    def specification(self) -> dict[str, Any]:
+        """Return ``tokenizer.json`` parsed."""
+        specification: dict[str, Any] = json.loads(self.files[TOKENIZER])
+        return specification
+
+    def build(self) -> Tokenizer:
+        """Build the tokenizer: uncut, unpadded, special tokens that the file does not list added.
+
+        Raises:
+            InvalidInputError: The library refuses ``tokenizer.json``.
+            MissingExtraError: tokenizers is not installed.
+        """
+        try:
+            from tokenizers import AddedToken, Tokenizer
+        except ImportError as error:
+            raise MissingExtraError("tokenizers", "tokenize") from error
+        try:
+            tokenizer = Tokenizer.from_str(self.files[TOKENIZER].decode("utf-8"))
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InvalidInputError(f"{Path(self.path) / TOKENIZER} is no tokenizer: {reason}") from error
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+        for token in self.configured_tokens():
+            if token["content"] not in known:
+                flags = {name: bool(token[name]) for name in _FLAGS if name in token}
+                tokenizer.add_tokens([AddedToken(token["content"], **flags)])
+                known.add(token["content"])
+        missing = [token for token in self.special_tokens.values() if token not in known]
+        tokenizer.add_special_tokens(list(dict.fromkeys(missing)))
+        return tokenizer
+
+    def configured_tokens(self) -> list[dict[str, Any]]:
+        listed = json.loads(self.files.get(CONFIG, b"{}")).get("added_tokens_decoder")
+        if not isinstance(listed, dict):
+            return []
+        tokens = [(int(number), token) for number, token in listed.items() if number.isdigit()]
+        return [
+            token
+            for _, token in sorted(tokens, key=lambda pair: pair[0])
+            if isinstance(token, dict) and isinstance(token.get("content"), str)
+        ]
+
+    def vocabulary(self) -> list[bytes]:
+        """Return the text of every id.
+
+        Returns:
+            One entry per id up to the largest: the bytes that a byte-level token stands for, the UTF-8 of added
+            tokens and of pieces of other tokenizers; empty where an id is not used.
+        """
+        specification = self.specification()
+        texts, added = self._listed_tokens(specification) or self._built_tokens()
+        # What is in no byte-level token becomes a character that no byte stands for, and so does not encode.
+        alphabet = _ByteOf(byte_alphabet() if is_byte_level(specification) else {})
+        vocabulary = [b""] * (max([*texts.values(), *added.values()], default=-1) + 1)
+        for token, number in texts.items():
+            try:
+                vocabulary[number] = token.translate(alphabet).encode("latin-1")
+            except UnicodeEncodeError:
+                vocabulary[number] = token.encode("utf-8", "replace")
+        for token, number in added.items():
+            vocabulary[number] = token.encode("utf-8", "replace")
+        return vocabulary
+
+    def _listed_tokens(self, specification: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]] | None:
+        """Return the model's tokens and the added ones as ``tokenizer.json`` lists them.
+
+        None if that is not all: other files may add tokens, whose ids only the library knows. Building the tokenizer
+        takes several times as long.
+        """
+        texts = specification.get("model", {}).get("vocab")
+        listed = specification.get("added_tokens", [])
+        added = {token["content"]: token["id"] for token in listed}
+        wanted = [*self.special_tokens.values(), *(token["content"] for token in self.configured_tokens())]
+        return (texts, added) if isinstance(texts, dict) and added.keys() >= set(wanted) else None
+
+    def _built_tokens(self) -> tuple[dict[str, int], dict[str, int]]:
+        tokenizer = self.build()
+        added = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items()}
+        return tokenizer.get_vocab(with_added_tokens=True), added
+
+
+class _ByteOf(dict[int, int]):
+    """A table for ``str.translate``: byte-level characters to their bytes, every other one to U+FFFF."""
+
+    def __init__(self, alphabet: dict[str, int]) -> None:
+        super().__init__({ord(character): byte for character, byte in alphabet.items()})
+
+    def __missing__(self, character: int) -> int:
+        return 0xFFFF
+
+
+def is_byte_level(specification: dict[str, Any]) -> bool:
+    """Tell whether the tokens of a ``tokenizer.json`` spell bytes."""
+    decoder = specification.get("decoder") or {}
+    return "ByteLevel" in [decoder.get("type"), *(step.get("type") for step in decoder.get("decoders", ()))]
+
+
+def byte_alphabet() -> dict[str, int]:
+    """Return the characters that byte-level tokens are written in, and the byte that each stands for.
+
+    Bytes that print as themselves do; the others follow in order from U+0100.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _json_object(folder: Path, files: dict[str, bytes], name: str) -> dict[str, Any]:
+    if name not in files:
+        return {}
+    try:
+        value = json.loads(files[name])
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"{folder / name} is not valid JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise InvalidInputError(f"{folder / name} is not a JSON object")
+    return value
+
+
+def _vocab_size(specification: dict[str, Any], folder: Path) -> int:
+    model = specification.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(vocabulary, dict | list):
+        raise InvalidInputError(f"{folder / TOKENIZER} has no model with a vocabulary")
+    return len(vocabulary)
+
+
+def _own_template(folder: Path, files: dict[str, bytes], config: dict[str, Any]) -> str | None:
+    if TEMPLATE in files:
+        try:
+            return files[TEMPLATE].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(f"{folder / TEMPLATE} is not UTF-8 (byte {error.start})") from error
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _set_values(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if value is not None}
+
+
+def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
+    """Return the special tokens by name, as open-instruct completes them before it renders."""
+    tokens = {}
+    for name in _SPECIAL_NAMES:
+        value = config.get(name)
+        content = value.get("content") if isinstance(value, dict) else value
+        if isinstance(content, str):
+            tokens[name] = content
+    pad, eos = tokens.get("pad_token"), tokens.get("eos_token")
+    if pad is None or pad == eos:
+        neox = str(config.get("tokenizer_class", "")).startswith("GPTNeoX")
+        if neox and "bos_token" not in tokens and eos is not None:
+            tokens["bos_token"] = eos
+        else:
+            tokens["pad_token"] = _DEFAULT_PAD
+    return tokens
+
+
+def _warnings(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
+    name = config.get("tokenizer_class")
+    if name not in _REBUILT_CLASSES:
+        return ()
+    return (
+        f"{folder / CONFIG} names {name}: transformers 5 then replaces the pre-tokenizer and gives many texts other "
+        f"ids; castore uses {TOKENIZER} as it is written",
+    )

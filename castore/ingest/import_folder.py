@@ -1,0 +1,221 @@
+"""``import``: an output directory of open-instruct becomes a run, in one pass over its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castore.errors import InvalidInputError, SourceError
+from castore.format.codec import Value
+from castore.format.digest import Digest
+from castore.format.files import TEMPLATE_FILE, VOCABULARY_FILE, encode_file, encode_vocabulary
+from castore.format.manifest import Manifest, SplitRule
+from castore.format.object import Object
+from castore.format.order import Order, explicit_order
+from castore.format.run import Run
+from castore.format.schema import DATA_ARRAYS
+from castore.ingest.folder import TokenizerFolder
+from castore.store.objects import ObjectStore
+from castore.store.olmo_core import OlmoCoreFolder, check_statistics
+from castore.store.olmo_core_scan import FolderScan, folder_sources
+from castore.tree.build import SequenceBuilder
+from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import came to: digests of run record and manifest, counts, and what the repository grew by."""
+
+    run: Digest
+    root: Digest
+    samples: int
+    tokens: int
+    known: int
+    objects_new: int
+    bytes_new: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Documents in the order in which they are stored, None for their own; and how the directory's order is kept."""
+
+    documents: NDArray[np.int64] | None
+    order: Order | None
+    order_objects: tuple[Object, ...] = ()
+    known: int = 0
+
+
+def import_folder(
+    folder: OlmoCoreFolder,
+    objects: ObjectStore,
+    origin: Mapping[str, Value],
+    *,
+    shuffle_seed: int | None = None,
+    like: NDArray[np.uint8] | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> ImportResult:
+    """Store an output directory as a run; everything the result names is durable on return.
+
+    Args:
+        folder: The directory.
+        objects: The repository's objects.
+        origin: Who, where and when, for the run record.
+        shuffle_seed: Undo the shuffle of this seed, so that samples are stored in the order of the mix.
+        like: Keys of the samples of another dataset in stored order, uint8[n, 16]: documents that it holds are stored
+            in its order, and the directory's order is kept as a permutation.
+        report: Called with tokens stored and tokens in all.
+
+    Raises:
+        SourceError: The directory contradicts itself, or was cut by ``--num_examples`` so that no shuffle can be undone.
+    """
+    check_statistics(folder)
+    before = objects.writes, objects.bytes_written
+    plan = _plan(folder, shuffle_seed, like)
+    scan = FolderScan(folder, plan.documents)
+    sources = folder_sources(folder, scan, undone=shuffle_seed is not None)
+    builder = SequenceBuilder(DATA_ARRAYS)
+    tokens = 0
+    for piece in scan.pieces(sources):
+        _put(objects, builder.add(piece))
+        tokens += int(piece.lengths.sum(dtype=np.int64))
+        report(tokens, folder.tokens)
+    roots, rest = builder.finish()
+    _put(objects, [*rest, *plan.order_objects])
+    arrays = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
+    rule = SplitRule(RULE_NAME, CHUNK_BYTES, FANOUT)
+    manifest = Manifest(len(folder.lengths), arrays, rule, plan.order).encode()
+    run = _run(folder, manifest, [dict(source) for source, _ in sources], scan.trainable_total, origin, objects)
+    for made in (manifest, run):
+        objects.flush()
+        objects.put(made.digest, made.data)
+    objects.flush()
+    return ImportResult(
+        run.digest,
+        manifest.digest,
+        len(folder.lengths),
+        folder.tokens,
+        plan.known,
+        objects.writes - before[0],
+        objects.bytes_written - before[1],
+    )
+
+
+def _put(objects: ObjectStore, made: list[Object]) -> None:
+    for one in made:
+        objects.put(one.digest, one.data, u32_tail=one.u32_tail)
+
+
+# ---- in which order documents are stored
+
+
+def _plan(folder: OlmoCoreFolder, shuffle_seed: int | None, like: NDArray[np.uint8] | None) -> _Plan:
+    if shuffle_seed is not None and like is not None:
+        raise InvalidInputError("--shuffle-seed and --like both say in which order to store: give one of them")
+    if shuffle_seed is not None:
+        return _undo_shuffle(folder, shuffle_seed)
+    if like is not None:
+        return _follow(folder, like)
+    return _Plan(None, None)
+
+
+def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
+    count = len(folder.lengths)
+    listed = folder.statistics.get("per_dataset_statistics", [])
+    kept = [entry.get("instances_after_transformation") for entry in listed if isinstance(entry, dict)]
+    if kept and all(isinstance(n, int) for n in kept) and sum(kept) != count:
+        raise SourceError(
+            folder.path,
+            f"holds {count} of the {sum(kept)} documents that were shuffled: what --num_examples cut off cannot be "
+            "shuffled back, so import it without --shuffle-seed",
+        )
+    order = Order.shuffled(seed, count)
+    documents = np.empty(count, np.int64)
+    documents[order.positions()] = np.arange(count)
+    return _Plan(documents, order)
+
+
+def _follow(folder: OlmoCoreFolder, like: NDArray[np.uint8]) -> _Plan:
+    """Give every document the place that its key has in the other dataset; unknown ones take the places left over.
+
+    Of equal keys the first document takes the first place. An unknown document is most likely a changed one, whose old
+    version has left a place; what remains goes to the end.
+    """
+    keys = np.concatenate([keys for _, keys, _ in FolderScan(folder, None).batches()] or [np.zeros((0, 16), np.uint8)])
+    places: dict[bytes, list[int]] = {}
+    for place, key in enumerate(_as_bytes(like)):
+        places.setdefault(key, []).append(place)
+    for spots in places.values():
+        spots.reverse()
+    place_of = np.full(len(keys), -1, np.int64)
+    for document, key in enumerate(_as_bytes(keys)):
+        spots = places.get(key)
+        if spots:
+            place_of[document] = spots.pop()
+    unknown = np.flatnonzero(place_of < 0)
+    free = np.setdiff1d(np.arange(len(like)), place_of[place_of >= 0], assume_unique=True)[: len(unknown)]
+    place_of[unknown[: len(free)]] = free
+    place_of[unknown[len(free) :]] = len(like) + np.arange(len(unknown) - len(free))
+    documents = np.argsort(place_of, kind="stable")
+    positions = np.empty(len(documents), np.int64)
+    positions[documents] = np.arange(len(documents))
+    order, order_objects = explicit_order(positions)
+    return _Plan(documents, order, tuple(order_objects), len(keys) - len(unknown))
+
+
+def _as_bytes(keys: NDArray[np.uint8]) -> list[bytes]:
+    return np.ascontiguousarray(keys).view("V16").ravel().tolist()  # type: ignore[no-any-return]
+
+
+# ---- what the directory says of itself
+
+
+def _run(
+    folder: OlmoCoreFolder,
+    manifest: Object,
+    sources: list[dict[str, Value]],
+    trainable: int,
+    origin: Mapping[str, Value],
+    objects: ObjectStore,
+) -> Object:
+    files = {f"tokenizer/{name}": encode_file(content) for name, content in folder.files.items()}
+    vocab_size = 1 << (8 * folder.id_bytes)
+    if "tokenizer.json" in folder.files:
+        tokenizer = TokenizerFolder.load(f"{folder.path}/tokenizer")
+        vocab_size = tokenizer.vocab_size
+        files[VOCABULARY_FILE] = encode_vocabulary(tokenizer.vocabulary())
+        if tokenizer.chat_template is not None:
+            files[TEMPLATE_FILE] = encode_file(tokenizer.chat_template.encode())
+    for made in files.values():
+        objects.put(made.digest, made.data)
+    configuration = folder.statistics.get("configuration", {})
+    return Run(
+        manifest.digest,
+        len(folder.lengths),
+        {},
+        {},
+        {
+            "chat_template": _text(configuration, "chat_template"),
+            "imported": folder.path,
+            "max_seq_length": _number(configuration, "max_sequence_length"),
+            "tokenizer": _text(configuration, "tokenizer"),
+            "vocab_size": vocab_size,
+        },
+        sources,
+        {"dropped": {}, "samples": len(folder.lengths), "tokens": folder.tokens, "trainable": trainable},
+        {name: made.digest for name, made in files.items()},
+        origin,
+    ).encode()
+
+
+def _text(configuration: Mapping[str, Any], name: str) -> str | None:
+    value = configuration.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _number(configuration: Mapping[str, Any], name: str) -> int | None:
+    value = configuration.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,266 @@
+"""``tokenize``: from what the user asked for to a run record that a ref can name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+from castore.errors import InvalidInputError
+from castore.format.codec import Value
+from castore.format.digest import Digest
+from castore.format.files import (
+    DROPPED_FILE,
+    TEMPLATE_FILE,
+    VOCABULARY_FILE,
+    encode_dropped,
+    encode_file,
+    encode_vocabulary,
+)
+from castore.format.manifest import Manifest, SplitRule
+from castore.format.object import Object
+from castore.format.order import Order
+from castore.format.run import Run
+from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
+from castore.ingest.mix import Amount, small_count_warning
+from castore.ingest.pool import open_pool
+from castore.ingest.source import BLOCK_BYTES_TARGET, Source
+from castore.ingest.tokenizer import ChatTemplate, ChatTokenizer, TokenizerFolder
+from castore.ingest.write import MixItem, Progress, RunWriter, Written
+from castore.store.objects import ObjectStore
+from castore.store.units import UnitStore
+from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeJob:
+    """What to tokenize and how, as the user spelled it.
+
+    Attributes:
+        mix: Path and amount of each source, in order.
+        tokenizer: Folder of the tokenizer.
+        chat_template: Name or file of the template; None for the tokenizer folder's own.
+        max_seq_length: Tokens kept of a conversation; None for all.
+        num_examples: Samples used of the order; None for all.
+        shuffle_seed: Seed of the recorded order; None to keep the order of the mix.
+        mix_seed: Seed of the random choice of rows.
+        workers: Processes.
+        on_error: ``stop`` or ``skip``.
+    """
+
+    mix: Sequence[tuple[str, str]]
+    tokenizer: str
+    chat_template: str | None = None
+    max_seq_length: int | None = None
+    num_examples: int | None = None
+    shuffle_seed: int | None = 42
+    mix_seed: int = 42
+    workers: int = 1
+    on_error: str = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Wanted sizes of blocks, chunks and nodes. Part of the format but for the first: only tests want other ones."""
+
+    block_bytes: int = BLOCK_BYTES_TARGET
+    chunk_bytes: int = CHUNK_BYTES
+    fanout: int = FANOUT
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeResult:
+    """What a job came to.
+
+    Attributes:
+        run: Digest of the run record, not yet named by any ref.
+        root: Digest of the manifest.
+        samples, tokens, trainable: Counts of all samples.
+        dropped: Rows that became no sample, by reason.
+        progress: The last progress report: rows and units, and how many of them were found.
+        objects_new, bytes_new: What the repository grew by.
+    """
+
+    run: Digest
+    root: Digest
+    samples: int
+    tokens: int
+    trainable: int
+    dropped: Mapping[str, int]
+    progress: Progress
+    objects_new: int
+    bytes_new: int
+
+
+def tokenize(
+    job: TokenizeJob,
+    objects: ObjectStore,
+    units: UnitStore,
+    origin: Mapping[str, Value],
+    *,
+    report: Callable[[Progress], None] = lambda progress: None,
+    warn: Callable[[str], None] = lambda message: None,
+    sizes: Sizes = Sizes(),
+) -> TokenizeResult:
+    """Run a job; everything the result names is durable on return.
+
+    Args:
+        job: What to do.
+        objects: The repository's objects.
+        units: The repository's unit records.
+        origin: Who, where and when, for the run record.
+        report: Called after every unit.
+        warn: Called with one line for each thing that the user should know.
+        sizes: Of blocks, chunks and nodes.
+
+    Raises:
+        InvalidInputError: The job, the tokenizer or a source is wrong. What was tokenized is kept.
+    """
+    if job.shuffle_seed is None and job.num_examples is not None:
+        raise InvalidInputError("--num-examples takes the first samples of a shuffle: give a --shuffle-seed too")
+    folder = TokenizerFolder.load(job.tokenizer)
+    template = _template(job, folder)
+    if template.warning:
+        warn(template.warning)
+    mix = [MixItem(Source(path, block_bytes=sizes.block_bytes), Amount.parse(amount)) for path, amount in job.mix]
+    if not mix:
+        raise InvalidInputError("nothing to tokenize: give at least one --mix PATH AMOUNT")
+    for item in mix:
+        hint = small_count_warning(item.amount, item.source.row_count())
+        if hint:
+            warn(f"{item.source.name}: {hint}")
+    make = partial(ChatTokenizer, folder, template, job.max_seq_length)
+    recipe = cast("dict[str, Value]", make().recipe())
+    last = Progress()
+
+    def remember(progress: Progress) -> None:
+        nonlocal last
+        last = progress
+        report(progress)
+
+    before = objects.writes, objects.bytes_written
+    pool = open_pool(make, job.on_error, job.workers)
+    try:
+        writer = RunWriter(
+            objects,
+            units,
+            pool,
+            recipe,
+            on_error=job.on_error,
+            report=remember,
+            chunk_bytes=sizes.chunk_bytes,
+            fanout=sizes.fanout,
+        )
+        written = writer.write(mix, job.mix_seed)
+    finally:
+        pool.close()
+    manifest = _manifest(job, written, sizes)
+    run = _run(job, manifest, written, mix, recipe, folder, template, origin, objects)
+    for made in (manifest, run):
+        objects.flush()  # children are durable before anything that names them is written
+        objects.put(made.digest, made.data)
+    objects.flush()
+    counts = written.counts
+    return TokenizeResult(
+        run.digest,
+        manifest.digest,
+        written.samples,
+        sum(count.tokens for count in counts),
+        sum(count.trainable for count in counts),
+        _dropped(written),
+        last,
+        objects.writes - before[0],
+        objects.bytes_written - before[1],
+    )
+
+
+def _template(job: TokenizeJob, folder: TokenizerFolder) -> ChatTemplate:
+    if job.chat_template is not None:
+        return ChatTemplate.resolve(job.chat_template, folder)
+    if folder.chat_template is None:
+        raise InvalidInputError(f"{folder.path} has no chat template of its own: give --chat-template NAME or FILE")
+    return ChatTemplate("tokenizer", folder.chat_template, None)
+
+
+def _manifest(job: TokenizeJob, written: Written, sizes: Sizes) -> Object:
+    if written.samples == 0:
+        raise InvalidInputError("no row became a sample: nothing has trainable tokens, or the amounts take no rows")
+    take = job.num_examples
+    if take is not None and not 1 <= take <= written.samples:
+        raise InvalidInputError(f"--num-examples {take} of {written.samples} samples: ask for 1 to {written.samples}")
+    order = None if job.shuffle_seed is None else Order.shuffled(job.shuffle_seed, written.samples, take)
+    arrays = {array.name: (array, written.roots[array.name]) for array in DATA_ARRAYS}
+    return Manifest(written.samples, arrays, SplitRule(RULE_NAME, sizes.chunk_bytes, sizes.fanout), order).encode()
+
+
+def _run(
+    job: TokenizeJob,
+    manifest: Object,
+    written: Written,
+    mix: Sequence[MixItem],
+    recipe: Mapping[str, Value],
+    folder: TokenizerFolder,
+    template: ChatTemplate,
+    origin: Mapping[str, Value],
+    objects: ObjectStore,
+) -> Object:
+    files = {f"tokenizer/{name}": encode_file(content) for name, content in sorted(folder.files.items())}
+    files[TEMPLATE_FILE] = encode_file(template.text.encode())
+    files[VOCABULARY_FILE] = encode_vocabulary(folder.vocabulary())
+    files[DROPPED_FILE] = encode_dropped(written.dropped)
+    for made in files.values():
+        objects.put(made.digest, made.data)
+    return Run(
+        manifest.digest,
+        written.samples,
+        {array.name: (array, written.roots[array.name]) for array in PROVENANCE_ARRAYS},
+        recipe,
+        {
+            "chat_template": None if job.chat_template is None else _text(job.chat_template),
+            "max_seq_length": job.max_seq_length,
+            "mix_seed": job.mix_seed,
+            "num_examples": job.num_examples,
+            "shuffle_seed": job.shuffle_seed,
+            "tokenizer": _text(job.tokenizer),
+            "vocab_size": folder.vocab_size,
+        },
+        [_source(item, written, index) for index, item in enumerate(mix)],
+        {
+            "dropped": dict(_dropped(written)),
+            "samples": written.samples,
+            "tokens": sum(count.tokens for count in written.counts),
+            "trainable": sum(count.trainable for count in written.counts),
+        },
+        {name: made.digest for name, made in files.items()},
+        origin,
+    ).encode()
+
+
+def _source(item: MixItem, written: Written, index: int) -> dict[str, Value]:
+    count = written.counts[index]
+    return {
+        "amount": item.amount.text,
+        "digest": item.source.digest,
+        "dropped": dict(sorted(count.dropped.items())),
+        "name": _text(item.source.name),
+        "rows": count.rows,
+        "samples": count.samples,
+        "selected": count.selected,
+        "split": "train",
+        "tokens": count.tokens,
+        "trainable": count.trainable,
+    }
+
+
+def _text(path: str) -> str:
+    """A path as text: bytes of it that are no UTF-8 are spelled out."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def _dropped(written: Written) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for count in written.counts:
+        total.update(count.dropped)
+    return dict(sorted(total.items()))

@@ -1,0 +1,203 @@
+"""Tokenizing in several processes, results in the order of submission."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection, get_context, parent_process, resource_tracker
+from typing import Protocol, TypeAlias
+
+from castore.errors import CastoreError
+from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
+
+
+WORKERS_BYTES_MIN = 6 * 1024 * 1024
+"""Bytes of rows from which on workers are started: two of them save about a third of a second there."""
+
+
+class Result(Protocol):
+    """What a submitted batch will become."""
+
+    def result(self) -> TokenizedRows:
+        """Wait for it; raises what tokenizing raised."""
+
+
+class InlinePool:
+    """One worker: this process. A batch is tokenized when its result is asked for."""
+
+    def __init__(self, make: Callable[[], ChatTokenizer], on_error: str) -> None:
+        _limit_threads()
+        self._make, self._on_error = make, on_error
+        self._tokenizer: ChatTokenizer | None = None
+
+    @property
+    def depth(self) -> int:
+        """Batches that should be under way at once."""
+        return 1
+
+    def submit(self, rows: Sequence[bytes], bytes_left: int = 0) -> Result:
+        """Tokenize a batch of raw rows."""
+        return _Deferred(lambda: self._tokenize(rows))
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _tokenize(self, rows: Sequence[bytes]) -> TokenizedRows:
+        if self._tokenizer is None:
+            self._tokenizer = self._make()
+        return self._tokenizer.tokenize(rows, on_error=self._on_error)
+
+
+class _Deferred:
+    def __init__(self, call: Callable[[], TokenizedRows]) -> None:
+        self._call = call
+
+    def result(self) -> TokenizedRows:
+        return self._call()
+
+
+class ProcessPool:
+    """Several worker processes, each with a tokenizer of its own and one thread.
+
+    Processes scale better than the tokenizer's threads, since a seventh of the work holds the interpreter lock. They
+    are spawned, not forked: a fork of a process with threads may deadlock. They end with their parent however it ends.
+    """
+
+    def __init__(self, make: Callable[[], ChatTokenizer], on_error: str, workers: int) -> None:
+        _limit_threads()
+        self._workers = workers
+        resource_tracker.ensure_running()  # multiprocessing would start it with the first worker, and unblock SIGINT
+        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (make, on_error))
+
+    @property
+    def depth(self) -> int:
+        """Batches that should be under way at once: one in work and one waiting for each worker."""
+        return 2 * self._workers
+
+    def submit(self, rows: Sequence[bytes], bytes_left: int = 0) -> Result:
+        """Tokenize a batch of raw rows."""
+        try:
+            # May start a worker, which inherits what is blocked: Ctrl-C must not reach it while it still imports.
+            with _interrupts_wait():
+                return _Remote(self._pool.submit(_tokenize, rows))
+        except BrokenProcessPool as error:
+            raise _worker_died() from error
+
+    def close(self) -> None:
+        """End the workers; batches that have not begun are dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class AdaptivePool:
+    """Workers if there is enough to do for them, this process otherwise; decided at the first batch.
+
+    A worker spends more than half a second of processor time before its first batch. For what a run that was
+    interrupted near its end has left to do, that would cost more than it saves.
+
+    Args:
+        make: Makes a tokenizer.
+        on_error: ``stop`` or ``skip``.
+        workers: Processes, at least 2.
+    """
+
+    def __init__(self, make: Callable[[], ChatTokenizer], on_error: str, workers: int) -> None:
+        self._make, self._on_error, self._workers = make, on_error, workers
+        self._pool: InlinePool | ProcessPool | None = None
+
+    @property
+    def depth(self) -> int:
+        """Batches that should be under way at once."""
+        return self._pool.depth if self._pool is not None else 1
+
+    def submit(self, rows: Sequence[bytes], bytes_left: int) -> Result:
+        """Tokenize a batch; ``bytes_left`` is about how many bytes of rows there are from here on, itself included."""
+        if self._pool is None:
+            if bytes_left < WORKERS_BYTES_MIN:
+                self._pool = InlinePool(self._make, self._on_error)
+            else:
+                self._pool = ProcessPool(self._make, self._on_error, self._workers)
+        return self._pool.submit(rows, bytes_left)
+
+    def close(self) -> None:
+        """End the workers, if there are any."""
+        if self._pool is not None:
+            self._pool.close()
+
+
+class _Remote:
+    def __init__(self, future: Future[TokenizedRows]) -> None:
+        self._future = future
+
+    def result(self) -> TokenizedRows:
+        try:
+            return self._future.result()
+        except BrokenProcessPool as error:
+            raise _worker_died() from error
+
+
+def _worker_died() -> CastoreError:
+    return CastoreError(
+        "a worker process died, most likely for want of memory: run the same command again to go on from here, "
+        "with fewer --workers"
+    )
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Block SIGINT in this thread; one that comes meanwhile is delivered at the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_worker: tuple[ChatTokenizer, str] | None = None
+
+
+def _start_worker(make: Callable[[], ChatTokenizer], on_error: str) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _limit_threads()
+    _worker = make(), on_error
+
+
+def _tokenize(rows: Sequence[bytes]) -> TokenizedRows:
+    assert _worker is not None
+    tokenizer, on_error = _worker
+    return tokenizer.tokenize(rows, on_error=on_error)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot tell its workers, which would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        with contextlib.suppress(OSError):
+            connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _limit_threads() -> None:
+    """One thread a process in the tokenizer library; read by it when it first encodes."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ["RAYON_NUM_THREADS"] = "1"
+
+
+Pool: TypeAlias = InlinePool | ProcessPool | AdaptivePool
+
+
+def open_pool(make: Callable[[], ChatTokenizer], on_error: str, workers: int) -> Pool:
+    """A pool of at most ``workers`` processes; with one, this process does the work itself.
+
+    Args:
+        make: Makes a tokenizer; must survive pickling.
+        on_error: ``stop`` or ``skip``, as ``ChatTokenizer.tokenize`` takes it.
+        workers: At least 1.
+    """
+    return InlinePool(make, on_error) if workers == 1 else AdaptivePool(make, on_error, workers)

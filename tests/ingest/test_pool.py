@@ -1,0 +1,154 @@
+"""Workers: results in order, errors as themselves, no process left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from castore.errors import CastoreError, InvalidInputError
+from castore.ingest.chat import RowError
+from castore.ingest.pool import InlinePool, ProcessPool, open_pool
+from castore.ingest.tokenizer import TokenizedRows
+
+
+@dataclass
+class FakeTokenizer:
+    """Does what the first row of a batch says. Only as much of a ChatTokenizer as a pool uses."""
+
+    made_in: int = field(default_factory=os.getpid)
+
+    def tokenize(self, rows: Sequence[bytes], *, on_error: str = "stop") -> TokenizedRows:
+        what, _, rest = rows[0].partition(b" ")
+        if what == b"sleep":
+            time.sleep(float(rest))
+        elif what == b"bad":
+            raise RowError("is bad", field="messages[2].role", index=7)
+        elif what == b"broken":
+            raise InvalidInputError("the tokenizer folder is broken")
+        elif what == b"die":
+            os._exit(1)
+        elif what == b"kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        numbers = np.array([os.getpid(), self.made_in, len(rows), on_error == "skip"], np.uint32)
+        environment = [os.environ["TOKENIZERS_PARALLELISM"], str(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)]
+        return TokenizedRows(*[numbers] * 6, dropped=list(enumerate(environment)))
+
+
+def make_pool(workers: int, on_error: str = "stop") -> Any:
+    return open_pool(FakeTokenizer, on_error, workers)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def two() -> Any:
+    pool = make_pool(2)
+    yield pool
+    pool.close()
+
+
+def test_one_worker_is_this_process() -> None:
+    pool = make_pool(1, "skip")
+    assert isinstance(pool, InlinePool)
+    assert pool.depth == 1
+    result = pool.submit([b"x", b"y"]).result()
+    assert result.rows.tolist() == [os.getpid(), os.getpid(), 2, True]
+    with pytest.raises(RowError):
+        pool.submit([b"bad"]).result()
+    pool.close()
+
+
+def test_one_worker_tokenizes_when_asked() -> None:
+    pool = make_pool(1)
+    began = time.monotonic()
+    waiting = pool.submit([b"sleep 0.2"])
+    assert time.monotonic() - began < 0.15
+    waiting.result()
+    assert time.monotonic() - began >= 0.2
+
+
+@pytest.mark.slow
+def test_results_come_in_the_order_of_submission(two: ProcessPool) -> None:
+    assert two.depth == 4
+    results = [two.submit([b"sleep %f" % s, *[b"x"] * i]) for i, s in enumerate([0.4, 0.0, 0.2, 0.0])]
+    found = [result.result() for result in results]
+    assert [int(r.lengths[2]) for r in found] == [1, 2, 3, 4]
+    pids = {int(r.lengths[0]) for r in found}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+    # Each worker has a tokenizer of its own, one thread, and leaves Ctrl-C to the parent.
+    assert {int(r.lengths[1]) for r in found} <= pids
+    assert {tuple(text for _, text in r.dropped) for r in found} == {("false", "True")}
+
+
+@pytest.mark.slow
+def test_errors_come_home_as_themselves(two: ProcessPool) -> None:
+    bad, broken, good = two.submit([b"bad"]), two.submit([b"broken"]), two.submit([b"x"])
+    with pytest.raises(RowError) as caught:
+        bad.result()
+    assert (caught.value.index, caught.value.field, caught.value.reason) == (7, "messages[2].role", "is bad")
+    with pytest.raises(InvalidInputError, match="the tokenizer folder is broken"):
+        broken.result()
+    assert good.result().lengths[2] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [b"die", b"kill"])
+def test_a_worker_that_dies_is_one_clear_line(two: ProcessPool, how: bytes) -> None:
+    results = [two.submit([b"sleep 0.2"]), two.submit([how]), two.submit([b"sleep 0.2"])]
+    with pytest.raises(CastoreError, match=r"^a worker process died[^\n]*--workers$"):
+        for result in results:
+            result.result()
+    # Whatever comes after it is refused in the same words.
+    with pytest.raises(CastoreError, match="a worker process died"):
+        two.submit([b"x"]).result()
+
+
+@pytest.mark.slow
+def test_closing_drops_what_has_not_begun() -> None:
+    pool = make_pool(2)
+    first = pool.submit([b"sleep 0"])
+    first.result()
+    for _ in range(40):
+        pool.submit([b"sleep 0.2"])
+    began = time.monotonic()
+    pool.close()
+    assert time.monotonic() - began < 4
+    assert not [thread for thread in threading.enumerate() if "Executor" in type(thread).__name__]
+
+
+def broken_make() -> Any:
+    raise InvalidInputError("no tokenizer here")
+
+
+@pytest.mark.slow
+def test_a_worker_that_cannot_begin() -> None:
+    pool = ProcessPool(partial(broken_make), "stop", 2)
+    try:
+        with pytest.raises(CastoreError):
+            pool.submit([b"x"]).result()
+    finally:
+        pool.close()
+
+
+@pytest.mark.slow
+def test_an_interrupt_waits_until_a_worker_is_started(two: ProcessPool) -> None:
+    """While a worker is started Ctrl-C is blocked, and after that it is not."""
+    seen = []
+    real = two._pool.submit
+
+    def submit(*arguments: Any) -> Any:
+        seen.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return real(*arguments)
+
+    two._pool.submit = submit  # type: ignore[method-assign]
+    two.submit([b"x"]).result()
+    assert seen == [True]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -1,0 +1,149 @@
+"""Tokenizer folders: what is read, what is refused, how ids become bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from castore.errors import InvalidInputError
+from castore.ingest.tokenizer import ChatTemplate, TokenizerFolder
+from tests.ingest.tiny import SPECIAL, VOCABULARY, make_folder, train
+
+
+def test_what_is_read(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, chat_template="from config")
+    assert folder.path == str(tmp_path)
+    assert set(folder.files) == {"tokenizer.json", "tokenizer_config.json"}
+    assert folder.files["tokenizer.json"] == (tmp_path / "tokenizer.json").read_bytes()
+    assert folder.special_tokens == {
+        "bos_token": "<|endoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "<|pad|>",
+    }
+    assert folder.vocab_size == train("dolma").get_vocab_size(with_added_tokens=False) == VOCABULARY
+    assert folder.chat_template == "from config"
+    assert folder.warnings == ()
+
+
+def test_the_template_file_wins_over_the_config(tmp_path: Path) -> None:
+    make_folder(tmp_path, chat_template=[{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}])
+    assert TokenizerFolder.load(str(tmp_path)).chat_template == "d"
+    (tmp_path / "chat_template.jinja").write_text("file\n")
+    folder = TokenizerFolder.load(str(tmp_path))
+    assert folder.chat_template == "file\n"
+    assert ChatTemplate.resolve("olmo123", folder).text == "file\n"
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
+    with pytest.raises(InvalidInputError, match=r"chat_template.jinja is not UTF-8"):
+        TokenizerFolder.load(str(tmp_path))
+
+
+def test_special_tokens_map_fills_what_the_config_leaves_out(tmp_path: Path) -> None:
+    make_folder(tmp_path, bos_token=None, pad_token=None)
+    (tmp_path / "special_tokens_map.json").write_text(
+        json.dumps({"bos_token": {"content": "<|im_start|>"}, "eos_token": "<|im_end|>", "pad_token": "<|pad|>"})
+    )
+    special = TokenizerFolder.load(str(tmp_path)).special_tokens
+    assert (special["bos_token"], special["eos_token"], special["pad_token"]) == (
+        "<|im_start|>",
+        "<|endoftext|>",
+        "<|pad|>",
+    )
+
+
+@pytest.mark.parametrize("pad", [None, "<|endoftext|>"])
+def test_a_tokenizer_without_its_own_padding_gets_one_as_in_open_instruct(tmp_path: Path, pad: str | None) -> None:
+    folder = make_folder(tmp_path, pad_token=pad)
+    assert folder.special_tokens["pad_token"] == "<pad>"
+    assert folder.vocab_size == VOCABULARY
+    vocabulary = folder.vocabulary()
+    assert len(vocabulary) == VOCABULARY + 1
+    assert vocabulary[VOCABULARY] == b"<pad>"
+    assert folder.build().encode("a<pad>b").ids[1] == VOCABULARY
+
+
+def test_neox_without_bos_takes_eos_for_it(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, bos_token=None, pad_token=None, tokenizer_class="GPTNeoXTokenizerFast")
+    assert folder.special_tokens["bos_token"] == "<|endoftext|>"
+    assert "pad_token" not in folder.special_tokens
+
+
+def test_tokens_of_the_config_are_added(tmp_path: Path) -> None:
+    listed = {
+        str(VOCABULARY): {"content": "<|more|>", "special": True},
+        "0": {"content": SPECIAL[0], "special": True},
+        "x": 3,
+    }
+    folder = make_folder(tmp_path, added_tokens_decoder=listed)
+    assert folder.build().encode("<|more|>").ids == [VOCABULARY]
+
+
+def test_a_class_that_transformers_rebuilds_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = make_folder(tmp_path, tokenizer_class="GPT2Tokenizer").warnings
+    assert "GPT2Tokenizer" in warning
+    assert "\n" not in warning
+
+
+def test_the_vocabulary_spells_bytes(tmp_path: Path) -> None:
+    vocabulary = make_folder(tmp_path).vocabulary()
+    text = "héllo 世界\n\0 <|im_end|>"
+    ids = train("dolma").encode(text).ids
+    assert b"".join(vocabulary[number] for number in ids) == text.encode()
+    assert {bytes([byte]) for byte in range(256)} <= set(vocabulary)
+
+
+def test_the_vocabulary_of_other_tokenizers_is_their_pieces(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path, "unigram")
+    vocabulary = folder.vocabulary()
+    assert len(vocabulary) == folder.vocab_size
+    assert any(piece.startswith("▁".encode()) for piece in vocabulary)
+    assert "世".encode() in vocabulary
+    assert b"<|im_start|>" in vocabulary
+
+
+def test_truncation_and_padding_of_the_file_are_switched_off(tmp_path: Path) -> None:
+    made = train("dolma")
+    made.enable_truncation(3)
+    made.enable_padding(length=99)
+    made.save(str(tmp_path / "tokenizer.json"))
+    folder = TokenizerFolder.load(str(tmp_path))
+    assert 3 < len(folder.build().encode("The quick brown fox says: I'll pay").ids) < 99
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "has no tokenizer.json$"),
+        (b"{", "tokenizer.json is not valid JSON"),
+        (b"\xff\xfe", "tokenizer.json is not valid JSON"),
+        (b"[]", "tokenizer.json is not a JSON object$"),
+        (b"{}", "tokenizer.json has no model with a vocabulary$"),
+    ],
+)
+def test_broken_folders_are_one_line_that_names_the_file(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "tokenizer.json").write_bytes(content)
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        TokenizerFolder.load(str(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_folder_at_all(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="is not a folder"):
+        TokenizerFolder.load(str(tmp_path / "absent"))
+
+
+def test_a_file_that_only_the_library_refuses(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}}')
+    with pytest.raises(InvalidInputError, match=r"tokenizer.json is no tokenizer: "):
+        TokenizerFolder.load(str(tmp_path)).build()
+
+
+def test_a_broken_config_is_named(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("nope")
+    with pytest.raises(InvalidInputError, match=r"tokenizer_config.json is not valid JSON"):
+        TokenizerFolder.load(str(tmp_path))
