@@ -1,0 +1,236 @@
+"""``castore check``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from castore_cli.context import State
+from castore_cli.text import echo_json, number, plural
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from castore.view.causes import Cause
+    from castore.view.dataset import Dataset
+    from castore.view.trainer import Report, Tally
+
+VERSION = 1
+"""Version of the document of ``--json``: it grows when a field changes its meaning or goes."""
+
+
+@click.command()
+@click.argument("address")
+@click.option("--trainer", type=click.Choice(["olmo-core"]), required=True, help="What will read the export.")
+@click.option(
+    "--sequence-length", type=click.IntRange(1), metavar="N", required=True, help="Tokens of a training instance."
+)
+@click.option("--max-loss", metavar="SHARE", help="Exit 1 if more of the tokens, or of the trained ones, is dropped.")
+@click.option(
+    "--long-doc-strategy",
+    type=click.Choice(["truncate", "fragment"]),
+    default="truncate",
+    show_default=True,
+    help="What the trainer does with documents over the sequence length.",
+)
+@click.option(
+    "--boundaries",
+    type=click.Choice(["eos", "metadata"]),
+    default="eos",
+    show_default=True,
+    help="Where the trainer finds documents: at EOS ids, as in local files, or in the .csv.gz files, as with URLs and "
+    "with use_array_if_local=False.",
+)
+@click.option("--eos", type=click.IntRange(0), metavar="ID", help="Id of EOS. Default: the recorded tokenizer's.")
+@click.option("--bos", type=click.IntRange(0), metavar="ID", help="Id of BOS, if the trainer's tokenizer names one.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.pass_obj
+def check(
+    state: State,
+    address: str,
+    trainer: str,
+    sequence_length: int,
+    max_loss: str | None,
+    long_doc_strategy: str,
+    boundaries: str,
+    eos: int | None,
+    bos: int | None,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Tell what a trainer will make of an export of the dataset at ADDRESS, without writing it.
+
+    Shows the documents that OLMo-core's packed dataset finds, the tokens that it drops or merges, and why.
+
+    Exit codes: 0 done, 1 more is dropped than --max-loss allows, 2 trouble.
+    """
+    from castore.view.causes import causes
+    from castore.view.olmo_core import check_olmo_core
+    from castore.view.trainer import Rule
+    from castore_cli.progress import Meter
+
+    limit = None if max_loss is None else _share_of(max_loss)
+    _, data = state.dataset(address)
+    rule = Rule(
+        sequence_length,
+        _eos(data) if eos is None else eos,
+        bos,
+        fragment=long_doc_strategy == "fragment",
+        metadata=boundaries == "metadata",
+    )
+    with Meter("checking", "tokens", as_json=as_json, quiet=quiet) as meter:
+        report = check_olmo_core(data, rule, report=meter.update)
+    over = limit is not None and report.over(limit)
+    if as_json:
+        echo_json(_document(data, report, causes(report), max_loss, over))
+    else:
+        _print(data, report, causes(report), max_loss, over)
+    return int(over)
+
+
+def _share_of(text: str) -> Fraction:
+    from fractions import Fraction
+
+    from castore.errors import InvalidInputError
+
+    try:
+        share = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(-1)
+    if not 0 <= share <= 1:
+        raise InvalidInputError(f"--max-loss {text}: give a share from 0 to 1, such as 0.01")
+    return share
+
+
+def _eos(data: Dataset) -> int:
+    from castore.errors import InvalidInputError
+    from castore.view.specials import special_token_id
+
+    found = special_token_id(data, "eos_token")
+    if found is None:
+        raise InvalidInputError("no tokenizer with an eos_token was recorded with this dataset: give --eos ID")
+    return found
+
+
+# ---- JSON
+
+
+def _document(data: Dataset, report: Report, found: list[Cause], max_loss: str | None, over: bool) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    rule = report.rule
+    return {
+        "version": VERSION,
+        "trainer": "olmo-core",
+        "root": data.root,
+        "sequence_length": rule.sequence_length,
+        "long_doc_strategy": "fragment" if rule.fragment else "truncate",
+        "boundaries": "metadata" if rule.metadata else "eos",
+        "eos_token_id": rule.eos,
+        "bos_token_id": rule.bos,
+        "max_loss": max_loss,
+        "over_max_loss": over,
+        "num_instances": report.instances,
+        "documents_packed": report.pieces,
+        "efficiency_packed": report.efficiency,
+        **_counts(report.total),
+        "sources": [{"name": _name(data, source), **_counts(tally)} for source, tally in report.by_source.items()],
+        "parts": [
+            {
+                "documents_found": part.documents,
+                "documents_packed": part.pieces,
+                "num_instances": part.packing.instances,
+                "tokens_packed": part.packing.tokens,
+            }
+            for part in report.parts
+        ],
+        "causes": [asdict(cause) for cause in found],
+    }
+
+
+def _counts(tally: Tally) -> dict[str, Any]:
+    return {
+        "conversations": {
+            "total": tally.conversations,
+            "intact": tally.intact,
+            "split": tally.split,
+            "without_end": tally.unended,
+            "cut_without_end": tally.cut,
+            "crossing_parts": tally.crossing,
+            "over_sequence_length": tally.long,
+            "empty": tally.empty,
+        },
+        "documents_in_csv": tally.conversations - tally.empty + tally.crossings,
+        "documents_found": tally.documents,
+        "tokens_on_disk": tally.tokens,
+        "tokens_packed": tally.packed_tokens,
+        "tokens_dropped": tally.dropped_tokens,
+        "tokens_mixed": tally.mixed_tokens,
+        "trainable_on_disk": tally.trainable,
+        "trainable_in_instances": tally.packed_trainable,
+        "trainable_dropped": tally.dropped_trainable,
+        "trainable_mixed": tally.mixed_trainable,
+    }
+
+
+# ---- text
+
+
+def _print(data: Dataset, report: Report, found: list[Cause], max_loss: str | None, over: bool) -> None:
+    total = report.total
+    verdict = (
+        f"OLMo-core drops {_of(total.dropped_tokens, total.tokens, 'tokens')} and "
+        f"{_of(total.dropped_trainable, total.trainable, 'trainable tokens')}"
+    )
+    if max_loss is not None:
+        verdict += f": {'more than' if over else 'within'} --max-loss {max_loss}"
+    click.echo(verdict)
+    rows = [(_name(data, source), tally) for source, tally in report.by_source.items()]
+    _table([*rows, ("all", total)] if len(rows) != 1 else rows)
+    click.echo(
+        f"  {plural(report.instances, 'instance')} of {number(report.rule.sequence_length)} tokens in "
+        f"{plural(len(report.parts), 'part')}, {_percent(total.packed_tokens, _places(report))} full"
+    )
+    for cause in found:
+        click.echo(f"  - {cause.text}")
+    if not report.rule.metadata and (total.split or total.unended):
+        click.echo(
+            "  With use_array_if_local=False, OLMo-core 3.0 takes conversations from the .csv.gz files: "
+            "see --boundaries metadata"
+        )
+
+
+def _table(rows: list[tuple[str, Tally]]) -> None:
+    heads = ("source", "conversations", "arrive whole", "documents", "tokens", "dropped", "trainable", "dropped")
+    cells: list[tuple[str, ...]] = [heads]
+    for name, tally in rows:
+        counts = (tally.conversations, tally.intact, tally.documents, tally.tokens, tally.dropped_tokens)
+        more = (tally.trainable, tally.dropped_trainable)
+        cells.append((name, *map(number, (*counts, *more))))
+    widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
+    for row in cells:
+        rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        click.echo("  ".join(["", row[0].ljust(widths[0]), *rest]))
+
+
+def _places(report: Report) -> int:
+    return report.instances * report.rule.sequence_length
+
+
+def _name(data: Dataset, source: int) -> str:
+    sources = data.run.sources if data.run else []
+    return str(sources[source].get("name", source)) if source < len(sources) else str(source)
+
+
+def _of(part: int, whole: int, what: str) -> str:
+    return f"{number(part)} of {number(whole)} {what} ({_percent(part, whole)})"
+
+
+def _percent(part: int, whole: int) -> str:
+    """A percentage with two decimals, rounded down: 100 % means all, and a little is ``< 0.01 %``."""
+    hundredths = 10000 * part // whole if whole else 0
+    if part and not hundredths:
+        return "< 0.01 %"
+    return f"{hundredths // 100}.{hundredths % 100:02d} %"
