@@ -20,10 +20,10 @@ from castore.store.urls import open_backend
 
 if TYPE_CHECKING:
     from castore.format.codec import Value
+    from castore.ingest.import_folder import ImportResult
     from castore.ingest.job import TokenizeJob, TokenizeResult
     from castore.ingest.write import Progress
     from castore.tree.walk import Fetch
-    from castore.view.compare import Comparison
     from castore.view.dataset import Dataset
     from castore.view.export import Exported
 
@@ -93,7 +93,7 @@ class Repository:
         """
         name, _, back = address.partition("@{")
         if back:
-            if not back.endswith("}") or not back[:-1].isdigit():
+            if not back.endswith("}") or not back[:-1].isdecimal() or len(back) > 18:
                 raise InvalidInputError(f"{address!r} is no address: write name@{{2}} for the second value back")
             return self._target(self.refs.at(name, int(back[:-1])), address)
         if is_ref_name(address):
@@ -164,29 +164,54 @@ class Repository:
         from castore.ingest.job import tokenize
         from castore.store.units import UnitStore
 
-        check_ref_name(name)
+        message = origin.message or "tokenize"
+        # What cannot be logged is refused now, not after hours of work.
+        RefEntry(name, 0, None, origin.time_s, origin.author, message).encode()
         expected = self.refs.current(name)
-        fields: Mapping[str, Value] = {
-            "author": origin.author,
-            "castore": _version(),
-            "host": origin.host,
-            "message": origin.message,
-            "time": origin.time_s,
-        }
-        result = tokenize(job, self.objects, UnitStore(self.backend), fields, report=report, warn=warn)
+        result = tokenize(job, self.objects, UnitStore(self.backend), _fields(origin), report=report, warn=warn)
         try:
-            self._move(name, expected, result.run, origin, origin.message or "tokenize")
+            self._move(name, expected, result.run, origin, message)
         except ConflictError as error:
             raise ConflictError(
                 f"{error}; the run is stored: castore tag {digest_hex(result.run)[:16]} {name}"
             ) from error
         return result
 
-    def compare(self, a: Dataset, b: Dataset, *, context: int = 8, only: str | None = None) -> Comparison:
-        """Compare two datasets."""
-        from castore.view.compare import compare
+    def import_folder(
+        self,
+        path: str,
+        name: str,
+        origin: Origin,
+        *,
+        shuffle_seed: int | None = None,
+        like: str | None = None,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> ImportResult:
+        """Let ``name`` mean an output directory of open-instruct.
 
-        return compare(a, b, context=context, only=only)
+        Raises:
+            SourceError: The directory is incomplete or contradicts itself.
+            ConflictError: Somebody moved the name meanwhile.
+        """
+        from castore.ingest.import_folder import import_folder
+        from castore.store.imports import ImportStore
+        from castore.store.olmo_core import OlmoCoreFolder
+        from castore.view.arrays import whole_keys
+
+        check_ref_name(name)
+        expected = self.refs.current(name)
+        keys = None if like is None else whole_keys(self.dataset(like))
+        result = import_folder(
+            OlmoCoreFolder(path),
+            self.objects,
+            ImportStore(self.backend),
+            _fields(origin),
+            shuffle_seed=shuffle_seed,
+            like=keys,
+            report=report,
+        )
+        self._move(name, expected, result.run, origin, origin.message or f"import {path}")
+        return result
 
     def export(
         self,
@@ -220,6 +245,17 @@ class Repository:
         return self.refs.compare_and_set(
             name, expected, target, time_s=origin.time_s, author=origin.author, message=message
         )
+
+
+def _fields(origin: Origin) -> Mapping[str, Value]:
+    """An origin as a run record keeps it."""
+    return {
+        "author": origin.author,
+        "castore": _version(),
+        "host": origin.host,
+        "message": origin.message,
+        "time": origin.time_s,
+    }
 
 
 def _version() -> str:

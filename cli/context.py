@@ -34,6 +34,26 @@ class State:
         repository = self._open(url) if mark else self.open()
         return repository, repository.dataset(name)
 
+    def pair(self, a: str, b: str) -> tuple[Dataset, Dataset]:
+        """Two datasets to compare; either address may also be an output directory of open-instruct.
+
+        A directory is taken to be in the order of the other side where that can be.
+        """
+        folders = _is_output_folder(a), _is_output_folder(b)
+        data_a = None if folders[0] else self.dataset(a)[1]
+        data_b = None if folders[1] else self.dataset(b)[1]
+        if data_a is None or data_b is None:
+            from castore.view.directory import directory_dataset
+
+            data_a = data_a or directory_dataset(a, data_b)
+            data_b = data_b or directory_dataset(b, data_a)
+        return data_a, data_b
+
+    def reads(self) -> dict[str, int]:
+        """Objects read from all repositories so far, and their stored bytes."""
+        stores = [repository.objects for repository in self.opened.values()]
+        return {"objects": sum(s.reads for s in stores), "bytes": sum(s.bytes_read for s in stores)}
+
     def _open(self, url: str, *, create: bool = False) -> Repository:
         from castore.repository import Repository
 
@@ -64,6 +84,11 @@ def local_time(time_s: int) -> str:
 def use_colour() -> bool:
     """Colour is for terminals of people who did not say no (https://no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _is_output_folder(address: str) -> bool:
+    """Whether an address is a directory in the OLMo-core layout; a bare name never is, however folders are called."""
+    return "/" in address and os.path.isfile(os.path.join(address, "token_ids_part_0000.npy"))  # noqa: PTH113, PTH118
 
 
 def _user() -> str:

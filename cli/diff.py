@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 @click.option("--stat", is_flag=True, help="Counts only.")
 @click.option("--first", "first_only", is_flag=True, help="The first difference only, without the list of changes.")
 @click.option("--only", metavar="ARRAY", help="Compare one array, for example token_ids.")
-@click.option("--context", type=click.IntRange(0, 1000), default=8, show_default=True, help="Tokens shown around.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Changes listed at most.")
+@click.option(
+    "--context", type=click.IntRange(0, 1000), metavar="N", default=8, show_default=True, help="Tokens shown around."
+)
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="Changes listed at most."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
@@ -41,20 +45,20 @@ def diff(
 ) -> None:
     """Compare the datasets at A and B and show where they part.
 
+    Either may be an output directory of open-instruct or of castore export: write ./DIRECTORY.
+
     Equal data have equal roots, whoever made them and however. What differs is found by going down the trees: only the
     changed parts are read. Exit code 0 if equal, 1 if not.
     """
-    repository_a, data_a = state.dataset(a)
-    repository_b, data_b = state.dataset(b)
-    if only is not None and not (data_a.has(only) and data_b.has(only)):
+    from castore.view.compare import compare
+
+    data_a, data_b = state.pair(a, b)
+    if only is not None and not (only in data_a.manifest.arrays and only in data_b.manifest.arrays):
         raise click.UsageError(f"no array {only} on both sides")
-    result = repository_a.compare(data_a, data_b, context=context, only=only)
+    result = compare(data_a, data_b, context=context, only=only)
     different = not result.equal if only is None else bool(result.hunks)
     different = different or (strict and bool(result.recipe))
-    stores = [repository_a.objects]
-    if repository_b.objects is not repository_a.objects:
-        stores.append(repository_b.objects)
-    reads = {"objects": sum(s.reads for s in stores), "bytes": sum(s.bytes_read for s in stores)}
+    reads = state.reads()
     if as_json:
         echo_json(_document(result, data_a, data_b, reads))
     elif not quiet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -47,7 +48,7 @@ def headline(result: Comparison, data: tuple[Dataset, Dataset], only: str | None
         if only is not None:
             return f"equal in {only}: {plural(result.samples_a, 'sample')}"
         if not result.same_order:
-            return f"another order of the same {plural(result.samples_a, 'sample')}"
+            return _same_samples(data, plural(result.samples_a, "sample"))
         return "the same samples, stored otherwise"
     counts = [
         (result.count(op), word)
@@ -59,8 +60,25 @@ def headline(result: Comparison, data: tuple[Dataset, Dataset], only: str | None
         totals = f"{number(result.samples_a)} and {plural(result.samples_b, 'sample')}"
     equal = [name for name, same in result.arrays.items() if same]
     also = f"; equal: {', '.join(equal)}" if equal else ""
-    order = "" if result.same_order else "; another order"
+    order = "" if result.same_order else f"; {_order(data)}"
     return f"different: {said} of {totals}{also}{order}"
+
+
+def _same_samples(data: tuple[Dataset, Dataset], samples: str) -> str:
+    """What is to say of equal samples in orders that are not equal."""
+    a, b = (side.manifest.order for side in data)
+    if a is not None and b is not None and replace(a, take=b.take) == b:
+        return f"the same {samples} in the same order, of which the first {number(a.take)} or {number(b.take)} are used"
+    return f"another order of the same {samples}"
+
+
+def _order(data: tuple[Dataset, Dataset]) -> str:
+    """What is to say of two orders that are not equal: a seed shuffles another number of samples in another way."""
+    a, b = (side.manifest.order for side in data)
+    same_seed = a is not None and b is not None and (a.algorithm, a.seed) == (b.algorithm, b.seed) and not a.chunks
+    if a is not None and b is not None and same_seed and a.count != b.count:
+        return f"seed {a.seed} shuffles {number(b.count)} otherwise than {number(a.count)}"
+    return "another order"
 
 
 def _print_causes(result: Comparison) -> None:
@@ -69,7 +87,13 @@ def _print_causes(result: Comparison) -> None:
 
 
 def _short(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list | tuple):
+        return _short(", ".join(map(str, value)))
     text = value.hex() if isinstance(value, bytes) else str(value)
+    if len(text) == 64 and not text.strip("0123456789abcdef"):
+        return text[:12]
     return text if len(text) <= 60 else text[:57] + "..."
 
 

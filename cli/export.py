@@ -16,7 +16,7 @@ from castore_cli.text import echo_json, number, plural
 )
 @click.option("--replace", is_flag=True, help="Replace a folder that holds something, as a whole.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.pass_obj
 def export(state: State, address: str, folder: str, layout: str, replace: bool, as_json: bool, quiet: bool) -> None:
     """Write the dataset at ADDRESS to FOLDER in its recorded order, as files for OLMo-core.
@@ -31,6 +31,6 @@ def export(state: State, address: str, folder: str, layout: str, replace: bool, 
         done = repository.export(data, folder, replace=replace, time_text=time_text, report=meter.update)
     if as_json:
         echo_json({"folder": done.folder, "samples": done.samples, "tokens": done.tokens, "parts": done.parts})
-    else:
+    elif not quiet:
         parts = plural(done.parts, "part")
         click.echo(f"{done.folder}: {number(done.samples)} samples, {number(done.tokens)} tokens in {parts}")

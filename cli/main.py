@@ -6,6 +6,7 @@ of equal runs take a tenth of a second.
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib import import_module
 
@@ -17,8 +18,10 @@ from castore_cli.context import State
 
 COMMANDS = {
     "tokenize": ("tokenize", "Turn conversations into a dataset of the repository."),
+    "import": ("imports", "Make a dataset of an output directory of open-instruct."),
     "diff": ("diff", "Compare two datasets and show where they part."),
     "export": ("export", "Write a dataset as files for OLMo-core."),
+    "check": ("check", "Tell what a trainer will make of an export, before training."),
     "ls": ("names", "List names and what they mean."),
     "show": ("show", "Show what a dataset is and how it came to be."),
     "log": ("names", "Show what a name has meant, newest first."),
@@ -41,8 +44,18 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"castore_cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, "rm" if cmd_name == "rm" else cmd_name)
+        # "import" cannot be the name of a function.
+        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:  # click would forget what it says
+            raise click.exceptions.Exit(_fail(str(error) or "interrupted", EXIT_INTERRUPTED)) from None
+        except BrokenPipeError:  # click would exit with 1, which says "different"
+            _silence_stdout()
+            raise click.exceptions.Exit(EXIT_TROUBLE) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -71,22 +84,22 @@ def castore(ctx: click.Context, repo: str | None) -> None:
 
 def main() -> None:
     """Run the command line; every error is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files need not be text, nor need a terminal have every sign that is printed.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        status = castore.main(standalone_mode=False)
-    except click.exceptions.Abort:
+        status = castore.main(prog_name="castore", standalone_mode=False)
+    except (click.exceptions.Abort, KeyboardInterrupt):
         status = _fail("interrupted", EXIT_INTERRUPTED)
+    except click.UsageError as error:
+        status = _misused(error)
     except click.ClickException as error:
-        error.show()
-        status = error.exit_code
+        status = _fail(error.format_message(), EXIT_TROUBLE)
     except ConflictError as error:
         status = _fail(str(error), EXIT_CONFLICT)
     except CastoreError as error:
         status = _fail(str(error), EXIT_TROUBLE)
-    except KeyboardInterrupt:
-        status = _fail("interrupted", EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        _silence_stdout()
-        status = EXIT_TROUBLE
     except MemoryError:
         status = _fail("out of memory", EXIT_TROUBLE)
     except OSError as error:
@@ -98,6 +111,16 @@ def main() -> None:
 def _fail(message: str, status: int) -> int:
     click.echo(f"castore: {message}", err=True)
     return status
+
+
+def _misused(error: click.UsageError) -> int:
+    """A wrong command line: one line, with the command that tells more; the help where nothing was asked for."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # since click 8.2
+        error.show()
+        return EXIT_TROUBLE
+    message = error.format_message().rstrip(".")
+    message = message[:1].lower() + message[1:]
+    return _fail(f"{message} ('{error.ctx.command_path} --help')" if error.ctx else message, EXIT_TROUBLE)
 
 
 def _silence_stdout() -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from castore.errors import CastoreError, NotFoundError
 from castore_cli.context import State, local_time, origin
 from castore_cli.text import echo_json, number
+
+if TYPE_CHECKING:
+    from castore.format.digest import Digest
+    from castore.repository import Repository
 
 
 @click.command()
@@ -29,10 +35,10 @@ def ls(state: State, as_json: bool) -> None:
         rows.append(row)
     if as_json:
         echo_json(rows)
-        return
-    width = max((len(str(row["name"])) for row in rows), default=0)
-    for row in rows:
-        click.echo(_line(row, width))
+    else:
+        width = max((len(str(row["name"])) for row in rows), default=0)
+        for row in rows:
+            click.echo(_line(row, width))
     if any("error" in row for row in rows):
         raise click.exceptions.Exit(2)
 
@@ -54,35 +60,47 @@ def _line(row: dict[str, object], width: int) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def log(state: State, name: str, as_json: bool) -> None:
-    """Show what NAME has meant, newest first."""
-    entries = state.open().refs.log(name)
+    """Show what NAME has meant, newest first: the root, when, who and why."""
+    repository = state.open()
+    entries = repository.refs.log(name)
     if not entries:
         raise NotFoundError(f"there is no name {name!r}: 'castore ls' lists the names")
     if as_json:
         fields = ("sequence", "target", "time_s", "author", "message")
-        echo_json([{field: getattr(entry, field) for field in fields} for entry in entries])
+        echo_json(
+            [{**{f: getattr(entry, f) for f in fields}, "root": _root(repository, entry.target)} for entry in entries]
+        )
         return
     for back, entry in enumerate(entries):
-        target = entry.target.hex()[:12] if entry.target else "removed     "
+        root = _root(repository, entry.target)
+        shown = "removed" if entry.target is None else "unreadable" if root is None else root.hex()[:12]
         first_line = entry.message.partition("\n")[0]
-        click.echo(f"{name}@{{{back}}}  {target}  {local_time(entry.time_s)}  {entry.author}  {first_line}")
+        click.echo(f"{name}@{{{back}}}  {shown:<12}  {local_time(entry.time_s)}  {entry.author}  {first_line}")
+
+
+def _root(repository: Repository, target: Digest | None) -> Digest | None:
+    """The root that a ref's entry leads to, None if it was removed or cannot be read."""
+    try:
+        return None if target is None else repository.dataset(target.hex()).root
+    except CastoreError:  # one damaged run must not hide the others
+        return None
 
 
 @click.command()
 @click.argument("address")
 @click.argument("name")
-@click.option("-m", "--message", default="", help="A line for the log.")
+@click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
 @click.pass_obj
 def tag(state: State, address: str, name: str, message: str) -> None:
     """Let NAME mean what ADDRESS means."""
-    entry = state.open().tag(address, name, origin(message))
-    assert entry.target is not None
-    click.echo(f"{name}  {entry.target.hex()[:12]}")
+    repository = state.open()
+    repository.tag(address, name, origin(message))
+    click.echo(f"{name}  {repository.dataset(name).root.hex()}")
 
 
 @click.command()
 @click.argument("name")
-@click.option("-m", "--message", default="", help="A line for the log.")
+@click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
 @click.pass_obj
 def rm(state: State, name: str, message: str) -> None:
     """Remove NAME. Its log and the data stay: name@{1} is what it meant, and tag brings it back."""

@@ -80,7 +80,9 @@ def _print(document: dict[str, Any]) -> None:
         _field("order", "as stored")
     else:
         taken = "" if order["take"] == order["count"] else f", first {number(order['take'])}"
-        _field("order", f"shuffled with seed {order['seed']} ({order['algorithm']}){taken}")
+        explicit = order["algorithm"] == "explicit"
+        how = "a permutation of its own" if explicit else f"shuffled with seed {order['seed']} ({order['algorithm']})"
+        _field("order", f"{how}{taken}")
     if document["recipe"] is None:
         return
     _print_run(document)
@@ -91,8 +93,8 @@ def _print_run(document: dict[str, Any]) -> None:
     trained = statistics.get("trainable", 0)
     _field("trained", f"{number(trained)} tokens, {share(trained, document['tokens'])}")
     _field("tokenizer", str(configuration.get("tokenizer")))
-    _field("template", str(configuration.get("chat_template")))
-    _field("max length", str(configuration.get("max_seq_length")))
+    _field("template", str(configuration.get("chat_template") or "the tokenizer's own"))
+    _field("max length", str(configuration.get("max_seq_length") or "none"))
     _field("made", f"{local_time(origin.get('time', 0))} by {origin.get('author')} on {origin.get('host')}")
     if origin.get("message"):
         _field("message", str(origin["message"]))

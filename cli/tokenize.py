@@ -30,11 +30,20 @@ if TYPE_CHECKING:
 @click.option(
     "--max-seq-length", type=click.IntRange(1), metavar="N", help="Keep the first N tokens of a conversation."
 )
+@click.option("--add-bos", is_flag=True, help="Put the BOS token in front of every conversation.")
+@click.option("--last-turn", is_flag=True, help="Train on the last assistant turn of a conversation only.")
 @click.option("--num-examples", type=click.IntRange(1), metavar="N", help="Use the first N samples of the shuffle.")
-@click.option("--shuffle-seed", type=click.IntRange(0), default=42, show_default=True, help="Seed of the order.")
+@click.option(
+    "--shuffle-seed", type=click.IntRange(0), metavar="N", default=42, show_default=True, help="Seed of the order."
+)
 @click.option("--no-shuffle", is_flag=True, help="Keep the order of the mix.")
 @click.option(
-    "--mix-seed", type=click.IntRange(0, 2**32 - 1), default=42, show_default=True, help="Seed of the choice of rows."
+    "--mix-seed",
+    type=click.IntRange(0, 2**32 - 1),
+    metavar="N",
+    default=42,
+    show_default=True,
+    help="Seed of the choice of rows.",
 )
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes. Default: one for each processor.")
 @click.option(
@@ -44,10 +53,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to do at a row that cannot be read: stop there, or count it and go on.",
 )
-@click.option("--as", "name", required=True, metavar="NAME", help="Name of the result.")
-@click.option("-m", "--message", default="", help="A line for the log.")
+@click.option("--as", "name", required=True, metavar="NAME", help="Name of the result in the repository.")
+@click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.pass_obj
 def tokenize(
     state: State,
@@ -55,6 +64,8 @@ def tokenize(
     tokenizer: str,
     chat_template: str | None,
     max_seq_length: int | None,
+    add_bos: bool,
+    last_turn: bool,
     num_examples: int | None,
     shuffle_seed: int,
     no_shuffle: bool,
@@ -85,6 +96,8 @@ def tokenize(
         mix_seed=mix_seed,
         workers=workers or _processors(),
         on_error=on_error,
+        add_bos=add_bos,
+        last_turn_only=last_turn,
     )
     repository = state.open(create=True)
     with Meter("tokenizing", "rows", as_json=as_json, quiet=quiet) as meter:
@@ -95,12 +108,12 @@ def tokenize(
         try:
             result = repository.tokenize(job, name, origin(message), report=report, warn=_warn)
         except KeyboardInterrupt:
-            raise click.ClickException(
+            raise KeyboardInterrupt(
                 "interrupted; what was tokenized is kept: run the same command again to go on from here"
             ) from None
     if as_json:
         echo_json(_summary(result, name))
-    else:
+    elif not quiet:
         _print_summary(result, name)
 
 

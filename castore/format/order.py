@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from castore.errors import CorruptionError, FormatError
+from castore.format.chunk import decode_values, encode_values
 from castore.format.codec import Value
 from castore.format.digest import DIGEST_BYTES, Digest, digest_of
 from castore.format.fields import expect, expect_count
+from castore.format.object import Object
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,18 +20,25 @@ if TYPE_CHECKING:
 PCG64_PERMUTATION = "numpy-pcg64-permutation"
 """``numpy.random.default_rng(seed).permutation(count)``: entry j is the sample at position j."""
 
+EXPLICIT = "explicit"
+"""A permutation that no seed gives: its entries are stored as chunks of uint32."""
+
+EXPLICIT_CHUNK = 1 << 20
+"""Entries in a chunk of an explicit permutation, the last one aside."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A shuffle of all samples, of which the first ``take`` are used.
+    """An order of all samples, of which the first ``take`` are used.
 
     Attributes:
-        algorithm: ``PCG64_PERMUTATION``.
-        seed: Its seed.
+        algorithm: ``PCG64_PERMUTATION`` or ``EXPLICIT``.
+        seed: Of the algorithm; 0 for an explicit order.
         count: Number of samples that are permuted.
-        digest: BLAKE3-256 of the whole permutation as little-endian uint64, since numpy does not promise that a seed
-            gives the same numbers for ever.
+        digest: BLAKE3-256 of the whole permutation as little-endian uint64. numpy does not promise that a seed gives
+            the same numbers for ever.
         take: Samples used from the front, at most ``count``.
+        chunks: Digests of the chunks of an explicit permutation, in order.
     """
 
     algorithm: str
@@ -36,32 +46,41 @@ class Order:
     count: int
     digest: Digest
     take: int
+    chunks: tuple[Digest, ...] = ()
 
     @classmethod
     def shuffled(cls, seed: int, count: int, take: int | None = None) -> Order:
         """The order of a seeded shuffle of ``count`` samples, cut to the first ``take``."""
-        permutation = _permutation(PCG64_PERMUTATION, seed, count)
-        digest = digest_of(permutation.astype("<u8").tobytes())
-        return cls(PCG64_PERMUTATION, seed, count, digest, count if take is None else take)
+        permutation = _drawn(seed, count)
+        return cls(PCG64_PERMUTATION, seed, count, _digest_of(permutation), count if take is None else take)
 
-    def positions(self) -> NDArray[np.int64]:
-        """int64[take]: the sample at each position.
+    def positions(self, fetch: Callable[[Digest], bytes] | None = None) -> NDArray[np.int64]:
+        """The sample at each position, int64[take].
+
+        Args:
+            fetch: Gives objects; needed for an explicit order.
 
         Raises:
-            CorruptionError: The installed numpy gives another permutation than the one recorded.
+            CorruptionError: The installed numpy draws another permutation than the recorded one, or the chunks hold
+                another.
         """
-        permutation = _permutation(self.algorithm, self.seed, self.count)
-        if digest_of(permutation.astype("<u8").tobytes()) != self.digest:
-            raise CorruptionError(
-                f"shuffle {self.algorithm} with seed {self.seed} of {self.count} samples is not the recorded one: "
-                "this numpy draws other numbers than the one that wrote the manifest"
-            )
+        if self.algorithm == PCG64_PERMUTATION:
+            permutation = _drawn(self.seed, self.count)
+            why = "this numpy draws other numbers than the one that wrote the manifest"
+        elif self.algorithm == EXPLICIT and fetch is not None:
+            permutation = _joined([fetch(digest) for digest in self.chunks])
+            why = "its chunks hold another one"
+        else:
+            raise FormatError(f"order algorithm {self.algorithm!r} is unknown: a newer castore wrote it")
+        if len(permutation) != self.count or _digest_of(permutation) != self.digest:
+            raise CorruptionError(f"the order of {self.count} samples is not the recorded one: {why}")
         return permutation[: self.take]
 
     def value(self) -> dict[str, Value]:
         """The document's form."""
         return {
             "algorithm": self.algorithm,
+            "chunks": b"".join(self.chunks),
             "count": self.count,
             "digest": self.digest,
             "seed": self.seed,
@@ -72,21 +91,47 @@ class Order:
     def of(cls, value: Value, samples: int) -> Order:
         """Read the document's form of an order over ``samples`` samples."""
         fields = expect(dict, value, "order")
+        raw = expect(bytes, fields.get("chunks"), "chunks of the order")
         order = cls(
             expect(str, fields.get("algorithm"), "algorithm of the order"),
             expect_count(fields.get("seed"), "seed of the order"),
             expect_count(fields.get("count"), "count of the order"),
             Digest(expect(bytes, fields.get("digest"), "digest of the order")),
             expect_count(fields.get("take"), "take of the order"),
+            tuple(Digest(raw[at : at + DIGEST_BYTES]) for at in range(0, len(raw), DIGEST_BYTES)),
         )
         if order.count != samples or order.take > samples or len(order.digest) != DIGEST_BYTES:
             raise FormatError(f"order of {order.count} samples, first {order.take}, over {samples} samples")
+        chunk_count = -(-samples // EXPLICIT_CHUNK) if order.algorithm == EXPLICIT else 0
+        if len(raw) != chunk_count * DIGEST_BYTES:
+            raise FormatError(f"order has {len(raw)} bytes of digests for {chunk_count} chunks")
         return order
 
 
-def _permutation(algorithm: str, seed: int, count: int) -> NDArray[np.int64]:
-    if algorithm != PCG64_PERMUTATION:
-        raise FormatError(f"order algorithm {algorithm!r} is unknown: a newer castore wrote it")
+def explicit_order(permutation: NDArray[np.int64]) -> tuple[Order, list[Object]]:
+    """An order that is stored as it is, and the objects that hold it."""
+    raw = permutation.astype("<u4").tobytes()
+    step = 4 * EXPLICIT_CHUNK
+    chunks = [
+        encode_values("uint32", len(raw[at : at + step]) // 4, raw[at : at + step]) for at in range(0, len(raw), step)
+    ]
+    digests = tuple(chunk.digest for chunk in chunks)
+    count = len(permutation)
+    return Order(EXPLICIT, 0, count, _digest_of(permutation), count, digests), chunks
+
+
+def _digest_of(permutation: NDArray[np.int64]) -> Digest:
+    return digest_of(permutation.astype("<u8").tobytes())
+
+
+def _drawn(seed: int, count: int) -> NDArray[np.int64]:
     import numpy as np
 
     return np.random.default_rng(seed).permutation(count).astype(np.int64, copy=False)
+
+
+def _joined(chunks: list[bytes]) -> NDArray[np.int64]:
+    import numpy as np
+
+    parts = [np.frombuffer(decode_values(chunk, "uint32").items, "<u4") for chunk in chunks]
+    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)

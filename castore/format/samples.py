@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from castore.errors import InvalidInputError
 from castore.format.chunk import Spans, Values, encode_spans, encode_values
+from castore.format.digest import Digest
 from castore.format.object import Object
 from castore.format.schema import ITEM_BYTES, KEY_BYTES, Array
 
@@ -151,6 +152,29 @@ class Samples:
         payload = np.ascontiguousarray(raw).view(np.uint8).reshape(-1)
         assert len(payload) % width == 0
         return encode_values(array.dtype, len(self), payload.data)
+
+
+@dataclass(slots=True)
+class Piece:
+    """Consecutive samples on their way into a sequence, loaded only if they must be.
+
+    Attributes:
+        lengths: Tokens in each sample, uint32[n].
+        keys: Key of each sample, uint8[n, 16].
+        scalars: Arrays of grain 1 by name, n elements each (``length`` and ``key`` may be left out).
+        load: Gives all n samples with the arrays of grain 0; called only if they must be encoded.
+        chunks: Digests of chunks that hold these samples, by array of grain 0; None if none are stored.
+        chunk_lo: Place of the first sample in those chunks.
+        chunk_count: Samples in those chunks; None if they hold exactly these.
+    """
+
+    lengths: NDArray[np.uint32]
+    keys: NDArray[np.uint8]
+    scalars: Mapping[str, Column]
+    load: Callable[[], Samples]
+    chunks: Mapping[str, Digest] | None = None
+    chunk_lo: int = 0
+    chunk_count: int | None = None
 
 
 def decode_column(values: Values | Spans) -> Column:

@@ -66,9 +66,10 @@ class TokenizerFolder:
         for name in (TOKENIZER, CONFIG, TEMPLATE, SPECIAL_TOKENS):
             if (folder / name).exists():
                 files[name] = _read(folder / name)
-        vocab_size = _vocab_size(_json_object(folder, files, TOKENIZER), folder)
+        specification = _json_object(folder, files, TOKENIZER)
+        vocab_size = _vocab_size(specification, folder)
         config = _json_object(folder, files, CONFIG)
-        return cls(
+        loaded = cls(
             path,
             files,
             _own_template(folder, files, config),
@@ -76,10 +77,18 @@ class TokenizerFolder:
             vocab_size,
             _warnings(folder, config),
         )
+        loaded.__dict__["_specification"] = specification
+        return loaded
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is parsed: the files travel to another process in a tenth of the time."""
+        return {name: value for name, value in self.__dict__.items() if name != "_specification"}
 
     def specification(self) -> dict[str, Any]:
         """Return ``tokenizer.json`` parsed."""
-        specification: dict[str, Any] = json.loads(self.files[TOKENIZER])
+        if "_specification" not in self.__dict__:
+            self.__dict__["_specification"] = _parsed(self.files[TOKENIZER])
+        specification: dict[str, Any] = self.__dict__["_specification"]
         return specification
 
     def build(self) -> Tokenizer:
@@ -197,12 +206,21 @@ def _json_object(folder: Path, files: dict[str, bytes], name: str) -> dict[str, 
     if name not in files:
         return {}
     try:
-        value = json.loads(files[name])
+        value = _parsed(files[name])
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"{folder / name} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidInputError(f"{folder / name} is not a JSON object")
     return value
+
+
+def _parsed(content: bytes) -> Any:
+    """Parse JSON with the quick library if it is there; a tokenizer.json has a hundred thousand entries."""
+    try:
+        import orjson
+    except ImportError:
+        return json.loads(content)
+    return orjson.loads(content)
 
 
 def _vocab_size(specification: dict[str, Any], folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,15 @@ from castore.format.order import Order, explicit_order
 from castore.format.run import Run
 from castore.format.schema import DATA_ARRAYS
 from castore.ingest.folder import TokenizerFolder
+from castore.store.imports import Imported, ImportStore, import_name
 from castore.store.objects import ObjectStore
 from castore.store.olmo_core import OlmoCoreFolder, check_statistics
 from castore.store.olmo_core_scan import FolderScan, folder_sources
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
+
+FLUSH_TOKENS = 1 << 24
+"""Tokens after which what was stored is made durable, so that an import that is killed need not store it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,7 @@ class _Plan:
 def import_folder(
     folder: OlmoCoreFolder,
     objects: ObjectStore,
+    imports: ImportStore,
     origin: Mapping[str, Value],
     *,
     shuffle_seed: int | None = None,
@@ -63,6 +69,7 @@ def import_folder(
     Args:
         folder: The directory.
         objects: The repository's objects.
+        imports: The repository's import records.
         origin: Who, where and when, for the run record.
         shuffle_seed: Undo the shuffle of this seed, so that samples are stored in the order of the mix.
         like: Keys of the samples of another dataset in stored order, uint8[n, 16]: documents that it holds are stored
@@ -75,33 +82,70 @@ def import_folder(
     check_statistics(folder)
     before = objects.writes, objects.bytes_written
     plan = _plan(folder, shuffle_seed, like)
-    scan = FolderScan(folder, plan.documents)
-    sources = folder_sources(folder, scan, undone=shuffle_seed is not None)
-    builder = SequenceBuilder(DATA_ARRAYS)
-    tokens = 0
-    for piece in scan.pieces(sources):
-        _put(objects, builder.add(piece))
-        tokens += int(piece.lengths.sum(dtype=np.int64))
-        report(tokens, folder.tokens)
-    roots, rest = builder.finish()
-    _put(objects, [*rest, *plan.order_objects])
-    arrays = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
-    rule = SplitRule(RULE_NAME, CHUNK_BYTES, FANOUT)
-    manifest = Manifest(len(folder.lengths), arrays, rule, plan.order).encode()
-    run = _run(folder, manifest, [dict(source) for source, _ in sources], scan.trainable_total, origin, objects)
-    for made in (manifest, run):
-        objects.flush()
-        objects.put(made.digest, made.data)
+    name = None if like is not None else _name(folder, shuffle_seed)
+    done = None if name is None else _found(imports, objects, name)
+    if done is None:
+        done = _store(folder, objects, plan, undone=shuffle_seed is not None, report=report)
+        if name is not None:
+            imports.put(name, done)
+    run = _run(folder, done, origin, objects)
+    objects.flush()
+    objects.put(run.digest, run.data)
     objects.flush()
     return ImportResult(
         run.digest,
-        manifest.digest,
+        done.manifest,
         len(folder.lengths),
         folder.tokens,
         plan.known,
         objects.writes - before[0],
         objects.bytes_written - before[1],
     )
+
+
+def _name(folder: OlmoCoreFolder, shuffle_seed: int | None) -> Digest:
+    listed = folder.statistics.get("per_dataset_statistics")
+    return import_name(folder.digest(), shuffle_seed, json.dumps(listed, sort_keys=True))
+
+
+def _found(imports: ImportStore, objects: ObjectStore, name: Digest) -> Imported | None:
+    """What an earlier import of the same files made, if it is still there."""
+    done = imports.get(name)
+    if done is None or not objects.has(done.manifest):
+        return None
+    arrays = Manifest.decode(objects.get(done.manifest)).arrays.values()
+    return done if all(objects.has(entry.digest) for _, root in arrays for entry in root.entries) else None
+
+
+def _store(
+    folder: OlmoCoreFolder,
+    objects: ObjectStore,
+    plan: _Plan,
+    *,
+    undone: bool,
+    report: Callable[[int, int], None],
+) -> Imported:
+    """Build and store the trees and the manifest."""
+    scan = FolderScan(folder, plan.documents)
+    sources = folder_sources(folder, scan, undone=undone)
+    builder = SequenceBuilder(DATA_ARRAYS)
+    tokens = flushed = 0
+    for piece in scan.pieces(sources):
+        _put(objects, builder.add(piece))
+        tokens += int(piece.lengths.sum(dtype=np.int64))
+        report(tokens, folder.tokens)
+        if tokens - flushed > FLUSH_TOKENS:
+            objects.flush()
+            flushed = tokens
+    roots, rest = builder.finish()
+    _put(objects, [*rest, *plan.order_objects])
+    arrays = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
+    rule = SplitRule(RULE_NAME, CHUNK_BYTES, FANOUT)
+    manifest = Manifest(len(folder.lengths), arrays, rule, plan.order).encode()
+    objects.flush()
+    objects.put(manifest.digest, manifest.data)
+    objects.flush()
+    return Imported(manifest.digest, [source for source, _ in sources], scan.trainable_total)
 
 
 def _put(objects: ObjectStore, made: list[Object]) -> None:
@@ -126,10 +170,11 @@ def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
     count = len(folder.lengths)
     listed = folder.statistics.get("per_dataset_statistics", [])
     kept = [entry.get("instances_after_transformation") for entry in listed if isinstance(entry, dict)]
-    if kept and all(isinstance(n, int) for n in kept) and sum(kept) != count:
+    known = [number for number in kept if isinstance(number, int)]
+    if known and len(known) == len(kept) and sum(known) != count:
         raise SourceError(
             folder.path,
-            f"holds {count} of the {sum(kept)} documents that were shuffled: what --num_examples cut off cannot be "
+            f"holds {count} of the {sum(known)} documents that were shuffled: what --num_examples cut off cannot be "
             "shuffled back, so import it without --shuffle-seed",
         )
     order = Order.shuffled(seed, count)
@@ -152,9 +197,9 @@ def _follow(folder: OlmoCoreFolder, like: NDArray[np.uint8]) -> _Plan:
         spots.reverse()
     place_of = np.full(len(keys), -1, np.int64)
     for document, key in enumerate(_as_bytes(keys)):
-        spots = places.get(key)
-        if spots:
-            place_of[document] = spots.pop()
+        left = places.get(key)
+        if left:
+            place_of[document] = left.pop()
     unknown = np.flatnonzero(place_of < 0)
     free = np.setdiff1d(np.arange(len(like)), place_of[place_of >= 0], assume_unique=True)[: len(unknown)]
     place_of[unknown[: len(free)]] = free
@@ -167,20 +212,14 @@ def _follow(folder: OlmoCoreFolder, like: NDArray[np.uint8]) -> _Plan:
 
 
 def _as_bytes(keys: NDArray[np.uint8]) -> list[bytes]:
-    return np.ascontiguousarray(keys).view("V16").ravel().tolist()  # type: ignore[no-any-return]
+    spelled: list[bytes] = np.ascontiguousarray(keys).view("V16").ravel().tolist()
+    return spelled
 
 
 # ---- what the directory says of itself
 
 
-def _run(
-    folder: OlmoCoreFolder,
-    manifest: Object,
-    sources: list[dict[str, Value]],
-    trainable: int,
-    origin: Mapping[str, Value],
-    objects: ObjectStore,
-) -> Object:
+def _run(folder: OlmoCoreFolder, done: Imported, origin: Mapping[str, Value], objects: ObjectStore) -> Object:
     files = {f"tokenizer/{name}": encode_file(content) for name, content in folder.files.items()}
     vocab_size = 1 << (8 * folder.id_bytes)
     if "tokenizer.json" in folder.files:
@@ -193,7 +232,7 @@ def _run(
         objects.put(made.digest, made.data)
     configuration = folder.statistics.get("configuration", {})
     return Run(
-        manifest.digest,
+        done.manifest,
         len(folder.lengths),
         {},
         {},
@@ -204,8 +243,8 @@ def _run(
             "tokenizer": _text(configuration, "tokenizer"),
             "vocab_size": vocab_size,
         },
-        sources,
-        {"dropped": {}, "samples": len(folder.lengths), "tokens": folder.tokens, "trainable": trainable},
+        done.sources,
+        {"dropped": {}, "samples": len(folder.lengths), "tokens": folder.tokens, "trainable": done.trainable},
         {name: made.digest for name, made in files.items()},
         origin,
     ).encode()

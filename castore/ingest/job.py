@@ -42,6 +42,8 @@ class TokenizeJob:
         mix: Path and amount of each source, in order.
         tokenizer: Folder of the tokenizer.
         chat_template: Name or file of the template; None for the tokenizer folder's own.
+        add_bos: Put the BOS token in front of every conversation.
+        last_turn_only: Train on the last assistant turn of a conversation only.
         max_seq_length: Tokens kept of a conversation; None for all.
         num_examples: Samples used of the order; None for all.
         shuffle_seed: Seed of the recorded order; None to keep the order of the mix.
@@ -59,6 +61,8 @@ class TokenizeJob:
     mix_seed: int = 42
     workers: int = 1
     on_error: str = "stop"
+    add_bos: bool = False
+    last_turn_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +126,8 @@ def tokenize(
         raise InvalidInputError("--num-examples takes the first samples of a shuffle: give a --shuffle-seed too")
     folder = TokenizerFolder.load(job.tokenizer)
     template = _template(job, folder)
-    if template.warning:
-        warn(template.warning)
+    for warning in (*folder.warnings, *filter(None, [template.warning])):
+        warn(warning)
     mix = [MixItem(Source(path, block_bytes=sizes.block_bytes), Amount.parse(amount)) for path, amount in job.mix]
     if not mix:
         raise InvalidInputError("nothing to tokenize: give at least one --mix PATH AMOUNT")
@@ -131,7 +135,7 @@ def tokenize(
         hint = small_count_warning(item.amount, item.source.row_count())
         if hint:
             warn(f"{item.source.name}: {hint}")
-    make = partial(ChatTokenizer, folder, template, job.max_seq_length)
+    make = partial(ChatTokenizer, folder, template, job.max_seq_length, last_turn_only=job.last_turn_only)
     recipe = cast("dict[str, Value]", make().recipe())
     last = Progress()
 
@@ -177,11 +181,9 @@ def tokenize(
 
 
 def _template(job: TokenizeJob, folder: TokenizerFolder) -> ChatTemplate:
-    if job.chat_template is not None:
-        return ChatTemplate.resolve(job.chat_template, folder)
-    if folder.chat_template is None:
-        raise InvalidInputError(f"{folder.path} has no chat template of its own: give --chat-template NAME or FILE")
-    return ChatTemplate("tokenizer", folder.chat_template, None)
+    if job.chat_template is None:
+        return ChatTemplate.own(folder, add_bos=job.add_bos)
+    return ChatTemplate.resolve(job.chat_template, folder, add_bos=job.add_bos)
 
 
 def _manifest(job: TokenizeJob, written: Written, sizes: Sizes) -> Object:

@@ -15,7 +15,6 @@ from typing import Protocol, TypeAlias
 from castore.errors import CastoreError
 from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
 
-
 WORKERS_BYTES_MIN = 6 * 1024 * 1024
 """Bytes of rows from which on workers are started: two of them save about a third of a second there."""
 

@@ -31,11 +31,15 @@ __all__ = [
     "ARRAY_BYTES_MAX",
     "BLOCK_BYTES_TARGET",
     "KEY_BYTES",
+    "READ_SUFFIXES",
     "ROW_BYTES_MAX",
+    "Batch",
     "Block",
     "RawRow",
+    "RowReader",
     "Source",
     "cut_points",
+    "orjson_library",
 ]
 
 BLOCK_BYTES_TARGET = 512 * 1024
@@ -49,6 +53,9 @@ ARRAY_BYTES_MAX = 1024 * 1024 * 1024
 
 KEY_BYTES = 16
 """Length of a row key: a truncated BLAKE3, enough to pair rows and never used as an address."""
+
+READ_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+"""Suffixes of the files that are read."""
 
 # Added to the byte length of a row: many tiny rows must not pile up in one block.
 _ROW_OVERHEAD_BYTES = 16
@@ -122,27 +129,37 @@ class Source:
     Args:
         path: The file.
         block_bytes: Mean size of a block, in bytes of rows, at least 2.
+        reader: Reads the rows in place of the reader for the suffix of ``path``, which is a name then.
 
     Attributes:
         name: The path as it was spelled.
         byte_count: Size on disk, the end of ``bytes_read``.
+        split: The split that is read; a file has ``train`` alone.
+        revision: The revision that was asked for; None of a file, which has none.
+        warnings: Lines that the user should see.
 
     Raises:
         SourceError: Unknown suffix, no such file, not a regular file, or no permission to read it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, block_bytes: int = BLOCK_BYTES_TARGET) -> None:
+    split = "train"
+    revision: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, block_bytes: int = BLOCK_BYTES_TARGET, reader: RowReader | None = None
+    ) -> None:
         if not 2 <= block_bytes < _HASH_END:
             raise InvalidInputError(f"block size {block_bytes} is not between 2 bytes and 4 GiB")
         self.name = os.fspath(path)
-        self._reader = _open_reader(self.name)
+        self._reader = _open_reader(self.name) if reader is None else reader
         self._block_bytes = block_bytes
         self._row_count: int | None = None
 
     @property
     def byte_count(self) -> int:
         """Size of the file on disk in bytes."""
-        return self._reader.stamp[0]
+        return self._reader.byte_count
 
     @property
     def bytes_read(self) -> int:
@@ -207,14 +224,14 @@ class Source:
         if found != len(wanted):
             raise InvalidInputError(f"{self.name} has no row number {wanted[found]}")
 
-    def _chosen(self, wanted: IntArray) -> Iterator[_Batch]:
+    def _chosen(self, wanted: IntArray) -> Iterator[Batch]:
         for batch in self._reader.batches(wanted):
             lo = int(np.searchsorted(wanted, batch.numbers[0]))
             hi = int(np.searchsorted(wanted, batch.numbers[-1], side="right"))
             if lo < hi:
                 yield batch.take(np.searchsorted(batch.numbers, wanted[lo:hi]))
 
-    def _cut(self, batches: Iterator[_Batch]) -> Iterator[Block]:
+    def _cut(self, batches: Iterator[Batch]) -> Iterator[Block]:
         """Give the rows keys and collect them into blocks."""
         pending = _Pending.empty()
         for batch in batches:
@@ -224,7 +241,7 @@ class Source:
             pending = pending.after(cuts)
         yield from pending.blocks(cut_points(pending.weights, pending.keys, self._block_bytes, final=True))
 
-    def _weights(self, batch: _Batch) -> IntArray:
+    def _weights(self, batch: Batch) -> IntArray:
         """int64[n]: what each row counts towards the size of a block. Refuses rows that are too long."""
         weights = np.fromiter(map(len, batch.rows), np.int64, len(batch.rows))
         too_long = weights > ROW_BYTES_MAX
@@ -288,17 +305,18 @@ def _next_cut(start: int, ends: IntArray, ranks: npt.NDArray[np.uint64], hits: I
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class Batch:
     """Some rows as a reader found them: at least one; ``numbers`` and ``lines`` are int64[len(rows)], ascending."""
 
     rows: list[bytes]
     numbers: IntArray
     lines: IntArray
 
-    def take(self, at: IntArray) -> _Batch:
+    def take(self, at: IntArray) -> Batch:
+        """The rows at these positions, which ascend."""
         if len(at) == len(self.rows):
             return self
-        return _Batch([self.rows[i] for i in at.tolist()], self.numbers[at], self.lines[at])
+        return Batch([self.rows[i] for i in at.tolist()], self.numbers[at], self.lines[at])
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +334,7 @@ class _Pending:
         none = np.empty(0, np.int64)
         return cls([], b"", none, none, none)
 
-    def extended(self, batch: _Batch, weights: IntArray) -> _Pending:
+    def extended(self, batch: Batch, weights: IntArray) -> _Pending:
         keys = b"".join([blake3(row).digest(KEY_BYTES) for row in batch.rows])
         return _Pending(
             self.rows + batch.rows,
@@ -350,24 +368,62 @@ class _Pending:
             )
 
 
-class _Reader(ABC):
-    """One kind of file. Opens it anew for each pass and holds no handle between passes."""
+class RowReader(ABC):
+    """What a ``Source`` reads rows from.
+
+    Attributes:
+        name: As the user spelled it.
+        digest: Of the content, 64 hex digits; None until a whole pass settled it.
+        bytes_read: How far the current pass has come, at most ``byte_count``.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.digest: str | None = None
         self.bytes_read = 0
-        self.stamp: tuple[int, int] = (0, 0)
-        with _opened(name) as file:
-            self.stamp = _stamp(file)
+
+    @property
+    @abstractmethod
+    def byte_count(self) -> int:
+        """Size in bytes."""
 
     @abstractmethod
-    def batches(self, wanted: IntArray | None) -> Iterator[_Batch]:
-        """All rows in file order; rows that are not in ``wanted``, and those after the last of it, may be left out."""
+    def batches(self, wanted: IntArray | None) -> Iterator[Batch]:
+        """All rows in order; rows that are not in ``wanted``, and those after the last of it, may be left out."""
 
     @abstractmethod
     def count(self) -> int:
         """Number of rows."""
+
+    @abstractmethod
+    def scan_digest(self) -> str:
+        """Digest of the content, by reading it."""
+
+    def settle(self, digest: str) -> str:
+        """Remember the digest of a whole pass, which must be that of every other pass."""
+        if self.digest not in (None, digest):
+            raise self.changed()
+        self.digest = digest
+        return digest
+
+    def changed(self) -> SourceError:
+        """The error of a content that is not what it was."""
+        return SourceError(self.name, "the file changed while it was in use: run again when it is complete")
+
+
+class _Reader(RowReader):
+    """One kind of file. Opens it anew for each pass and holds no handle between passes."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.stamp: tuple[int, int] = (0, 0)
+        with _opened(name) as file:
+            self.stamp = _stamp(file)
+
+    @property
+    def byte_count(self) -> int:
+        """Size of the file on disk."""
+        return self.stamp[0]
 
     def scan_digest(self) -> str:
         """Digest of the bytes of the file, by reading them."""
@@ -375,7 +431,7 @@ class _Reader(ABC):
         with self._reading() as file:
             while piece := file.read(_READ_BYTES):
                 hasher.update(piece)
-        return self._settle(hasher.hexdigest())
+        return self.settle(hasher.hexdigest())
 
     @contextmanager
     def _reading(self) -> Iterator[BinaryIO]:
@@ -387,17 +443,7 @@ class _Reader(ABC):
 
     def _check_unchanged(self, file: BinaryIO) -> None:
         if _stamp(file) != self.stamp:
-            raise self._changed()
-
-    def _settle(self, digest: str) -> str:
-        """Remember the digest of a whole pass, which must be that of every other pass."""
-        if self.digest not in (None, digest):
-            raise self._changed()
-        self.digest = digest
-        return digest
-
-    def _changed(self) -> SourceError:
-        return SourceError(self.name, "the file changed while it was in use: run again when it is complete")
+            raise self.changed()
 
 
 class _LinesReader(_Reader):
@@ -407,11 +453,11 @@ class _LinesReader(_Reader):
         super().__init__(name)
         self._compressed = compressed
 
-    def batches(self, wanted: IntArray | None) -> Iterator[_Batch]:
+    def batches(self, wanted: IntArray | None) -> Iterator[Batch]:
         number = 0
         for rows, lines in self._lines():
             numbers = np.arange(number, number + len(rows), dtype=np.int64)
-            yield _Batch(rows, numbers, lines)
+            yield Batch(rows, numbers, lines)
             number += len(rows)
             if wanted is not None and number > wanted[-1]:
                 return
@@ -434,7 +480,7 @@ class _LinesReader(_Reader):
             line_count += len(text)
             if rows:
                 yield rows, lines
-        self._settle(hasher.hexdigest())
+        self.settle(hasher.hexdigest())
 
     def _whole_lines(self, hasher: blake3) -> Iterator[list[bytes]]:
         """All lines as they are, less their newlines; feeds the hasher everything that is read."""
@@ -494,8 +540,8 @@ class _LineJoiner:
 class _ArrayReader(_Reader):
     """A file that is one JSON array of objects."""
 
-    def batches(self, wanted: IntArray | None) -> Iterator[_Batch]:
-        orjson = _orjson()
+    def batches(self, wanted: IntArray | None) -> Iterator[Batch]:
+        orjson = orjson_library()
         items = self._items()
         for at in range(0, len(items), 256):
             rows = []
@@ -507,7 +553,7 @@ class _ArrayReader(_Reader):
                 except orjson.JSONEncodeError as error:
                     raise SourceError(self.name, f"not usable as a row: {error}", row=number + 1) from error
             numbers = np.arange(at, at + len(rows), dtype=np.int64)
-            yield _Batch(rows, numbers, numbers + 1)
+            yield Batch(rows, numbers, numbers + 1)
         self.bytes_read = self.stamp[0]
 
     def count(self) -> int:
@@ -518,10 +564,10 @@ class _ArrayReader(_Reader):
             raise SourceError(
                 self.name, f"a JSON array over {ARRAY_BYTES_MAX >> 20} MiB is not read: convert it to JSON lines"
             )
-        orjson = _orjson()
+        orjson = orjson_library()
         with self._reading() as file:
             text = file.read(ARRAY_BYTES_MAX + 1)
-        self._settle(blake3(text).hexdigest())
+        self.settle(blake3(text).hexdigest())
         try:
             items = orjson.loads(text.removeprefix(codecs.BOM_UTF8))
         except orjson.JSONDecodeError as error:
@@ -539,8 +585,8 @@ class _ParquetReader(_Reader):
         with self._table():
             pass
 
-    def batches(self, wanted: IntArray | None) -> Iterator[_Batch]:
-        orjson = _orjson()
+    def batches(self, wanted: IntArray | None) -> Iterator[Batch]:
+        orjson = orjson_library()
         with self._table() as table:
             for group, first in self._groups(table, wanted):
                 for batch in table.iter_batches(
@@ -556,7 +602,7 @@ class _ParquetReader(_Reader):
                         keep = np.isin(numbers, wanted, assume_unique=True)
                         numbers, batch = numbers[keep], batch.filter(_pyarrow().array(keep))
                     if len(numbers):
-                        yield _Batch(self._rows(batch, orjson, numbers), numbers, numbers + 1)
+                        yield Batch(self._rows(batch, orjson, numbers), numbers, numbers + 1)
 
     def count(self) -> int:
         with self._table() as table:
@@ -709,7 +755,7 @@ def _parquet_batch_rows(group: Any) -> int:
     return int(min(max(_PARQUET_BATCH_BYTES // row_bytes, 1), _PARQUET_BATCH_ROWS_MAX))
 
 
-def _orjson() -> Any:
+def orjson_library() -> Any:
     try:
         import orjson
     except ImportError as error:

@@ -113,6 +113,18 @@ class ChatTemplate:
             _check_bos_rule(name_or_path, folder.path, add_bos)
         return cls(name_or_path, _with_bos(text, folder) if add_bos else text, warning)
 
+    @classmethod
+    def own(cls, folder: TemplateSource, *, add_bos: bool = False) -> ChatTemplate:
+        """The tokenizer's own template.
+
+        Raises:
+            InvalidInputError: It has none.
+        """
+        text = folder.chat_template
+        if text is None:
+            raise InvalidInputError(f"{folder.path} has no chat template of its own: give --chat-template NAME or FILE")
+        return cls("tokenizer", _with_bos(text, folder) if add_bos else text)
+
 
 def _looks_like_file(name: str) -> bool:
     return (name.endswith(_FILE_ENDINGS) or "/" in name or "\\" in name) and Path(name).is_file()

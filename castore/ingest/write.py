@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import SourceError
+from castore.errors import InvalidInputError, SourceError
 from castore.format.codec import Value
 from castore.format.digest import Digest
 from castore.format.files import DroppedRow
@@ -108,6 +108,15 @@ class _Open:
     item_start: int
 
 
+def _selection(item: MixItem, seed: int) -> Selection:
+    try:
+        return select(item.source.row_count(), item.amount, seed)
+    except SourceError:
+        raise
+    except InvalidInputError as error:
+        raise SourceError(item.source.name, str(error)) from error
+
+
 class RunWriter:
     """Writes one run.
 
@@ -160,7 +169,7 @@ class RunWriter:
         Raises:
             SourceError: A file or row is wrong; everything before it is kept for the next run.
         """
-        selections = [select(item.source.row_count(), item.amount, seed) for item in mix]
+        selections = [_selection(item, seed) for item in mix]
         targets = [item.amount.target(item.source.row_count()) for item in mix]
         self._progress.rows_total = sum(targets)
         self._names = [item.source.name for item in mix]

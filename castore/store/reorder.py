@@ -36,7 +36,13 @@ class Reorder:
         self._lengths = lengths
         self._bounds = _window_bounds(offsets_of(lengths), window_bytes // 4)
         self._folder = folder
-        self._windows = [_Window(self._spool()) for _ in self._bounds[1:]]
+        self._windows: list[_Window] = []
+        try:
+            for _ in self._bounds[1:]:
+                self._windows.append(_Window(self._spool()))
+        except BaseException:
+            self.close()
+            raise
 
     def add(self, positions: NDArray[np.int64], samples: Samples) -> None:
         """Take samples (``token_ids``, ``labels_mask``), one for each of ``positions``; below 0 means unused."""

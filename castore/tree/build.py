@@ -7,7 +7,7 @@ function of the samples alone: neither the pieces they came in nor what was reus
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from castore.format.digest import Digest
 from castore.format.manifest import Root
 from castore.format.node import Entry, encode_node
 from castore.format.object import Object
-from castore.format.samples import Column, Samples
+from castore.format.samples import Column, Piece, Samples
 from castore.format.schema import Array
 from castore.tree.split import (
     CHUNK_BYTES,
@@ -30,25 +30,6 @@ from castore.tree.split import (
     level_hash,
     level_hashes,
 )
-
-
-@dataclass(slots=True)
-class Piece:
-    """Consecutive samples that enter a builder together.
-
-    Attributes:
-        lengths: Tokens in each sample, uint32[n].
-        keys: Key of each sample, uint8[n, 16].
-        scalars: Arrays of grain 1 by name, n elements each (``length`` and ``key`` may be left out).
-        load: Gives all n samples with the arrays of grain 0; called only if they must be encoded.
-        chunks: Digests of chunks that hold exactly these samples, by array of grain 0; None if there are none.
-    """
-
-    lengths: NDArray[np.uint32]
-    keys: NDArray[np.uint8]
-    scalars: Mapping[str, Column]
-    load: Callable[[], Samples]
-    chunks: Mapping[str, Digest] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +167,14 @@ class SequenceBuilder:
 
     @staticmethod
     def _reused(parts: list[tuple[Piece, int, int]]) -> Mapping[str, Digest] | None:
-        """Digests of existing chunks if the run is exactly one piece that is stored already."""
-        piece, lo, hi = parts[0]
-        return piece.chunks if len(parts) == 1 and lo == 0 and hi == len(piece.lengths) else None
+        """Digests of existing chunks if the run is exactly one of them, which may have come in several pieces."""
+        first = parts[0][0]
+        at = 0
+        for piece, lo, hi in parts:
+            if piece.chunks is None or piece.chunks != first.chunks or piece.chunk_lo + lo != at:
+                return None
+            at += hi - lo
+        return first.chunks if at == (first.chunk_count or len(first.lengths)) else None
 
     def _keep_scalars(self, parts: list[tuple[Piece, int, int]], lengths: NDArray[np.uint32]) -> None:
         columns: dict[str, Column] = {}

@@ -50,9 +50,14 @@ class _Run:
 
 
 def _differing(a: _Run, b: _Run) -> Iterator[Gap]:
-    while a.level > b.level and a.entries:
+    a_edges, b_edges = a.edges(), b.edges()
+    if not a.entries or not b.entries:  # nothing to descend for, whatever the levels
+        if a.entries or b.entries:
+            yield Gap(a_edges[0], a_edges[-1], b_edges[0], b_edges[-1])
+        return
+    while a.level > b.level:
         a = a.lowered()
-    while b.level > a.level and b.entries:
+    while b.level > a.level:
         b = b.lowered()
     a_edges, b_edges = a.edges(), b.edges()
     for gap in align([e.digest for e in a.entries], [e.digest for e in b.entries]):

@@ -44,7 +44,7 @@ class Side:
 
     Attributes:
         sample: The sample, None if this side has none there.
-        value: The element, None if the sample is shorter or absent.
+        value: The element (a key in hexadecimal), None if the sample is shorter or absent.
         text: Text of the token at the index, None if there is none or no vocabulary was recorded.
         context: Text before, at and after the index, None likewise.
         labels: Whether the tokens of the context are trained on: before, at, after, one flag a token.
@@ -53,7 +53,7 @@ class Side:
     """
 
     sample: int | None
-    value: int | None = None
+    value: int | str | None = None
     text: str | None = None
     context: tuple[str, str, str] | None = None
     origin: Origin | None = None
@@ -116,7 +116,7 @@ def compare(a: Dataset, b: Dataset, *, context: int = 8, only: str | None = None
         samples = a.manifest.samples
         return Comparison(True, dict.fromkeys(names, True), True, samples, samples, recipe=recipe)
     roots = {name: _same_tree(a, b, name) for name in names}
-    hunks = list(_hunks(a, b, names if only is None else [only]))
+    hunks = list(_hunks(a, b, [name for name in names if name not in DERIVED] if only is None else [only]))
     return Comparison(
         False,
         roots,
@@ -145,16 +145,17 @@ def _same_tree(a: Dataset, b: Dataset, name: str) -> bool:
 
 def _hunks(a: Dataset, b: Dataset, names: Sequence[str]) -> Iterator[Hunk]:
     """Hunks in order. The tokens align the samples; other arrays are compared between samples that are aligned."""
-    others = [name for name in names if name not in DERIVED and name != "token_ids"]
-    shared = [name for name in others if name in a.manifest.arrays and name in b.manifest.arrays]
+    shared = [n for n in names if n != "token_ids" and n in a.manifest.arrays and n in b.manifest.arrays]
     gaps: list[Gap] = [] if _same_tree(a, b, "token_ids") else _sample_gaps(a, b)
-    all_names = tuple(name for name in names if name not in DERIVED)
     a_at = b_at = 0
     end = Gap(a.manifest.samples, a.manifest.samples, b.manifest.samples, b.manifest.samples)
     for gap in [*gaps, end]:
         yield from _value_hunks(a, b, shared, a_at, b_at, gap.a_lo - a_at)
-        if "token_ids" in names:
-            yield from _gap_hunks(gap, all_names)
+        whole = "token_ids" in names
+        if not whole:  # the tokens of these pairs differ, the array that was asked for need not
+            pairs = min(gap.a_hi - gap.a_lo, gap.b_hi - gap.b_lo)
+            yield from _value_hunks(a, b, shared, gap.a_lo, gap.b_lo, pairs)
+        yield from (hunk for hunk in _gap_hunks(gap, tuple(names)) if whole or hunk.op != "replace")
         a_at, b_at = gap.a_hi, gap.b_hi
 
 
@@ -281,11 +282,13 @@ def _side(data: Dataset, sample: int | None, array: str, index: int, context: in
     return Side(sample, value, text, around, data.origin(sample), place)
 
 
-def _element(data: Dataset, array: str, sample: int, index: int, tokens: Sequence[int]) -> int:
+def _element(data: Dataset, array: str, sample: int, index: int, tokens: Sequence[int]) -> int | str:
     if array == "token_ids":
         return tokens[index]
     if array == "labels_mask":
         return int(any(lo <= index < hi for lo, hi in data.spans(sample, sample + 1)[0]))
+    if data.tree(array).array.dtype == "bytes16":
+        return data.keys(array, sample, sample + 1)[0].hex()
     return data.integers(array, sample, sample + 1)[0]
 
 
@@ -295,6 +298,11 @@ def _element(data: Dataset, array: str, sample: int, index: int, tokens: Sequenc
 def _recipes(a: Dataset, b: Dataset) -> Iterator[tuple[str, object, object]]:
     """What differs in how the two came to be, apart from names, times and places."""
     if a.run is None or b.run is None or a.run_digest == b.run_digest:
+        return
+    if not a.run.recipe or not b.run.recipe:
+        if a.run.recipe or b.run.recipe:
+            said = ["recorded" if side.recipe else "not recorded" for side in (a.run, b.run)]
+            yield "recipe", said[0], said[1]
         return
     yield from _differences("recipe", dict(a.run.recipe), dict(b.run.recipe))
     for name in ("mix_seed", "num_examples", "shuffle_seed"):

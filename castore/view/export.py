@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,9 +21,10 @@ from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.samples import Samples, SpanColumn, decode_column, offsets_of
 from castore.store.reorder import Reorder
 from castore.tree.walk import leaves
+from castore.view.arrays import whole
 from castore.view.dataset import Dataset
 from castore.view.layout import PART_BYTES, boundaries_file, id_bytes, ids_file, labels_file, vocab_size_of
-from castore.view.statistics import olmo_core_statistics
+from castore.view.statistics import as_text, olmo_core_statistics
 
 TOKENIZER_PREFIX = "tokenizer/"
 
@@ -62,27 +65,38 @@ def export_olmo_core(
         InvalidInputError: The folder holds something, or cannot be written.
         CorruptionError: An object is damaged; the folder stays as it was.
     """
-    target = Path(folder)
-    _check_target(target, replace)
-    with _os_errors(target):
+    shown = Path(folder)
+    with _os_errors(shown):
+        target = Path(os.path.realpath(folder))  # a link is followed, since the folder itself is renamed
+        _check_target(target, shown, replace)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.castore-{os.getpid()}")
-        shutil.rmtree(part, ignore_errors=True)
+        part = _beside(target)
         part.mkdir()
         try:
-            exported = _write(data, part, str(target), time_text, part_bytes, report)
-            _put_in_place(part, target)
+            exported = _write(data, part, str(shown), time_text, part_bytes, report)
+            _put_in_place(part, target, shown, replace)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
     return exported
 
 
-def _check_target(target: Path, replace: bool) -> None:
+def _check_target(target: Path, shown: Path, replace: bool) -> None:
+    if not target.name:
+        raise InvalidInputError(f"{shown} cannot be replaced: give a folder in it")
     if target.exists() and not target.is_dir():
-        raise InvalidInputError(f"{target} is not a folder")
+        raise InvalidInputError(f"{shown} is not a folder")
     if target.is_dir() and any(target.iterdir()) and not replace:
-        raise InvalidInputError(f"{target} already holds files: give another folder, or --replace to replace it whole")
+        raise _occupied(shown)
+
+
+def _occupied(shown: Path) -> InvalidInputError:
+    return InvalidInputError(f"{shown} already holds files: give another folder, or --replace to replace it whole")
+
+
+def _beside(target: Path) -> Path:
+    """A hidden name next to a folder that no other export uses, on this or another machine."""
+    return target.with_name(f".{target.name[:200]}.castore-{os.getpid()}-{os.urandom(4).hex()}")
 
 
 class _os_errors:  # noqa: N801 - used as a function
@@ -95,26 +109,29 @@ class _os_errors:  # noqa: N801 - used as a function
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, BackendError):
+        if isinstance(error, OSError):
             raise BackendError(f"{self._target}: {error.strerror or error}; nothing was left half-written") from error
 
 
-def _put_in_place(part: Path, target: Path) -> None:
+def _put_in_place(part: Path, target: Path, shown: Path, replace: bool) -> None:
     """Rename the finished folder; an old one is moved aside first and deleted last."""
     old = None
-    if target.is_dir():
-        if any(target.iterdir()):
-            old = target.with_name(f".{target.name}.castore-old-{os.getpid()}")
-            target.rename(old)
-        else:
-            target.rmdir()
+    if replace and target.is_dir():
+        old = _beside(target)
+        target.rename(old)
     try:
-        part.rename(target)
-    except OSError:
+        part.rename(target)  # takes the place of an empty folder, and of no other
+        try:
+            _sync(target.parent)
+        except OSError:
+            target.rename(part)
+            raise
+    except OSError as error:
         if old is not None:
             old.rename(target)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # filled by somebody else meanwhile
+            raise _occupied(shown) from error
         raise
-    _sync(target.parent)
     if old is not None:
         shutil.rmtree(old)
 
@@ -149,17 +166,17 @@ def _write(
 def in_order(data: Dataset, temporary: str | None) -> Iterator[Samples]:
     """All samples with token_ids, labels_mask and source, in the recorded order, some megabytes at a time."""
     order = data.manifest.order
-    source = _whole(data, "source") if data.has("source") else np.zeros(data.manifest.samples, np.uint32)
+    source = whole(data, "source") if data.has("source") else np.zeros(data.manifest.samples, np.uint32)
     if order is None:
         at = 0
         for samples in _in_stored_order(data):
             yield Samples(samples.lengths, {**samples.columns, "source": source[at : at + len(samples)]})
             at += len(samples)
         return
-    positions = order.positions()
+    positions = order.positions(data.fetch)
     place = np.full(data.manifest.samples, -1, np.int64)
     place[positions] = np.arange(len(positions))
-    reorder = Reorder(_whole(data, "length")[positions], temporary)
+    reorder = Reorder(whole(data, "length")[positions], temporary)
     try:
         at = 0
         for samples in _in_stored_order(data):
@@ -177,20 +194,13 @@ def in_order(data: Dataset, temporary: str | None) -> Iterator[Samples]:
 def _in_stored_order(data: Dataset) -> Iterator[Samples]:
     """Samples with token_ids and labels_mask, a chunk at a time."""
     ids, mask = data.tree("token_ids"), data.tree("labels_mask")
-    lengths = _whole(data, "length")
+    lengths = whole(data, "length")
     pairs = zip(leaves(data.fetch, ids), leaves(data.fetch, mask), strict=True)
     for leaf, mask_leaf in pairs:
         assert leaf.start == mask_leaf.start, "arrays of one grain are cut alike"
         token_ids = decode_column(data.values(leaf, ids.array))
         spans = decode_column(data.span_chunk(mask_leaf, mask.array))
         yield Samples(lengths[leaf.start : leaf.stop], {"token_ids": token_ids, "labels_mask": spans})
-
-
-def _whole(data: Dataset, name: str) -> NDArray[np.uint32]:
-    """A whole uint32 array with one element a sample."""
-    tree = data.tree(name)
-    parts = [np.frombuffer(data.values(leaf, tree.array).items, "<u4") for leaf in leaves(data.fetch, tree)]
-    return np.concatenate(parts).astype(np.uint32, copy=False) if parts else np.zeros(0, np.uint32)
 
 
 # ---- files
@@ -202,8 +212,7 @@ class _Parts:
     def __init__(self, folder: Path, width: int, items: int) -> None:
         self._folder, self._items = folder, items
         self._dtype = np.dtype(f"<u{width}")
-        self._ids: IO[bytes] | None = None
-        self._labels: IO[bytes] | None = None
+        self._files: list[IO[bytes]] = []  # of the open part: ids, labels, compressed boundaries
         self._boundaries: Any = None
         self._at = 0  # tokens written
         self.count = 0
@@ -211,8 +220,10 @@ class _Parts:
     def __enter__(self) -> _Parts:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._close()
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        # After an error there is nothing to save, and what closing says is not news.
+        with suppress(OSError) if error else nullcontext():
+            self._close()
 
     def write(self, samples: Samples) -> None:
         """Append samples; a document is cut wherever a part ends."""
@@ -235,39 +246,36 @@ class _Parts:
             self._at += count
 
     def _put(self, ids: NDArray[Any], mask: NDArray[np.uint8], edges: NDArray[np.int64]) -> None:
-        assert self._ids is not None
-        assert self._labels is not None
-        self._ids.write(np.ascontiguousarray(ids).data)
-        self._labels.write(mask.data)
+        self._files[0].write(np.ascontiguousarray(ids).data)
+        self._files[1].write(mask.data)
         base = self._at // self._items * self._items
         lo, hi = self._at, self._at + len(ids)
         starts, stops = np.maximum(edges[:-1], lo), np.minimum(edges[1:], hi)
         inside = starts < stops
-        # A document that was begun by an earlier write of this part is listed once, from where it begins.
+        # Documents are written whole, so each is listed once in every part that it touches.
         pairs = zip((starts[inside] - base).tolist(), (stops[inside] - base).tolist(), strict=True)
         self._boundaries.write("".join(f"{start},{stop}\n" for start, stop in pairs).encode())
 
     def _next(self) -> None:
         self._close()
-        # Buffered writes of a megabyte: samples come in pieces of all sizes.
-        self._ids = (self._folder / ids_file(self.count)).open("wb", buffering=1 << 20)
-        self._labels = (self._folder / labels_file(self.count)).open("wb", buffering=1 << 20)
+        for name in (ids_file(self.count), labels_file(self.count), boundaries_file(self.count)):
+            # Buffered writes of a megabyte: samples come in pieces of all sizes.
+            self._files.append((self._folder / name).open("wb", buffering=1 << 20))
         # No time and no name in the header, so that equal data are equal files.
-        raw = (self._folder / boundaries_file(self.count)).open("wb")
-        self._boundaries = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
-        self._raw_boundaries = raw
+        self._boundaries = gzip.GzipFile(filename="", mode="wb", fileobj=self._files[-1], mtime=0)
         self.count += 1
 
     def _close(self) -> None:
-        if self._ids is None:
-            return
-        assert self._labels is not None
-        self._boundaries.close()
-        for file in (self._ids, self._labels, self._raw_boundaries):
-            file.flush()
-            os.fsync(file.fileno())
-            file.close()
-        self._ids = None
+        """Make the open part durable; its files are closed even if that fails."""
+        files, self._files = self._files, []
+        with ExitStack() as closing:
+            for file in files:
+                closing.callback(file.close)
+            if self._boundaries is not None:
+                self._boundaries.close()
+            for file in files:
+                file.flush()
+                os.fsync(file.fileno())
 
 
 class _Counts:
@@ -299,9 +307,13 @@ class _Counts:
             self._by_source[index] = before[0] + more[0], before[1] + more[1], before[2] + more[2]
 
     def by_source(self, data: Dataset) -> list[tuple[Mapping[str, Any], int, int, int]]:
-        """(source of the run record, samples, tokens, trainable) in order of first appearance."""
+        """(source of the run record, samples, tokens, trainable) in order of first appearance.
+
+        Of a name that is twice in the mix the last source counts, even if none of its samples is in the output.
+        """
         sources = data.run.sources if data.run else []
-        return [(sources[i] if i < len(sources) else {}, *row) for i, row in self._by_source.items()]
+        last = {source.get("name"): source for source in sources}
+        return [(last[sources[i].get("name")] if i < len(sources) else {}, *row) for i, row in self._by_source.items()]
 
 
 def _write_statistics(
@@ -309,11 +321,12 @@ def _write_statistics(
 ) -> None:
     configuration = data.run.configuration if data.run else {}
     statistics = olmo_core_statistics(configuration, counts, time_text, shown)
-    text = json.dumps(statistics, indent=2)
-    with (part / "dataset_statistics.json").open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    texts = {"dataset_statistics.json": json.dumps(statistics, indent=2), "dataset_statistics.txt": as_text(statistics)}
+    for name, text in texts.items():
+        with (part / name).open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _write_tokenizer(data: Dataset, part: Path) -> None:

@@ -68,7 +68,7 @@ def _export_start(data: Dataset, sample: int) -> int | None:
         return leaf.item_start + sum(data.integers("length", leaf.start, sample))
     import numpy as np
 
-    positions = order.positions()
+    positions = order.positions(data.fetch)
     at = np.flatnonzero(positions == sample)
     if len(at) == 0:
         return None

@@ -1,4 +1,4 @@
-"""``dataset_statistics.json`` as open-instruct writes it: same keys, same order, same arithmetic."""
+"""``dataset_statistics.json`` and ``.txt`` as open-instruct writes them: same keys, same order, same arithmetic."""
 
 from __future__ import annotations
 
@@ -83,3 +83,73 @@ def _dataset(
         "percentage_of_total_tokens": tokens / all_tokens * 100 if all_tokens else 0,
         "percentage_of_total_instances": samples / all_samples * 100 if all_samples else 0,
     }
+
+
+def as_text(statistics: Mapping[str, Any]) -> str:
+    """The statistics for people, in the lines of open-instruct's ``dataset_statistics.txt``."""
+    configuration, overall = statistics["configuration"], statistics["overall_statistics"]
+    rule = "=" * 80
+    lines = [
+        "Dataset Statistics Report",
+        rule,
+        f"Generated: {statistics['timestamp']}",
+        f"Output Directory: {statistics['output_directory']}",
+        "",
+        "Configuration:",
+        "-" * 40,
+        f"- Tokenizer: {configuration['tokenizer']}",
+        f"- Max Sequence Length: {configuration['max_sequence_length']}",
+        f"- Chat Template: {configuration['chat_template']}",
+        "",
+        "Per-Dataset Statistics:",
+        rule,
+    ]
+    for dataset in statistics["per_dataset_statistics"]:
+        lines += _dataset_lines(dataset)
+    lines += [
+        "",
+        rule,
+        "Overall Statistics:",
+        rule,
+        f"- Total datasets: {overall['total_datasets']}",
+        f"- Total instances: {overall['total_instances']:,}",
+        f"- Total tokens: {overall['total_tokens']:,}",
+        f"- Trainable tokens: {overall['trainable_tokens']:,} ({overall['trainable_percentage']:.1f}%)",
+        f"- Instances filtered out: {overall['instances_filtered']}",
+        f"- Average sequence length: {overall['average_sequence_length']:.1f}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _dataset_lines(dataset: Mapping[str, Any]) -> list[str]:
+    amount = dataset["frac_or_num_samples"]
+    kept = dataset["instances_after_transformation"]
+    lines = [
+        "",
+        f"Dataset: {dataset['dataset_name']}",
+        f"- Split: {dataset['dataset_split']}",
+        "",
+        "Pre-transformation:",
+        f"  - Instances loaded: {dataset['initial_instances']}",
+        f"  - Instances after transformation: {kept}",
+        f"  - Instances filtered during transformation: {dataset['instances_filtered_during_transformation']}",
+        f"  - Sampling fraction: {amount}" if isinstance(amount, float) else f"  - Sample count: {amount}",
+    ]
+    if dataset["is_upsampled"]:
+        lines += [
+            f"  - Original dataset size: {dataset['original_dataset_size']}",
+            f"  - Upsampling factor: {dataset['upsampling_factor']:.2f}x",
+            f"  - Upsampled to: {kept} instances",
+        ]
+    return [
+        *lines,
+        "",
+        "Final output statistics (after shuffling):",
+        f"  - Instances in output: {dataset['final_instances_in_output']:,}",
+        f"  - Total tokens: {dataset['final_tokens_in_output']:,}",
+        f"  - Trainable tokens: {dataset['final_trainable_tokens_in_output']:,}",
+        f"  - Instances with no labels: {dataset['instances_filtered_after_tokenization']}",
+        f"  - Average tokens per instance: {dataset['avg_tokens_per_instance']:.1f}",
+        f"  - Percentage of total tokens: {dataset['percentage_of_total_tokens']:.1f}%",
+        f"  - Percentage of total instances: {dataset['percentage_of_total_instances']:.1f}%",
+    ]

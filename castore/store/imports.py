@@ -1,0 +1,78 @@
+"""Import records: which manifest the files of a directory became, so that they are not cut and hashed again.
+
+``imports/<first 2 of the 64 hexadecimal digits>/<the 64 digits>``, sealed (``records``). The name is a digest over the
+content of the directory and how it was imported. Accelerators, as unit records are: nothing is lost when they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from castore.errors import CorruptionError, FormatError
+from castore.format.codec import Value, encode
+from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, digest_of
+from castore.format.fields import decode_map, expect, expect_count
+from castore.format.manifest import check_version
+from castore.store.backend import Backend
+from castore.store.records import seal, unseal
+
+IMPORT_KIND = "castore/import"
+IMPORT_VERSION = 1
+IMPORT_BYTES_MAX = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What a directory became: the root, its sources as a run record lists them, and its trainable tokens."""
+
+    manifest: Digest
+    sources: Sequence[Mapping[str, Value]]
+    trainable: int
+
+
+def import_name(content: str, shuffle_seed: int | None, statistics: Value) -> Digest:
+    """Name of the record of a directory with this content digest, undone shuffle and statistics of its datasets."""
+    return digest_of(encode(["castore/import-name", content, shuffle_seed, statistics]))
+
+
+class ImportStore:
+    """What has been imported already, by what went in."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def get(self, name: Digest) -> Imported | None:
+        """The record, or None. One that is damaged or of another version counts as absent."""
+        key = _key(name)
+        try:
+            data = self._backend.get(key, IMPORT_BYTES_MAX)
+            return None if data is None else _decode(unseal(data, key))
+        except (CorruptionError, FormatError):
+            return None
+
+    def put(self, name: Digest, record: Imported) -> None:
+        """Store a record; durable after the next flush of the backend. What it names must be durable before."""
+        document: Value = {
+            "format": IMPORT_VERSION,
+            "kind": IMPORT_KIND,
+            "manifest": record.manifest,
+            "sources": [dict(source) for source in record.sources],
+            "trainable": record.trainable,
+        }
+        self._backend.put(_key(name), seal(encode(document)))
+
+
+def _key(name: Digest) -> str:
+    text = digest_hex(name)
+    return f"imports/{text[:2]}/{text}"
+
+
+def _decode(payload: bytes) -> Imported:
+    fields = decode_map(payload, IMPORT_KIND)
+    check_version(fields, "import record")
+    manifest = expect(bytes, fields.get("manifest"), "manifest")
+    if len(manifest) != DIGEST_BYTES:
+        raise FormatError(f"manifest of an import record is {len(manifest)} bytes")
+    sources = [expect(dict, source, "source") for source in expect(list, fields.get("sources"), "sources")]
+    return Imported(Digest(manifest), sources, expect_count(fields.get("trainable"), "trainable"))

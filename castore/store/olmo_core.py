@@ -1,0 +1,314 @@
+"""Reading an output directory of open-instruct, in the layout that OLMo-core trains from.
+
+Parts are mapped, not read: a document is a slice of one part, or of several where it crosses their ends. Everything
+that can contradict something else is compared when the folder is opened, so a folder that is incomplete, half-written
+or mixed from two runs is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from castore.errors import SourceError
+from castore.format.samples import Column, Samples, SpanColumn, offsets_of
+
+STATISTICS_FILE = "dataset_statistics.json"
+STATISTICS_BYTES_MAX = 64 * 1024 * 1024
+_PART_FILE = re.compile(r"(token_ids|labels_mask)_part_(\d{4,})\.(npy|csv\.gz)")
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One part: ids in their stored width, labels as bytes, and where documents begin and end in it, int64[n, 2]."""
+
+    ids: NDArray[Any]
+    labels: NDArray[np.uint8]
+    bounds: NDArray[np.int64]
+
+
+class OlmoCoreFolder:
+    """An output directory of ``convert_sft_data_for_olmocore.py``, or of ``castore export``.
+
+    Args:
+        path: The folder.
+
+    Attributes:
+        path: As it was spelled.
+        statistics: The parsed ``dataset_statistics.json``; empty if there is none.
+        lengths: Tokens of every document in order, uint32[n]. Documents that cross parts are joined.
+        id_bytes: Bytes of one id.
+
+    Raises:
+        SourceError: The folder is no such directory, or its files contradict each other.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        folder = Path(path)
+        self.statistics = _read_statistics(path, folder / STATISTICS_FILE)
+        self._names = _part_names(path, folder)
+        self._parts = [_open_part(path, folder, *names) for names in self._names]
+        _check_parts(path, self._parts)
+        self.id_bytes = self._parts[0].ids.itemsize if self._parts else 4
+        self._part_starts = offsets_of(np.array([len(part.ids) for part in self._parts], np.int64))
+        self._starts = self._document_starts()
+        self.lengths = np.diff(np.append(self._starts, self._part_starts[-1])).astype(np.uint32)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all documents."""
+        return int(self._part_starts[-1])
+
+    @cached_property
+    def files(self) -> Mapping[str, bytes]:
+        """Files of the folder's ``tokenizer/`` by name, empty if there are none."""
+        folder = Path(self.path) / "tokenizer"
+        names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+        return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+
+    def digest(self) -> str:
+        """BLAKE3 over the ids, labels and boundaries of all parts, 64 hex digits: equal for equal data."""
+        hasher = blake3()
+        buffer = bytearray(_READ_BYTES)
+        for (ids_name, labels_name, _), part in zip(self._names, self._parts, strict=True):
+            hasher.update(len(part.ids).to_bytes(8, "little") + len(part.bounds).to_bytes(8, "little"))
+            hasher.update(part.bounds.astype("<i8").tobytes())
+            for name in (ids_name, labels_name):
+                # Reading into one buffer costs a fraction of touching every page of a map.
+                with (Path(self.path) / name).open("rb", buffering=0) as file:
+                    while count := file.readinto(buffer):
+                        hasher.update(memoryview(buffer)[:count])
+        return hasher.hexdigest()
+
+    # ---- documents
+
+    def samples(self, lo: int, hi: int) -> Samples:
+        """Documents ``lo`` to ``hi`` with token_ids and labels_mask."""
+        first, last = int(self._starts[lo]), self._stop(hi)
+        lengths = self.lengths[lo:hi]
+        return self._batch(lengths, self._gather(0, first, last), self._gather(1, first, last))
+
+    def chosen(self, documents: NDArray[np.int64]) -> Samples:
+        """The given documents in the given order, with token_ids and labels_mask."""
+        starts = self._starts[documents].tolist()
+        lengths = self.lengths[documents]
+        stops = [start + length for start, length in zip(starts, lengths.tolist(), strict=True)]
+        bounds = list(zip(starts, stops, strict=True))
+        none = np.zeros(0, np.uint8)
+        ids = np.concatenate([none, *(self._gather(0, *pair) for pair in bounds)])
+        labels = np.concatenate([none, *(self._gather(1, *pair) for pair in bounds)])
+        return self._batch(lengths, ids, labels)
+
+    def _batch(self, lengths: NDArray[np.uint32], ids: NDArray[Any], labels: NDArray[np.uint8]) -> Samples:
+        if len(ids) and int(ids.max()) >= 1 << 32:
+            raise SourceError(self.path, f"token id {int(ids.max())} does not fit 32 bits")
+        if len(labels) and int(labels.max()) > 1:
+            raise SourceError(self.path, f"a label is {int(labels.max())}, not 0 or 1")
+        columns: dict[str, Column] = {
+            "token_ids": ids.astype(np.uint32, copy=False),
+            "labels_mask": spans_of(labels, lengths),
+        }
+        return Samples(lengths, columns)
+
+    def _stop(self, document: int) -> int:
+        return int(self._starts[document]) if document < len(self._starts) else self.tokens
+
+    def _gather(self, which: int, lo: int, hi: int) -> NDArray[Any]:
+        """Elements ``lo`` to ``hi`` of the ids (0) or labels (1), over part ends where need be."""
+        index = int(np.searchsorted(self._part_starts, lo, side="right")) - 1
+        if index < len(self._parts) and hi <= self._part_starts[index + 1]:
+            base = int(self._part_starts[index])
+            return _array(self._parts[index], which)[lo - base : hi - base]
+        pieces = []
+        while lo < hi:
+            base, end = int(self._part_starts[index]), min(hi, int(self._part_starts[index + 1]))
+            pieces.append(_array(self._parts[index], which)[lo - base : end - base])
+            lo, index = end, index + 1
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.uint8)
+
+    def _document_starts(self) -> NDArray[np.int64]:
+        """Token at which every document begins. A part's first document goes on from the part before, or it is new.
+
+        A document that reaches the end of a full part and one that begins the next are written alike; the number of
+        documents in the statistics tells how many of them are one. Where that leaves a choice, a document that ends in
+        the token that most documents end in is complete.
+        """
+        starts = [part.bounds[:, 0] + int(base) for part, base in zip(self._parts, self._part_starts, strict=False)]
+        joints = list(range(1, len(starts)))
+        listed = sum(len(part) for part in starts)
+        known = self.statistics.get("overall_statistics", {}).get("total_instances")
+        joined = len(joints) if not isinstance(known, int) else listed - known
+        if not 0 <= joined <= len(joints):
+            raise SourceError(
+                self.path,
+                f"{STATISTICS_FILE} counts {known} documents, the boundaries list {listed} in {len(starts)} parts",
+            )
+        for part in self._likely_joined(joints)[:joined]:
+            starts[part] = starts[part][1:]
+        return np.concatenate(starts) if starts else np.zeros(0, np.int64)
+
+    def _likely_joined(self, joints: Sequence[int]) -> list[int]:
+        """Parts by how likely they begin inside a document: the part before does not end as documents end."""
+        last = [int(ids[stop - 1]) for p in self._parts for ids, stop in [(p.ids, int(p.bounds[0, 1]))]]
+        usual = max(set(last), key=last.count) if last else 0
+        return sorted(joints, key=lambda part: (int(self._parts[part - 1].ids[-1]) == usual, part))
+
+
+def spans_of(labels: NDArray[np.uint8], lengths: NDArray[Any]) -> SpanColumn:
+    """Maximal true spans within each document.
+
+    Args:
+        labels: uint8[sum(lengths)] of 0 and 1.
+        lengths: Elements of each document.
+    """
+    offsets = offsets_of(lengths)
+    mask = labels.view(np.bool_)
+    opens, closes = mask.copy(), mask.copy()
+    if len(mask):
+        opens[1:] &= ~mask[:-1]
+        closes[:-1] &= ~mask[1:]
+        heads = offsets[:-1][lengths > 0]
+        tails = offsets[1:][lengths > 0] - 1
+        opens[heads] = mask[heads]
+        closes[tails] = mask[tails]
+    starts, stops = np.flatnonzero(opens), np.flatnonzero(closes) + 1
+    edges = np.searchsorted(starts, offsets)
+    counts = np.diff(edges)
+    bases = np.repeat(offsets[:-1], counts)
+    return SpanColumn(counts.astype(np.uint32), (starts - bases).astype(np.uint32), (stops - bases).astype(np.uint32))
+
+
+def _array(part: _Part, which: int) -> NDArray[Any]:
+    return part.labels if which else part.ids
+
+
+# ---- opening
+
+
+def _read_statistics(shown: str, path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > STATISTICS_BYTES_MAX:
+            raise SourceError(shown, f"{STATISTICS_FILE} is larger than {STATISTICS_BYTES_MAX} bytes")
+        statistics = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except NotADirectoryError as error:
+        raise SourceError(shown, "is no folder") from error
+    except ValueError as error:
+        raise SourceError(shown, f"{STATISTICS_FILE} is not JSON: {error}") from error
+    except OSError as error:
+        raise SourceError(shown, f"{STATISTICS_FILE}: {error.strerror}") from error
+    if not isinstance(statistics, dict):
+        raise SourceError(shown, f"{STATISTICS_FILE} is not a JSON object")
+    return statistics
+
+
+def _part_names(shown: str, folder: Path) -> list[tuple[str, str, str]]:
+    """Names of ids, labels and boundaries of every part, none missing."""
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError as error:
+        raise SourceError(shown, error.strerror or "cannot be listed") from error
+    partial = [name for name in names if ".partial." in name]
+    if partial:
+        raise SourceError(shown, f"holds {partial[0]}: the run that writes it is not finished")
+    found = {name for name in names if _PART_FILE.fullmatch(name)}
+    count = max((int(match[2]) + 1 for name in found if (match := _PART_FILE.fullmatch(name))), default=0)
+    if count == 0:
+        raise SourceError(shown, "holds no token_ids_part_0000.npy: it is no output directory of open-instruct")
+    wanted = [
+        (f"token_ids_part_{i:04d}.npy", f"labels_mask_part_{i:04d}.npy", f"token_ids_part_{i:04d}.csv.gz")
+        for i in range(count)
+    ]
+    for part in wanted:
+        for name in part:
+            if name not in found:
+                raise SourceError(shown, f"{name} is missing")
+    return wanted
+
+
+def _open_part(shown: str, folder: Path, ids_name: str, labels_name: str, bounds_name: str) -> _Part:
+    labels = _mapped(shown, folder / labels_name, np.dtype(np.uint8))
+    raw = _mapped(shown, folder / ids_name, np.dtype(np.uint8))
+    width = len(raw) // len(labels) if len(labels) else 4
+    if width not in (1, 2, 4, 8) or width * len(labels) != len(raw):
+        raise SourceError(shown, f"{ids_name} has {len(raw)} bytes for the {len(labels)} labels of {labels_name}")
+    bounds = _read_bounds(shown, folder / bounds_name, len(labels))
+    return _Part(raw.view(f"<u{width}"), labels, bounds)
+
+
+def _mapped(shown: str, path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
+    try:
+        if path.stat().st_size == 0:
+            return np.zeros(0, dtype)
+        # An ndarray over the map: a memmap's own slices cost several times as much.
+        return np.asarray(np.memmap(path, dtype, mode="r")).view(np.ndarray)
+    except OSError as error:
+        raise SourceError(shown, f"{path.name}: {error.strerror}") from error
+
+
+def _read_bounds(shown: str, path: Path, items: int) -> NDArray[np.int64]:
+    """Boundaries of a part, int64[n, 2]: they must cover it without a gap."""
+    # A document has at least one token and a line at most 42 characters: what is longer is no such file.
+    limit = 42 * (items + 1)
+    try:
+        with gzip.open(path) as file:
+            text = file.read(limit + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(shown, f"{path.name}: {error}") from error
+    if len(text) > limit:
+        raise SourceError(shown, f"{path.name} lists more documents than the part has tokens")
+    try:
+        numbers = np.array(text.replace(b"\n", b",").rstrip(b",").split(b",") if text else [], np.bytes_).astype(
+            np.int64
+        )
+        bounds = numbers.reshape(-1, 2)
+    except ValueError as error:
+        raise SourceError(shown, f"{path.name} does not hold lines of start,end") from error
+    edges = np.append(bounds[:, 0], items)
+    if len(bounds) == 0 or edges[0] != 0 or np.any(edges[1:] != bounds[:, 1]) or np.any(np.diff(edges) <= 0):
+        bad = np.flatnonzero((edges[1:] != bounds[:, 1]) | (np.diff(edges) <= 0))
+        line = int(bad[0]) + 1 if len(bad) else 1
+        raise SourceError(shown, f"{path.name}, line {line}: documents do not cover the {items} tokens without a gap")
+    return bounds
+
+
+def _check_parts(shown: str, parts: Sequence[_Part]) -> None:
+    """All parts have the same width, and all but the last the same size."""
+    widths = {part.ids.itemsize for part in parts}
+    if len(widths) > 1:
+        raise SourceError(shown, f"parts have ids of {sorted(widths)} bytes: they are of different runs")
+    sizes = [len(part.ids) for part in parts]
+    odd = next((i for i, size in enumerate(sizes[:-1]) if size != sizes[0]), None)
+    if odd is not None or (len(sizes) > 1 and sizes[-1] > sizes[0]):
+        which = len(sizes) - 1 if odd is None else odd
+        raise SourceError(
+            shown,
+            f"part {which} has {sizes[which]} tokens where part 0 has {sizes[0]}: a part is cut short or left over",
+        )
+
+
+def check_statistics(folder: OlmoCoreFolder) -> None:
+    """Compare the counts of the statistics with the files.
+
+    Raises:
+        SourceError: They are of another run.
+    """
+    overall = folder.statistics.get("overall_statistics", {})
+    found = {"total_instances": len(folder.lengths), "total_tokens": folder.tokens}
+    for field, count in found.items():
+        if isinstance(overall.get(field), int) and overall[field] != count:
+            raise SourceError(folder.path, f"{STATISTICS_FILE} says {field} {overall[field]}, the files hold {count}")

@@ -1,0 +1,24 @@
+"""Whole arrays with one element a sample, as numpy arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castore.format.schema import KEY_BYTES
+from castore.tree.walk import leaves
+from castore.view.dataset import Dataset
+
+
+def whole(data: Dataset, name: str) -> NDArray[np.uint32]:
+    """A whole uint32 array with one element a sample, uint32[n]."""
+    tree = data.tree(name)
+    parts = [np.frombuffer(data.values(leaf, tree.array).items, "<u4") for leaf in leaves(data.fetch, tree)]
+    return np.concatenate(parts).astype(np.uint32, copy=False) if parts else np.zeros(0, np.uint32)
+
+
+def whole_keys(data: Dataset) -> NDArray[np.uint8]:
+    """The keys of all samples in stored order, uint8[n, 16]."""
+    tree = data.tree("key")
+    parts = [np.frombuffer(data.values(leaf, tree.array).items, np.uint8) for leaf in leaves(data.fetch, tree)]
+    return np.concatenate([np.zeros(0, np.uint8), *parts]).reshape(-1, KEY_BYTES)

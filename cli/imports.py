@@ -1,0 +1,65 @@
+"""``castore import``."""
+
+from __future__ import annotations
+
+import click
+
+from castore_cli.context import State, origin
+from castore_cli.text import echo_json, number, plural, size
+
+
+@click.command(name="import")
+@click.argument("directory")
+@click.option("--as", "name", required=True, metavar="NAME", help="Name of the result.")
+@click.option(
+    "--shuffle-seed",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Undo the shuffle of this seed (open-instruct's default is 42): the samples become those of a native run.",
+)
+@click.option(
+    "--like", metavar="ADDRESS", help="Store documents that this dataset holds in its order, sharing its chunks."
+)
+@click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
+@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.pass_obj
+def import_(
+    state: State,
+    directory: str,
+    name: str,
+    shuffle_seed: int | None,
+    like: str | None,
+    message: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Make a dataset of DIRECTORY, an output directory of open-instruct or of castore export.
+
+    An incomplete or inconsistent directory is refused with the reason.
+    """
+    from castore_cli.progress import Meter
+
+    repository = state.open(create=True)
+    with Meter("importing", "tokens", as_json=as_json, quiet=quiet) as meter:
+        done = repository.import_folder(
+            directory, name, origin(message), shuffle_seed=shuffle_seed, like=like, report=meter.update
+        )
+    if as_json:
+        echo_json(
+            {
+                "name": name,
+                "root": done.root,
+                "run": done.run,
+                "samples": done.samples,
+                "tokens": done.tokens,
+                "known": done.known,
+                "stored": {"objects": done.objects_new, "bytes": done.bytes_new},
+            }
+        )
+        return
+    click.echo(f"{name}  {done.root.hex()}")
+    click.echo(f"  samples  {number(done.samples)}, {number(done.tokens)} tokens")
+    if like is not None:
+        click.echo(f"  known    {number(done.known)} of them are in {like}")
+    click.echo(f"  stored   {plural(done.objects_new, 'new object')}, {size(done.bytes_new)}")
