@@ -77,7 +77,7 @@ def import_folder(
         report: Called with tokens stored and tokens in all.
 
     Raises:
-        SourceError: The directory contradicts itself, or was cut by ``--num_examples`` so that no shuffle can be undone.
+        SourceError: The directory contradicts itself, or ``--num_examples`` cut it, so that no shuffle can be undone.
     """
     check_statistics(folder)
     before = objects.writes, objects.bytes_written

@@ -24,9 +24,10 @@ from castore.format.object import Object
 from castore.format.order import Order
 from castore.format.run import Run
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
+from castore.ingest.hub import FILE_SPLIT, MAIN_REVISION, open_source
 from castore.ingest.mix import Amount, small_count_warning
 from castore.ingest.pool import open_pool
-from castore.ingest.source import BLOCK_BYTES_TARGET, Source
+from castore.ingest.source import BLOCK_BYTES_TARGET
 from castore.ingest.tokenizer import ChatTemplate, ChatTokenizer, TokenizerFolder
 from castore.ingest.write import MixItem, Progress, RunWriter, Written
 from castore.store.objects import ObjectStore
@@ -39,7 +40,9 @@ class TokenizeJob:
     """What to tokenize and how, as the user spelled it.
 
     Attributes:
-        mix: Path and amount of each source, in order.
+        mix: Path (or name of a Hugging Face dataset) and amount of each source, in order.
+        splits: Split of each source, or one for all.
+        revision: Revision of the datasets that are no local files.
         tokenizer: Folder of the tokenizer.
         chat_template: Name or file of the template; None for the tokenizer folder's own.
         add_bos: Put the BOS token in front of every conversation.
@@ -63,6 +66,8 @@ class TokenizeJob:
     on_error: str = "stop"
     add_bos: bool = False
     last_turn_only: bool = False
+    splits: Sequence[str] = (FILE_SPLIT,)
+    revision: str = MAIN_REVISION
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +133,10 @@ def tokenize(
     template = _template(job, folder)
     for warning in (*folder.warnings, *filter(None, [template.warning])):
         warn(warning)
-    mix = [MixItem(Source(path, block_bytes=sizes.block_bytes), Amount.parse(amount)) for path, amount in job.mix]
-    if not mix:
-        raise InvalidInputError("nothing to tokenize: give at least one --mix PATH AMOUNT")
+    mix = _open_mix(job, sizes)
     for item in mix:
+        for line in item.source.warnings:
+            warn(line)
         hint = small_count_warning(item.amount, item.source.row_count())
         if hint:
             warn(f"{item.source.name}: {hint}")
@@ -178,6 +183,22 @@ def tokenize(
         objects.writes - before[0],
         objects.bytes_written - before[1],
     )
+
+
+def _open_mix(job: TokenizeJob, sizes: Sizes) -> list[MixItem]:
+    if not job.mix:
+        raise InvalidInputError("nothing to tokenize: give at least one --mix PATH AMOUNT")
+    if len(job.splits) not in (1, len(job.mix)):
+        raise InvalidInputError(
+            f"{len(job.splits)} splits for {len(job.mix)} sources: give one --split for all, or one for each --mix"
+        )
+    splits = job.splits if len(job.splits) == len(job.mix) else [*job.splits] * len(job.mix)
+    # All amounts are read before a dataset is loaded, which may take long.
+    amounts = [Amount.parse(amount) for _, amount in job.mix]
+    return [
+        MixItem(open_source(name, split, job.revision, block_bytes=sizes.block_bytes), amount)
+        for (name, _), split, amount in zip(job.mix, splits, amounts, strict=True)
+    ]
 
 
 def _template(job: TokenizeJob, folder: TokenizerFolder) -> ChatTemplate:
@@ -242,15 +263,17 @@ def _run(
 
 def _source(item: MixItem, written: Written, index: int) -> dict[str, Value]:
     count = written.counts[index]
+    revision = item.source.revision
     return {
         "amount": item.amount.text,
         "digest": item.source.digest,
         "dropped": dict(sorted(count.dropped.items())),
         "name": _text(item.source.name),
+        **({} if revision is None else {"revision": _text(revision)}),
         "rows": count.rows,
         "samples": count.samples,
         "selected": count.selected,
-        "split": "train",
+        "split": _text(item.source.split),
         "tokens": count.tokens,
         "trainable": count.trainable,
     }

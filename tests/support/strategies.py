@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from castore.format.samples import Samples, SpanColumn, sample_keys
+from castore.format.samples import Piece, Samples, SpanColumn, sample_keys
 from castore.format.schema import DATA_ARRAYS, LABELS_MASK, TOKEN_IDS
-from castore.tree.build import Piece
 
 FINE = (TOKEN_IDS, LABELS_MASK)
 """Arrays of grain 0."""
 
 Row = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
 """A sample in the plainest form: token ids, and half-open true spans of the mask."""
+
+Edit = tuple[str, int, int, Row]
+"""What to do, where (taken modulo the length), how many rows, and a row to put there."""
 
 
 @st.composite
@@ -67,4 +69,55 @@ def piece_of(rows: Sequence[Row], chunks: Any = None) -> Piece:
     return Piece(samples.lengths, keys, scalars, lambda: samples, chunks)
 
 
+@st.composite
+def edit_scripts(draw: st.DrawFn, max_edits: int = 6) -> list[Edit]:
+    """A few edits, to be applied one after the other with ``edited``."""
+    kinds = st.sampled_from(["replace", "insert", "delete", "labels", "move", "copy"])
+    edit = st.tuples(kinds, st.integers(0, 10**6), st.integers(1, 8), rows())
+    return draw(st.lists(edit, min_size=1, max_size=max_edits))
+
+
+def edited(before: Sequence[Row], script: Sequence[Edit]) -> list[Row]:
+    """The rows after a script of edits."""
+    out = list(before)
+    for kind, place, count, row in script:
+        at = place % (len(out) + 1)
+        if kind == "insert":
+            out[at:at] = [row]
+        elif kind == "copy":
+            out[at:at] = out[:count]
+        elif kind == "delete":
+            del out[at : at + count]
+        elif kind == "move":
+            block = out[at : at + count]
+            del out[at : at + count]
+            target = place // 7 % (len(out) + 1)
+            out[target:target] = block
+        elif at < len(out):
+            out[at] = row if kind == "replace" else (out[at][0], relabelled(out[at]))
+    return out
+
+
+def relabelled(row: Row) -> tuple[tuple[int, int], ...]:
+    """Other labels for a row, the same if it has no tokens."""
+    ids, spans = row
+    if not ids:
+        return spans
+    return () if spans else ((0, len(ids)),)
+
+
 ARRAYS = DATA_ARRAYS
+__all__ = [
+    "ARRAYS",
+    "FINE",
+    "Edit",
+    "Row",
+    "edit_scripts",
+    "edited",
+    "piece_of",
+    "random_rows",
+    "relabelled",
+    "row_lists",
+    "rows",
+    "samples_of",
+]

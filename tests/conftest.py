@@ -1,0 +1,17 @@
+"""Settings for all tests: how many examples Hypothesis tries, by place.
+
+``CASTORE_TEST_PROFILE`` is ``local`` (the default, seconds), ``ci`` (more, the same ones every time) or ``nightly``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+settings.register_profile("local", max_examples=40, deadline=None, suppress_health_check=_SLOW)
+settings.register_profile("ci", max_examples=120, deadline=None, derandomize=True, suppress_health_check=_SLOW)
+settings.register_profile("nightly", max_examples=3000, deadline=None, print_blob=True, suppress_health_check=_SLOW)
+settings.load_profile(os.environ.get("CASTORE_TEST_PROFILE", "local"))

@@ -1,0 +1,94 @@
+"""The pages of ``docs/format/`` say what the code does: limits, numbers, examples, links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from castore.format import chunk, codec, files, manifest, node, order, run, samples, schema, unit
+from castore.store import backend, compress, layout, objects, refs, units
+from castore.tree import split
+from tests.vectors import generate
+
+DOCS = Path(__file__).parents[2] / "docs" / "format"
+PAGES = sorted(DOCS.glob("*.md"))
+MODULES = (backend, chunk, codec, compress, files, layout, manifest, node, objects, order, refs, run, samples, schema)
+MODULES += (split, unit, units)
+
+
+def page(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_limits() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", page("versions"), re.MULTILINE)
+    assert len(rows) >= 12
+    for name, value in rows:
+        owners = [module for module in MODULES if hasattr(module, name)]
+        assert owners, name
+        assert {getattr(module, name) for module in owners} == {int(value)}, name
+
+
+def test_numbers_of_this_version() -> None:
+    assert (layout.FORMAT_VERSION, manifest.FORMAT_VERSION, unit.UNIT_VERSION, refs.REF_ENTRY_VERSION) == (1, 1, 1, 1)
+    assert f"`{split.RULE_NAME}`" in page("trees")
+    assert f"`chunk_bytes` = {split.CHUNK_BYTES}" in page("trees")
+    assert f"`fanout` = {split.FANOUT}" in page("trees")
+    assert f"`{manifest.HASH_NAME}`" in page("manifest")
+    assert f"`{order.PCG64_PERMUTATION}`" in page("manifest")
+    for constant in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB):
+        assert f"0x{constant:016X}" in page("trees")
+
+
+def test_every_kind_is_told_of() -> None:
+    for kind in (
+        chunk.VALUES_KIND,
+        chunk.SPANS_KIND,
+        node.NODE_KIND,
+        manifest.MANIFEST_KIND,
+        run.RUN_KIND,
+        unit.UNIT_KIND,
+    ):
+        assert f"`{kind}`" in page("README")
+    for kind in (files.FILE_KIND, files.VOCABULARY_KIND, files.DROPPED_KIND):
+        assert f"`{kind}`" in page("README")
+
+
+def test_element_types() -> None:
+    for dtype in schema.ITEM_BYTES:
+        assert f"`{dtype}`" in page("chunks")
+    for array in (*schema.DATA_ARRAYS, *schema.PROVENANCE_ARRAYS):
+        assert f"`{array.name}`" in page("chunks")
+        if array in schema.DATA_ARRAYS:
+            assert f"| `{array.name}` | `{array.dtype}` | {array.axis} | {array.grain} |" in page("chunks")
+
+
+def test_the_example_of_a_chunk() -> None:
+    block = page("chunks").split("```")[-2]
+    lines = [line.split("  " * 4)[0] for line in block.splitlines() if re.match(r"^ *[0-9a-f]{2}", line)]
+    text = "".join(re.match(r"[0-9a-f ]*", line).group() for line in lines)  # type: ignore[union-attr]
+    made = generate.spans_of([[(1, 3), (4, 5)], []])
+    assert bytes.fromhex(text.replace(" ", "")) == made.data
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_and_vectors(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([a-z]+\.md)\)", text):
+        assert (DOCS / target).is_file()
+    for name in re.findall(r"`(?:tests/vectors/)?([a-z]+\.json)`", text):
+        assert name.removesuffix(".json") in generate.FILES or "tokenizer" in name
+    assert max(map(len, text.splitlines())) <= 320
+
+
+def test_every_page_is_listed() -> None:
+    for path in PAGES:
+        assert path.stem == "README" or f"]({path.name})" in page("README")
+
+
+def test_every_vector_file_is_told_of() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in PAGES)
+    for name in generate.FILES:
+        assert f"{name}.json`" in text

@@ -1,0 +1,36 @@
+"""``python -m tests.support.small_castore``: the command with small blocks, chunks and nodes, as slow as a test wants.
+
+``CASTORE_TEST_SLEEP`` is the seconds that each batch takes longer; ``CASTORE_TEST_DIE`` lets a worker die at the batch
+that holds these bytes. Everything is set when the module is imported, since worker processes import it too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from multiprocessing import parent_process
+
+from castore.ingest import job
+from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
+from castore_cli.main import main
+
+SIZES = job.Sizes(block_bytes=8000, chunk_bytes=8000, fanout=4)
+
+_tokenize = ChatTokenizer.tokenize
+
+
+def _slow(self: ChatTokenizer, rows: Sequence[bytes], *, on_error: str = "stop") -> TokenizedRows:
+    time.sleep(float(os.environ.get("CASTORE_TEST_SLEEP", "0")))
+    fatal = os.environ.get("CASTORE_TEST_DIE", "").encode()
+    if fatal and parent_process() is not None and any(fatal in row for row in rows):
+        os._exit(9)
+    return _tokenize(self, rows, on_error=on_error)
+
+
+ChatTokenizer.tokenize = _slow  # type: ignore[method-assign]
+job.tokenize = partial(job.tokenize, sizes=SIZES)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,831 @@
+"""Prints the test vectors: ``python -m tests.vectors.generate`` writes ``tests/vectors/*.json``.
+
+Deterministic, and compared with the committed files by ``tests/format/test_vectors.py``. A vector that changes is a
+change of the format: it takes a new version, a page under ``docs/decisions/`` and a kept repository of the old kind.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from castore.format.chunk import encode_spans, encode_values
+from castore.format.codec import encode
+from castore.format.digest import Digest, digest_of
+from castore.format.files import DroppedRow, encode_dropped, encode_file, encode_vocabulary
+from castore.format.manifest import Manifest, Root, SplitRule
+from castore.format.node import Entry, encode_node
+from castore.format.object import Object
+from castore.format.order import Order, explicit_order
+from castore.format.run import Run
+from castore.format.samples import sample_keys
+from castore.format.schema import DATA_ARRAYS, LENGTH, PROVENANCE_ARRAYS, TOKEN_IDS
+from castore.format.unit import Slice, Unit, recipe_digest, unit_name
+from castore.store.layout import FORMAT_VERSION
+from castore.store.objects import object_key
+from castore.store.records import seal
+from castore.store.refs import RefEntry
+from castore.store.units import unit_key
+from castore.tree.build import SequenceBuilder
+from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME, Splitter, boundary_hashes, level_hash
+from tests.support.strategies import piece_of
+from tests.vectors.generator import samples
+from tests.vectors.values import to_json
+
+FOLDER = Path(__file__).parent
+
+Case = dict[str, Any]
+File = dict[str, Any]
+
+
+def digest(name: str) -> Digest:
+    """Some digest: that of a name."""
+    return digest_of(name.encode())
+
+
+def u32(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}I", *numbers)
+
+
+def u64(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}Q", *numbers)
+
+
+def of_object(name: str, made: Object, **fields: Any) -> Case:
+    return {"name": name, **fields, "hex": made.data.hex(), "digest": made.digest.hex()}
+
+
+def bad(name: str, data: bytes, error: str = "format", **fields: Any) -> Case:
+    return {"name": name, **fields, "hex": data.hex(), "error": error}
+
+
+# ---- encoding
+
+
+def encoding() -> File:
+    integers = [0, 1, 127, 128, 255, 256, 65535, 65536, 2**32 - 1, 2**32, 2**53, 2**63 - 1, 2**63, 2**64 - 1]
+    integers += [-1, -32, -33, -128, -129, -32768, -32769, -(2**31), -(2**31) - 1, -(2**63)]
+    nested: Any = 0
+    for _ in range(16):
+        nested = [nested]
+    values: list[tuple[str, Any]] = [
+        ("nil", None),
+        ("false", False),
+        ("true", True),
+        *((f"integer {n}", n) for n in integers),
+        ("empty text", ""),
+        *((f"text of {n} bytes", "t" * n) for n in (1, 31, 32, 255, 256)),
+        ("text beyond ASCII", "é☃😀\u0000"),
+        ("empty bytes", b""),
+        *((f"{n} bytes", b"b" * n) for n in (1, 31, 32, 255, 256)),
+        ("empty list", []),
+        *((f"list of {n}", list(range(n))) for n in (1, 15, 16)),
+        ("sixteen lists in one another", nested),
+        ("empty map", {}),
+        *((f"map of {n}", {f"k{i:02}": i for i in range(n)}) for n in (1, 15, 16)),
+        ("keys by bytes, not by length", {"": 0, "a": 1, "aa": 2, "b": 3}),
+        ("keys by UTF-8, not by UTF-16", {"z": 0, "é": 1, "\ue000": 2, "\uffff": 3, "\U00010000": 4}),
+        ("map in list in map", {"list": [{"digest": b"\x00\xff", "none": None}, -1]}),
+    ]
+    not_canonical = [
+        ("1 as uint 8", "cc01"),
+        ("127 as uint 8", "cc7f"),
+        ("255 as uint 16", "cd00ff"),
+        ("65535 as uint 32", "ce0000ffff"),
+        ("2**32 - 1 as uint 64", "cf00000000ffffffff"),
+        ("1 as int 8", "d001"),
+        ("200 as int 16", "d100c8"),
+        ("-1 as int 8", "d0ff"),
+        ("-32 as int 8", "d0e0"),
+        ("-128 as int 16", "d1ff80"),
+        ("-32768 as int 32", "d2ffff8000"),
+        ("-2**31 as int 64", "d3ffffffff80000000"),
+        ("2**63 - 1 as int 64", "d37fffffffffffffff"),
+        ("text of 1 byte as str 8", "d90161"),
+        ("text of 1 byte as str 16", "da000161"),
+        ("text of 1 byte as str 32", "db0000000161"),
+        ("1 byte as bin 16", "c5000162"),
+        ("1 byte as bin 32", "c60000000162"),
+        ("list of 1 as array 16", "dc000101"),
+        ("list of 1 as array 32", "dd0000000101"),
+        ("map of 1 as map 16", "de0001a16101"),
+        ("map of 1 as map 32", "df00000001a16101"),
+        ("duplicate key, equal values", "82a16101a16101"),
+        ("duplicate key, other values", "82a16101a16102"),
+        ("keys descending", "82a16201a16101"),
+        ("keys by length", "82a16201a2616102"),
+        ("keys by UTF-16", "82a4f0908080" + "01" + "a3ee8080" + "02"),
+        ("key as str 8", "81d9016101"),
+        ("not canonical deep inside", "9181a16191cc01"),
+    ]
+    not_encoding = [
+        ("nothing", ""),
+        ("float 32", "ca3f800000"),
+        ("float 64", "cb3ff0000000000000"),
+        ("float 64 that is no number", "cb7ff8000000000000"),
+        ("fixext 1", "d40100"),
+        ("ext 8", "c7020100ff"),
+        ("timestamp, an extension", "d6ff00000000"),
+        ("reserved byte c1", "c1"),
+        ("integer as a key", "810101"),
+        ("bytes as a key", "81c4016101"),
+        ("nil as a key", "81c001"),
+        ("true as a key", "81c301"),
+        ("list as a key", "819001"),
+        ("trailing byte", "0101"),
+        ("trailing garbage after a list", "9101c1"),
+        ("list cut short", "9201"),
+        ("map without its last value", "81a161"),
+        ("integer cut short", "cd01"),
+        ("text cut short", "a261"),
+        ("bytes cut short", "c40261"),
+        ("header cut short", "db000000"),
+        ("list that claims 2**32 - 1 items", "ddffffffff"),
+        ("bytes that claim 2**32 - 1", "c6ffffffff"),
+        ("text that is not UTF-8", "a1ff"),
+        ("text with a surrogate", "a3eda080"),
+        ("text with an overlong form", "a2c080"),
+        ("seventeen lists in one another", "91" * 17 + "00"),
+        ("seventeen maps in one another", "81a0" * 17 + "00"),
+        ("two thousand lists in one another", "91" * 2000 + "00"),
+    ]
+    return {
+        "about": "docs/format/encoding.md. digest is BLAKE3-256 of the bytes.",
+        "valid": [
+            {
+                "name": name,
+                "value": to_json(value),
+                "hex": encode(value).hex(),
+                "digest": digest_of(encode(value)).hex(),
+            }
+            for name, value in values
+        ],
+        "invalid": [
+            *(bad(name, bytes.fromhex(text), "not-canonical") for name, text in not_canonical),
+            *(bad(name, bytes.fromhex(text)) for name, text in not_encoding),
+        ],
+    }
+
+
+# ---- chunks
+
+
+def spans_of(rows: list[list[tuple[int, int]]]) -> Object:
+    """A spans chunk by the text of docs/format/chunks.md."""
+    gaps, widths = [], []
+    for row in rows:
+        at = 0
+        for start, stop in row:
+            gaps.append(start - at)
+            widths.append(stop - start)
+            at = stop
+    return encode_spans(u32(*map(len, rows)), u32(*gaps), u32(*widths))
+
+
+def chunks() -> File:
+    values = [
+        ("three samples of 2, 0 and 1 tokens", "uint32", 3, u32(1, 2**32 - 1, 7)),
+        ("one empty sample", "uint32", 1, b""),
+        ("a thousand empty samples", "uint32", 1000, b""),
+        ("lengths", "uint32", 3, u32(2, 0, 1)),
+        ("rows", "uint64", 2, u64(0, 2**64 - 1)),
+        ("keys", "bytes16", 2, bytes(range(32))),
+        ("bytes", "uint8", 1, b"\x00\x01\xff"),
+        ("half words", "uint16", 1, b"\x01\x00\xff\xff"),
+        ("signed", "int64", 1, struct.pack("<q", -1)),
+        ("single precision", "float32", 1, bytes.fromhex("0000803f")),
+        ("double precision", "float64", 1, bytes.fromhex("000000000000f03f")),
+    ]
+    spans: list[tuple[str, list[list[tuple[int, int]]]]] = [
+        ("one sample without spans", [[]]),
+        ("one span from the start", [[(0, 5)]]),
+        ("one span later", [[(3, 5)]]),
+        ("two spans, the first from the start", [[(0, 1), (2, 4)]]),
+        ("samples with 0, 1 and 3 spans", [[], [(2, 3)], [(1, 2), (3, 5), (9, 10)]]),
+        ("spans of neighbouring samples do not touch", [[(0, 2)], [(0, 2)]]),
+        ("a span that ends at 2**32 - 1", [[(0, 1), (2**32 - 2, 2**32 - 1)]]),
+    ]
+    values_bad = [
+        ("another dtype than the array's", encode(["castore/values", "uint64", 1, u64(1)])),
+        ("a spans chunk", spans_of([[]]).data),
+        ("payload of no whole elements", encode(["castore/values", "uint32", 1, b"\x00\x00\x00"])),
+        ("payload is text", encode(["castore/values", "uint32", 1, "abcd"])),
+        ("count is text", encode(["castore/values", "uint32", "1", b""])),
+        ("count is true", encode(["castore/values", "uint32", True, b""])),
+        ("count is negative", encode(["castore/values", "uint32", -1, b""])),
+        ("count beyond 2**63 - 1", encode(["castore/values", "uint32", 2**63, b""])),
+        ("an element too many", encode(["castore/values", "uint32", 1, b"", None])),
+        ("an element too few", encode(["castore/values", "uint32", 1])),
+        ("another kind", encode(["castore/value", "uint32", 1, b""])),
+        ("a map", encode({"kind": "castore/values"})),
+        ("an empty list", encode([])),
+        ("nil", encode(None)),
+    ]
+    spans_bad = [
+        ("a values chunk", encode_values("uint32", 1, b"").data),
+        ("spans that touch", encode(["castore/spans", 1, u32(2) + u32(0, 0) + u32(1, 1)])),
+        ("spans that touch, later sample", encode(["castore/spans", 2, u32(1, 3) + u32(0, 0, 1, 0) + u32(1, 1, 1, 1)])),
+        ("a span without elements", encode(["castore/spans", 1, u32(1) + u32(3) + u32(0)])),
+        ("counts above the spans", encode(["castore/spans", 1, u32(2) + u32(0) + u32(1)])),
+        ("counts below the spans", encode(["castore/spans", 1, u32(1) + u32(0, 1) + u32(1, 1)])),
+        ("an odd number of words", encode(["castore/spans", 1, u32(1) + u32(0, 1) + u32(1)])),
+        ("payload of no whole words", encode(["castore/spans", 1, u32(0) + b"\x00"])),
+        ("fewer counts than samples", encode(["castore/spans", 2, u32(0)])),
+        ("samples beyond all bytes", encode(["castore/spans", 2**62, u32(0)])),
+        ("a span past 2**32 - 1", encode(["castore/spans", 1, u32(1) + u32(2**32 - 1) + u32(1)])),
+        ("an element too many", encode(["castore/spans", 1, u32(0), 0])),
+        ("payload is text", encode(["castore/spans", 1, "abcd"])),
+    ]
+    return {
+        "about": "docs/format/chunks.md. items is the payload of a values chunk; spans are half-open, by sample.",
+        "valid": [
+            *(
+                of_object(n, encode_values(t, c, i), kind="values", dtype=t, samples=c, items=i.hex())
+                for n, t, c, i in values
+            ),
+            *(of_object(name, spans_of(rows), kind="spans", spans=rows) for name, rows in spans),
+        ],
+        "invalid": [
+            *(bad(name, data, kind="values", dtype="uint32") for name, data in values_bad),
+            *(bad(name, data, kind="spans") for name, data in spans_bad),
+        ],
+    }
+
+
+# ---- nodes
+
+
+def entries(*counts: tuple[int, int]) -> list[Entry]:
+    return [Entry(digest(f"child {i}"), samples_below, items) for i, (samples_below, items) in enumerate(counts)]
+
+
+def nodes() -> File:
+    valid = [
+        ("one child", 1, entries((3, 100))),
+        ("a child without elements", 1, entries((3, 0), (1, 7))),
+        ("level 31", 31, entries((2**40, 2**50), (1, 1))),
+        ("64 children", 2, entries(*((i + 1, 1000 * i) for i in range(64)))),
+    ]
+    two = digest("child 0") + digest("child 1")
+    invalid = [
+        ("another level", 2, encode_node(1, entries((1, 1))).data),
+        ("level is true", 1, encode(["castore/node", True, two, [1, 1], [1, 1]])),
+        ("level is text", 1, encode(["castore/node", "1", two, [1, 1], [1, 1]])),
+        ("no children", 1, encode(["castore/node", 1, b"", [], []])),
+        ("digests cut short", 1, encode(["castore/node", 1, two[:63], [1, 1], [1, 1]])),
+        ("sample counts too few", 1, encode(["castore/node", 1, two, [1], [1, 1]])),
+        ("item counts too many", 1, encode(["castore/node", 1, two, [1, 1], [1, 1, 1]])),
+        ("a child without samples", 1, encode(["castore/node", 1, two, [1, 0], [1, 1]])),
+        ("a negative count", 1, encode(["castore/node", 1, two, [1, 1], [1, -1]])),
+        ("a count beyond 2**63 - 1", 1, encode(["castore/node", 1, two, [1, 2**63], [1, 1]])),
+        ("a count is nil", 1, encode(["castore/node", 1, two, [1, None], [1, 1]])),
+        ("an element too many", 1, encode(["castore/node", 1, two, [1, 1], [1, 1], 0])),
+        ("another kind", 1, encode(["castore/knot", 1, two, [1, 1], [1, 1]])),
+    ]
+    return {
+        "about": "docs/format/trees.md. entries are [digest, samples, items].",
+        "valid": [
+            of_object(
+                name, encode_node(level, e), level=level, entries=[[c.digest.hex(), c.samples, c.items] for c in e]
+            )
+            for name, level, e in valid
+        ],
+        "invalid": [bad(name, data, level=level) for name, level, data in invalid],
+    }
+
+
+# ---- documents
+
+
+def fields_of(made: Object) -> Any:
+    from castore.format.codec import decode
+
+    return decode(made.data)
+
+
+def changed(made: Object, *path: str, to: Any = None, drop: bool = False) -> bytes:
+    """The bytes of a document with one entry changed or dropped."""
+    fields = fields_of(made)
+    below = fields
+    for key in path[:-1]:
+        below = below[key]
+    if drop:
+        del below[path[-1]]
+    else:
+        below[path[-1]] = to
+    return encode(fields)
+
+
+def document(name: str, made: Object) -> Case:
+    return of_object(name, made, value=to_json(fields_of(made)))
+
+
+RULE = SplitRule(RULE_NAME, CHUNK_BYTES, FANOUT)
+
+
+def small_manifest(order: Order | None = None) -> Manifest:
+    fine, coarse = entries((2, 30), (1, 12)), entries((3, 3))
+    roots = {a.name: (a, Root(a.grain, tuple(coarse if a.grain else fine))) for a in DATA_ARRAYS}
+    return Manifest(3, roots, RULE, order)
+
+
+def manifest() -> File:
+    empty = Manifest(0, {a.name: (a, Root(0, ())) for a in DATA_ARRAYS}, RULE, None)
+    tall = Manifest(6, {TOKEN_IDS.name: (TOKEN_IDS, Root(3, tuple(entries((2, 0), (4, 2**40)))))}, RULE, None)
+    small, shuffled = small_manifest().encode(), small_manifest(Order.shuffled(42, 3, 2)).encode()
+    order = dict(fields_of(shuffled)["order"])
+    explicit = small_manifest(explicit_order(np.array([2, 0, 1]))[0])
+    invalid = [
+        bad("a newer format", changed(small, "format", to=2), "unsupported-version"),
+        bad("format 0", changed(small, "format", to=0), "unsupported-version"),
+        bad("another hash", changed(small, "hash", to="sha-256"), "unsupported-version"),
+        bad("no hash", changed(small, "hash", drop=True), "unsupported-version"),
+        bad("format is text", changed(small, "format", to="1")),
+        bad("another kind", changed(small, "kind", to="castore/run")),
+        bad("a list", encode(["castore/manifest"])),
+        bad("no samples", changed(small, "samples", drop=True)),
+        bad("samples that the trees do not cover", changed(small, "samples", to=4)),
+        bad("no arrays", changed(small, "arrays", drop=True)),
+        bad("an array of an unknown dtype", changed(small, "arrays", "source", "dtype", to="uint128")),
+        bad("an array of an unknown axis", changed(small, "arrays", "source", "axis", to="row")),
+        bad("a boolean with one element a sample", changed(small, "arrays", "labels_mask", "axis", to="sample")),
+        bad("grain 2", changed(small, "arrays", "source", "grain", to=2)),
+        bad("a root below the grain", changed(small, "arrays", "source", "level", to=0)),
+        bad("a root at level 32", changed(small, "arrays", "source", "level", to=32)),
+        bad("a child of a root without samples", changed(small, "arrays", "token_ids", "samples", to=[3, 0])),
+        bad("counts that do not match the digests", changed(small, "arrays", "token_ids", "items", to=[1])),
+        bad("a name in upper case", changed(small, "arrays", "Source", to=fields_of(small)["arrays"]["source"])),
+        bad("a name with a slash", changed(small, "arrays", "a/b", to=fields_of(small)["arrays"]["source"])),
+        bad("no split rule", changed(small, "split", drop=True)),
+        bad("a split rule without a name", changed(small, "split", "rule", drop=True)),
+        bad("a negative target", changed(small, "split", "chunk_bytes", to=-1)),
+        bad("an order of other samples", changed(small, "order", to={**order, "count": 4})),
+        bad("an order that takes too many", changed(small, "order", to={**order, "take": 4})),
+        bad("an order with a short digest", changed(small, "order", to={**order, "digest": bytes(31)})),
+        bad("a shuffle with chunks", changed(small, "order", to={**order, "chunks": bytes(32)})),
+        bad("an explicit order without chunks", changed(small, "order", to={**order, "algorithm": "explicit"})),
+        bad("an explicit order with a chunk too many", changed(explicit.encode(), "order", "chunks", to=bytes(64))),
+        bad("an explicit order with half a digest", changed(explicit.encode(), "order", "chunks", to=bytes(16))),
+        bad("an order without a seed", changed(shuffled, "order", "seed", drop=True)),
+        bad("not canonical", small.data.replace(b"\xa6format\x01", b"\xa6format\xcc\x01"), "not-canonical"),
+    ]
+    return {
+        "about": "docs/format/manifest.md. digest is the root; roots are the digests of the arrays' own root nodes.",
+        "valid": [
+            {**document(name, value.encode()), "roots": array_digests(value)}
+            for name, value in (
+                ("no samples", empty),
+                ("three samples", small_manifest()),
+                ("three samples, shuffled, two used", small_manifest(Order.shuffled(42, 3, 2))),
+                ("three samples, an explicit order", explicit),
+                ("a tall tree", tall),
+            )
+        ],
+        "invalid": invalid,
+    }
+
+
+def array_digests(value: Manifest) -> dict[str, str | None]:
+    return {name: root.digest.hex() if root.digest else None for name, (_, root) in sorted(value.arrays.items())}
+
+
+def order() -> File:
+    cases = []
+    for seed, count, take in ((0, 0, None), (0, 1, None), (42, 10, None), (42, 1000, 600), (2**40, 7, 0)):
+        made = Order.shuffled(seed, count, take)
+        cases.append(
+            {
+                "name": f"seed {seed}, {count} samples, {made.take} used",
+                "value": to_json(made.value()),
+                "first": made.positions()[:20].tolist(),
+            }
+        )
+    made, chunks_made = explicit_order(np.array([3, 1, 0, 2]))
+    explicit = {
+        "name": "explicit",
+        "value": to_json(made.value()),
+        "first": [3, 1, 0, 2],
+        "chunks": [chunk.data.hex() for chunk in chunks_made],
+    }
+    return {
+        "about": "docs/format/manifest.md. first are the samples at the first 20 positions (fewer if take is less).",
+        "valid": cases,
+        "explicit": [explicit],
+    }
+
+
+def run() -> File:
+    coarse = tuple(entries((2, 2), (1, 1)))
+    full = Run(
+        digest("manifest"),
+        3,
+        {array.name: (array, Root(1, coarse)) for array in PROVENANCE_ARRAYS},
+        {"max_seq_length": None, "template": digest("template"), "tokenizer": {"tokenizer.json": digest("t")}},
+        {"shuffle_seed": 42, "tokenizer": "allenai/dolma2"},
+        ({"amount": "3.0", "name": "gsm8k.jsonl", "rows": 3}, {"amount": "5000", "name": "t0.jsonl", "rows": 9}),
+        {"samples": 3, "tokens": 42},
+        {"tokenizer/tokenizer.json": digest("file"), "vocabulary": digest("vocabulary")},
+        {"author": "ada", "time": 1_700_000_000},
+    )
+    bare = Run(digest("manifest"), 0)
+    made = full.encode()
+    return {
+        "about": "docs/format/run.md.",
+        "valid": [document("full", made), document("bare", bare.encode())],
+        "invalid": [
+            bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("another kind", changed(made, "kind", to="castore/manifest")),
+            bad("a short manifest digest", changed(made, "manifest", to=bytes(31))),
+            bad("manifest as text", changed(made, "manifest", to="00" * 32)),
+            bad("provenance of other samples", changed(made, "samples", to=4)),
+            bad("a file without a digest", changed(made, "files", "vocabulary", to=b"")),
+            bad("no recipe", changed(made, "recipe", drop=True)),
+            bad("sources as a map", changed(made, "sources", to={})),
+            bad("a source as text", changed(made, "sources", to=["gsm8k"])),
+            bad("no origin", changed(made, "origin", drop=True)),
+            bad("statistics as a list", changed(made, "statistics", to=[])),
+            bad("no configuration", changed(made, "configuration", drop=True)),
+        ],
+    }
+
+
+def unit() -> File:
+    chunks_of = {"labels_mask": digest("labels"), "token_ids": digest("tokens")}
+    more = {"labels_mask": digest("labels 2"), "token_ids": digest("tokens 2")}
+    full = Unit(
+        5,
+        u32(0, 2, 3),
+        u32(10, 0, 7),
+        bytes(range(48)),
+        9,
+        [(1, "no-trainable-tokens"), (4, "bad-row: messages is missing")],
+        [Slice(chunks_of, 40, 39, 40, 1234), Slice(more, 2, 0, 2, 0)],
+    )
+    nothing = Unit(1, b"", b"", b"", 0, [(0, "empty")], [])
+    made = Object.of(full.encode())
+    one = fields_of(made)["slices"][0]
+    recipe = {"max_seq_length": None, "template": digest("template")}
+    names = [
+        {
+            "name": "two rows",
+            "recipe": to_json(recipe),
+            "recipe_digest": recipe_digest(recipe).hex(),
+            "row_keys": bytes(range(32)).hex(),
+            "unit_name": unit_name(recipe_digest(recipe), bytes(range(32))).hex(),
+        }
+    ]
+    return {
+        "about": "docs/format/units.md. hex is the payload of the sealed record; names are how units are found.",
+        "names": [{**case, "key": unit_key(Digest(bytes.fromhex(case["unit_name"])))} for case in names],
+        "valid": [
+            document("five rows, two of them dropped", made),
+            document("nothing kept", Object.of(nothing.encode())),
+        ],
+        "invalid": [
+            bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("another kind", changed(made, "kind", to="castore/run")),
+            bad("a row unaccounted for", changed(made, "row_count", to=6)),
+            bad("kept is no whole uint32", changed(made, "kept", to=b"\x00\x00\x00")),
+            bad("a length too few", changed(made, "lengths", to=u32(1, 2))),
+            bad("a key cut short", changed(made, "keys", to=bytes(47))),
+            bad("slices that hold too few", changed(made, "slices", to=[one])),
+            bad("an empty slice", changed(made, "slices", to=[[one[0], 40, 37, 40, 0], [one[0], 40, 1, 1, 0]])),
+            bad("a slice outside its chunk", changed(made, "slices", to=[[one[0], 2, 0, 3, 0]])),
+            bad("a slice of four", changed(made, "slices", to=[one[:4]])),
+            bad("a chunk named by 31 bytes", changed(made, "slices", to=[[{"token_ids": bytes(31)}, 3, 0, 3, 0]])),
+            bad("a dropped row without a reason", changed(made, "dropped", to=[[1], [4, "x"]])),
+            bad("a dropped row without a number", changed(made, "dropped", to=[["1", "x"], [4, "x"]])),
+            bad("no trainable", changed(made, "trainable", drop=True)),
+        ],
+    }
+
+
+def files() -> File:
+    rows = [
+        DroppedRow(0, 7, 8, "no-trainable-tokens"),
+        DroppedRow(1, 0, 1, "bad-row: x"),
+        DroppedRow(1, 3, 9, "bad-row: x"),
+    ]
+    return {
+        "about": "docs/format/run.md, objects beside the data. dropped rows are [source, row, line, reason].",
+        "valid": [
+            of_object("an empty file", encode_file(b""), kind="file", content=""),
+            of_object("a file", encode_file(b"{}\n"), kind="file", content=b"{}\n".hex()),
+            of_object("no vocabulary", encode_vocabulary([]), kind="vocabulary", tokens=[]),
+            of_object(
+                "a vocabulary",
+                encode_vocabulary([b"a", b"", b"\xc3", b" the"]),
+                kind="vocabulary",
+                tokens=["61", "", "c3", "20746865"],
+            ),
+            of_object("no dropped rows", encode_dropped([]), kind="dropped", rows=[]),
+            of_object(
+                "dropped rows",
+                encode_dropped(rows),
+                kind="dropped",
+                rows=[[r.source, r.row, r.line, r.reason] for r in rows],
+            ),
+        ],
+        "invalid": [
+            bad("content is text", encode(["castore/file", ""]), kind="file"),
+            bad("a file of two", encode(["castore/file", b"", b""]), kind="file"),
+            bad("ends that descend", encode(["castore/vocabulary", u32(2, 1), b"ab"]), kind="vocabulary"),
+            bad("ends short of the text", encode(["castore/vocabulary", u32(1), b"ab"]), kind="vocabulary"),
+            bad("text without ends", encode(["castore/vocabulary", b"", b"ab"]), kind="vocabulary"),
+            bad("ends of no whole uint32", encode(["castore/vocabulary", b"\x00", b""]), kind="vocabulary"),
+            bad("text is text", encode(["castore/vocabulary", b"", ""]), kind="vocabulary"),
+            bad("a reason that is not there", encode(["castore/dropped", ["x"], u64(0, 0, 1, 1)]), kind="dropped"),
+            bad("columns of unequal length", encode(["castore/dropped", ["x"], u64(0, 0, 1)]), kind="dropped"),
+            bad("a reason that is a number", encode(["castore/dropped", [1], b""]), kind="dropped"),
+        ],
+    }
+
+
+# ---- keys, boundaries, trees
+
+
+def keys() -> File:
+    rows: list[tuple[int, ...]] = [(), (0,), (1,), (1, 2), (2**32 - 1,), tuple(range(300))]
+    made = [sample_keys(np.array(ids, np.uint32), np.array([len(ids)], np.uint32))[0].tobytes() for ids in rows]
+    return {
+        "about": "docs/format/trees.md. The key of a sample from its token ids; the stored key of an object.",
+        "valid": [
+            {"name": f"{len(ids)} tokens from {ids[:1]}", "token_ids": list(ids), "key": key.hex()}
+            for ids, key in zip(rows, made, strict=True)
+        ],
+        "objects": [{"digest": digest("x").hex(), "key": object_key(digest("x"))}],
+    }
+
+
+def boundaries() -> File:
+    rows = samples(1, 400, 30)
+    piece = piece_of(rows)
+    hashes = boundary_hashes(piece.keys, np.zeros(3, np.uint64)).tolist()
+    zero = boundary_hashes(np.zeros((2, 16), np.uint8), np.zeros(3, np.uint64)).tolist()
+    high = 2**32 - 1
+    cuts: list[tuple[str, int, list[list[int]]]] = [
+        ("nothing", 100, []),
+        ("one item", 100, [[high, 10]]),
+        ("an item of twice the target is not too heavy", 100, [[high, 200], [high, 1]]),
+        ("an item over twice the target is alone", 100, [[high, 10], [high, 201], [high, 10]]),
+        ("too heavy at the start", 100, [[0, 201], [0, 10]]),
+        ("no cut below half the target", 100, [[0, 49], [high, 1], [0, 10], [0, 10]]),
+        ("half of an odd target rounds down", 101, [[0, 50], [0, 50]]),
+        ("just at the threshold is no cut", 100, [[0x80000000, 50], [0x7FFFFFFF, 50], [0, 50]]),
+        ("smallest rank when full", 100, [[high, 40], [high, 40], [high - 9, 40], [high, 40], [high, 40], [high, 40]]),
+        ("the last on a tie", 100, [[high, 40]] * 6),
+        ("rank counts weight", 100, [[high, 50], [high, 60], [high, 50], [high, 50]]),
+        ("no candidate: cut right there", 100, [[high, 20], [high, 190], [high, 190]]),
+        ("twice the target behind others: they are cut first", 100, [[high - 9, 60], [high, 60], [high, 200]]),
+        ("two cuts at once", 100, [[high, 60], [high - 9, 1], [high, 99], [high, 40], [high, 150]]),
+        ("the rest is weighed again", 100, [[high - 9, 50], [high, 49], [0, 1], [high, 100], [high, 90]]),
+        ("all hashes alike", 8, [[high, 1]] * 50),
+        ("all hashes zero", 8, [[0, 1]] * 20),
+    ]
+    return {
+        "about": (
+            "docs/format/trees.md. WARNING: a boundary that moves makes every existing repository store its data a "
+            "second time. No improvement of the splitter may change these numbers; another rule takes another name."
+        ),
+        "hashes": {
+            "generator": "tests/vectors/generator.py: samples(seed=1, count=400, mean=30); numbers are hexadecimal",
+            "keys": [key.tobytes().hex() for key in piece.keys[:8]],
+            "boundary": [f"{h:016x}" for h in hashes[:8]],
+            "level_0": [f"{level_hash(h, 0):08x}" for h in hashes[:8]],
+            "level_1": [f"{level_hash(h, 1):08x}" for h in hashes[:8]],
+            "level_31": [f"{level_hash(h, 31):08x}" for h in hashes[:8]],
+            "boundary_of_two_zero_keys": [f"{h:016x}" for h in zero],
+        },
+        "cuts": [{"name": n, "target": t, "items": items, "sizes": cut(items, t)} for n, t, items in cuts],
+        "golden": {
+            "generator": "samples(seed=1, count=400, mean=30)",
+            "targets": {
+                str(t): cut([[level_hash(h, 0), 4 * len(r[0]) + 32] for h, r in zip(hashes, rows, strict=True)], t)
+                for t in (1024, 4096)
+            },
+        },
+    }
+
+
+def cut(items: Iterable[Iterable[int]], target: int) -> list[int]:
+    splitter = Splitter(target)
+    sizes = [size for item in items for size in splitter.push(*item)]
+    return [*sizes, *splitter.finish()]
+
+
+LARGE = {"seed": 7, "count": 20_000, "mean": 50}
+"""The large dataset: about a million tokens."""
+
+
+def dataset() -> File:
+    rows = samples(**LARGE)
+    out = []
+    for name, chunk_bytes, fanout in (("the rule of this version", CHUNK_BYTES, FANOUT), ("a tall tree", 2048, 8)):
+        builder = SequenceBuilder(DATA_ARRAYS, chunk_bytes=chunk_bytes, fanout=fanout)
+        objects = builder.add(piece_of(rows))
+        roots, rest = builder.finish()
+        trees = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
+        made = Manifest(len(rows), trees, SplitRule(RULE_NAME, chunk_bytes, fanout), None)
+        out.append(
+            {
+                "name": name,
+                "split": to_json(made.split.value()),
+                "root": made.encode().digest.hex(),
+                "arrays": array_digests(made),
+                "level": roots[TOKEN_IDS.name].level,
+                "level_of_lengths": roots[LENGTH.name].level,
+                "objects": len({o.digest for o in [*objects, *rest]}),
+                "first_cuts": [c.stop for c in builder.take_cuts()][:32],
+            }
+        )
+    return {
+        "about": "A golden root: samples of tests/vectors/generator.py, all of source 0, in stored order.",
+        "generator": {**LARGE, "tokens": sum(len(ids) for ids, _ in rows)},
+        "valid": out,
+    }
+
+
+# ---- what is stored
+
+
+def zstd_raw(content: bytes, size_field: str = "B") -> bytes:
+    """A zstd frame of one raw block, written out by RFC 8878: no compressor, so no version of one."""
+    flag = {"B": 0x20, "I": 0xA0}[size_field]  # single segment; content size in 1 or 4 bytes
+    block = (1 | len(content) << 3).to_bytes(3, "little")
+    return b"\x28\xb5\x2f\xfd" + bytes([flag]) + struct.pack("<" + size_field, len(content)) + block + content
+
+
+def split_frame(high_bits: int, prefix: int, count: int, planes: bytes) -> bytes:
+    return struct.pack("<BBII", 2, high_bits, prefix, count) + zstd_raw(planes)
+
+
+def low(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}H", *numbers)
+
+
+def frames() -> File:
+    # The three long ones were made once by the zstd library at level 3. Encoders may differ; decoders must not.
+    compressed = "0128b52ffd20607d000040636173746f7265200100b5a97001"
+    compressed_h1 = (
+        "0201040000005000000028b52ffd20ae0502008403686561640000f526ea4ddf74d49bc9c2bee9b310a8379d5e9285d124c64bbb72b099"
+        "a5c09ae78f0e8435795cb5878007feffffffffffffff01009ea5ae0c"
+    )
+    compressed_h16 = (
+        "0210040000003c00000028b52ffd20f4450300c2c7171f907d50fa43e90fa53f94fe50fa43e90fa53fb8bbbbbb6b5c8fddddddddf10407"
+        "090b0d0f11131517191b1d1f21232527292b2d2f31333537393b3d3f41434547494b4d4f51535557595b5d5f61636567696b6d6f717375"
+        "77797b03be802001007c4d4114"
+    )
+    nine = [1 << 16 | 5, 6, 1 << 16, 65535, 0, 7, 8, 9, 1 << 16 | 1]
+    valid = [
+        ("raw", b"\x00abc", b"abc"),
+        ("raw, empty", b"\x00", b""),
+        ("zstd, one raw block", b"\x01" + zstd_raw(b"abc"), b"abc"),
+        ("zstd, content size in 4 bytes", b"\x01" + zstd_raw(b"abc", "I"), b"abc"),
+        ("zstd, one block of a repeated byte", b"\x01" + bytes.fromhex("28b52ffd2005" + "2b000061"), b"aaaaa"),
+        ("zstd, compressed", bytes.fromhex(compressed), b"castore " * 12),
+        ("split, no high bits", split_frame(0, 1, 2, b"p" + low(1, 65535)), b"p" + u32(1, 65535)),
+        ("split, no prefix", split_frame(0, 0, 1, low(258)), u32(258)),
+        ("split, no integers", split_frame(0, 2, 0, b"pp"), b"pp"),
+        (
+            "split, bit 16 packed",
+            split_frame(1, 2, 9, b"pp" + low(*(n & 65535 for n in nine)) + b"\x05\x01"),
+            b"pp" + u32(*nine),
+        ),
+        (
+            "split, 16 high bits",
+            split_frame(16, 1, 2, b"p" + low(1, 2) + low(65535, 3)),
+            b"p" + u32(0xFFFF0001, 0x30002),
+        ),
+        (
+            "split, bit 16 packed, compressed",
+            bytes.fromhex(compressed_h1),
+            b"head" + u32(*(i * 9973 % 100278 for i in range(20)), *[100277] * 60),
+        ),
+        (
+            "split, 16 high bits, compressed",
+            bytes.fromhex(compressed_h16),
+            b"head" + u32(*(2**32 - 1 - i for i in range(60))),
+        ),
+    ]
+    good = zstd_raw(b"abc")
+    no_size = b"\x28\xb5\x2f\xfd\x00\x58" + good[6:]  # a window descriptor in place of the content size
+    invalid = [
+        ("empty", b""),
+        ("unknown codec", b"\x03abc"),
+        ("no zstd frame", b"\x01abc"),
+        ("zstd without a body", b"\x01"),
+        ("zstd cut short", b"\x01" + good[:-1]),
+        ("zstd with a byte behind it", b"\x01" + good + b"\x00"),
+        ("two zstd frames", b"\x01" + good + good),
+        ("zstd of no content", b"\x01" + zstd_raw(b"")),
+        ("zstd of unknown content size", b"\x01" + no_size),
+        ("zstd that says less than it holds", b"\x01" + good[:5] + b"\x02" + good[6:]),
+        ("zstd that says more than it holds", b"\x01" + good[:5] + b"\x04" + good[6:]),
+        ("zstd that claims 2**32 - 1 bytes", b"\x01\x28\xb5\x2f\xfd\xa0\xff\xff\xff\xff" + good[6:]),
+        ("a skippable frame first", b"\x01" + bytes.fromhex("502a4d1800000000") + good),
+        ("split without its header", b"\x02\x00\x00"),
+        ("split of 2 high bits", split_frame(2, 0, 1, low(1) + b"\x00")),
+        ("split with planes too short", split_frame(0, 1, 2, b"p" + low(1))),
+        ("split with planes too long", split_frame(0, 1, 2, b"p" + low(1, 2, 3))),
+        ("split with bits behind the last integer", split_frame(1, 0, 3, low(1, 2, 3) + b"\x08")),
+        ("split that claims 16 GiB", struct.pack("<BBII", 2, 0, 0, 2**32 - 1) + good),
+    ]
+    return {
+        "about": (
+            "docs/format/repository.md. frame unpacks to data. Encoders may make other frames of the same data; "
+            "every decoder takes these and refuses the invalid ones (limit: 2**28 bytes)."
+        ),
+        "valid": [{"name": name, "frame": frame.hex(), "data": data.hex()} for name, frame, data in valid],
+        "invalid": [{"name": name, "frame": frame.hex(), "error": "corruption"} for name, frame in invalid],
+    }
+
+
+def records() -> File:
+    def packed(*fields: Any) -> bytes:
+        return seal(encode(list(fields)))
+
+    target = digest("run")
+    ref = [
+        ("first", RefEntry("golden/olmo", 0, target, 1_700_000_000, "ada", "tokenize", bytes(range(16)))),
+        ("removed", RefEntry("golden/olmo", 300, None, 0, "", "", bytes(16))),
+        (
+            "text beyond ASCII",
+            RefEntry("x", 2**63 - 1, target, 2**63 - 1, "Ada Łovelace", "two\nlines\tand a tab", b"\xff" * 16),
+        ),
+    ]
+    nonce = bytes(range(16))
+    good = packed("castore.ref", 1, 0, target, 5, "a", "m", nonce)
+    long_time = good[:-32].replace(target + b"\x05", target + b"\xcc\x05")
+    ref_bad = [
+        ("damaged", good[:-1] + bytes([good[-1] ^ 1]), "corruption"),
+        ("cut short", good[:31], "corruption"),
+        ("of another place in the log", packed("castore.ref", 1, 1, target, 5, "a", "m", nonce), "corruption"),
+        ("a newer version", packed("castore.ref", 2, 0, "whatever"), "unsupported-version"),
+        ("version 0", packed("castore.ref", 0, 0, target, 5, "a", "m", nonce), "format"),
+        ("another kind", packed("castore/ref", 1, 0, target, 5, "a", "m", nonce), "format"),
+        ("a map", seal(encode({})), "format"),
+        ("a field too few", packed("castore.ref", 1, 0, target, 5, "a", "m"), "format"),
+        ("a field too many", packed("castore.ref", 1, 0, target, 5, "a", "m", nonce, 0), "format"),
+        ("a target as text", packed("castore.ref", 1, 0, target.hex(), 5, "a", "m", nonce), "format"),
+        ("a short target", packed("castore.ref", 1, 0, target[:31], 5, "a", "m", nonce), "format"),
+        ("a short nonce", packed("castore.ref", 1, 0, target, 5, "a", "m", nonce[:15]), "format"),
+        ("a negative time", packed("castore.ref", 1, 0, target, -1, "a", "m", nonce), "format"),
+        ("an author of two lines", packed("castore.ref", 1, 0, target, 5, "a\nb", "m", nonce), "format"),
+        ("an escape in the message", packed("castore.ref", 1, 0, target, 5, "a", "\x1b[2J", nonce), "format"),
+        ("a time that is not minimal", seal(long_time), "format"),
+        ("not msgpack", seal(b"\xc1"), "format"),
+    ]
+    return {
+        "about": "docs/format/repository.md. Sealed records, entries of logs (valid ones under their key), the marker.",
+        "sealed": [{"payload": p.hex(), "hex": seal(p).hex()} for p in (b"", b"payload")],
+        "sealed_invalid": [
+            {"hex": h.hex(), "error": "corruption"} for h in (b"", seal(b"")[:-1], b"q" + seal(b"payload")[1:])
+        ],
+        "refs": [
+            {
+                "name": name,
+                "ref": e.name,
+                "key": f"refs/{e.name}/{e.sequence:020d}",
+                "value": to_json(["castore.ref", 1, e.sequence, e.target, e.time_s, e.author, e.message, e.nonce]),
+                "hex": e.encode().hex(),
+            }
+            for name, e in ref
+        ],
+        "refs_invalid": [
+            {"name": name, "sequence": 0, "hex": data.hex(), "error": error} for name, data, error in ref_bad
+        ],
+        "marker": {"key": "format", "hex": (b"castore repository, format %d\n" % FORMAT_VERSION).hex()},
+    }
+
+
+FILES: dict[str, Callable[[], File]] = {
+    f.__name__: f
+    for f in (encoding, chunks, nodes, manifest, order, run, unit, files, keys, boundaries, dataset, frames, records)
+}
+
+
+def text_of(name: str) -> str:
+    """The text of one vector file: JSON, a case a line."""
+    lines = []
+    for key, value in FILES[name]().items():
+        if isinstance(value, list):
+            cases = ",\n".join("  " + json.dumps(case, ensure_ascii=True) for case in value)
+            lines.append(f' "{key}": [\n{cases}\n ]')
+        else:
+            lines.append(f' "{key}": {json.dumps(value, ensure_ascii=True)}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def main() -> None:
+    """Write all files."""
+    for name in FILES:
+        (FOLDER / f"{name}.json").write_text(text_of(name), encoding="ascii")
+
+
+if __name__ == "__main__":
+    main()
