@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
-from castore.errors import FormatError
+from castore.errors import FormatError, UnsupportedVersionError
 from castore.format.codec import Value, decode
 
 T = TypeVar("T")
@@ -35,12 +36,34 @@ def decode_list(data: bytes, kind: str, length: int) -> list[Value]:
     return value
 
 
-def decode_map(data: bytes, kind: str) -> dict[str, Value]:
-    """Decode an object that is a map whose entry ``kind`` is ``kind``."""
+def decode_map(data: bytes, kind: str, version: int, names: frozenset[str]) -> dict[str, Value]:
+    """Decode a document: a map whose entry ``kind`` is ``kind``, of a known version, with exactly the entries it has.
+
+    Args:
+        data: The document.
+        kind: What it must be.
+        version: The newest version of this kind that is known.
+        names: Its entries beside ``kind`` and ``format``.
+
+    Raises:
+        UnsupportedVersionError: It is newer.
+        FormatError: It is of another kind, lacks an entry, or has one that is not known.
+    """
     value = decode(data)
     if type(value) is not dict or value.get("kind") != kind:
         raise FormatError(f"object is not a {kind}")
+    found = expect_count(value.get("format"), f"format of the {kind}")
+    if not 1 <= found <= version:
+        raise UnsupportedVersionError(kind, found, version)
+    expect_entries(value, names | {"format", "kind"}, kind)
     return value
+
+
+def expect_entries(fields: Mapping[str, object], names: frozenset[str], what: str) -> None:
+    """Refuse a map with an entry too few or too many: what is not understood cannot be passed over."""
+    if fields.keys() != names:
+        odd = sorted(fields.keys() ^ names)[0]
+        raise FormatError(f"{what} {'has the unknown' if odd in fields else 'lacks the'} entry {odd[:80]!r}")
 
 
 def kind_of(data: bytes) -> str | None:

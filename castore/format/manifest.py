@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from castore.errors import FormatError, UnsupportedVersionError
 from castore.format.codec import Value, encode
 from castore.format.digest import Digest
-from castore.format.fields import decode_map, expect, expect_count
+from castore.format.fields import decode_map, expect, expect_count, expect_entries
 from castore.format.node import LEVEL_MAX, Entry, encode_node, node_entries, node_fields
 from castore.format.object import Object
 from castore.format.order import Order
@@ -22,6 +22,13 @@ FORMAT_VERSION = 1
 
 MANIFEST_KIND = "castore/manifest"
 HASH_NAME = "blake3-256"
+
+_ENTRIES = frozenset({"arrays", "hash", "order", "samples", "split"})
+_ARRAY_ENTRIES = frozenset({"axis", "digests", "dtype", "grain", "items", "level", "samples"})
+_SPLIT_ENTRIES = frozenset({"chunk_bytes", "fanout", "rule"})
+
+CHUNK_BYTES_MIN, FANOUT_MIN = 64, 4
+"""Smallest parameters of a split rule: below them a tree would not get lower towards its root."""
 
 ROOT_ENTRIES_MAX = 4096
 """Most entries of a root that a reader accepts; a builder makes at most twice the fan-out."""
@@ -71,11 +78,15 @@ class SplitRule:
     def of(cls, value: Value) -> SplitRule:
         """Read the document's form."""
         fields = expect(dict, value, "split rule")
-        return cls(
-            expect(str, fields.get("rule"), "name of the split rule"),
-            expect_count(fields.get("chunk_bytes"), "chunk_bytes"),
-            expect_count(fields.get("fanout"), "fanout"),
+        expect_entries(fields, _SPLIT_ENTRIES, "split rule")
+        rule = cls(
+            expect(str, fields["rule"], "name of the split rule"),
+            expect_count(fields["chunk_bytes"], "chunk_bytes"),
+            expect_count(fields["fanout"], "fanout"),
         )
+        if rule.chunk_bytes < CHUNK_BYTES_MIN or rule.fanout < FANOUT_MIN:
+            raise FormatError(f"split rule with chunk_bytes {rule.chunk_bytes} and fanout {rule.fanout} is too small")
+        return rule
 
 
 def trees_value(trees: Mapping[str, tuple[Array, Root]]) -> dict[str, Value]:
@@ -101,6 +112,7 @@ def trees_of(value: Value, samples: int) -> dict[str, tuple[Array, Root]]:
     trees = {}
     for name, raw in expect(dict, value, "arrays").items():
         fields = expect(dict, raw, f"array {name}")
+        expect_entries(fields, _ARRAY_ENTRIES, f"array {name}")
         array = Array(
             name,
             expect(str, fields.get("dtype"), f"dtype of {name}"),
@@ -157,8 +169,7 @@ class Manifest:
             FormatError: Not a manifest, or one that contradicts itself.
             UnsupportedVersionError: Written by a newer castore.
         """
-        fields = decode_map(data, MANIFEST_KIND)
-        check_version(fields, "manifest")
+        fields = decode_map(data, MANIFEST_KIND, FORMAT_VERSION, _ENTRIES)
         if fields.get("hash") != HASH_NAME:
             raise UnsupportedVersionError(f"manifest with hash {fields.get('hash')!r}", "?", FORMAT_VERSION)
         samples = expect_count(fields.get("samples"), "samples")
@@ -177,10 +188,3 @@ class Manifest:
             if array.axis == "token":
                 return root.items
         return 0
-
-
-def check_version(fields: Mapping[str, Value], what: str) -> None:
-    """Refuse a document of a newer format."""
-    found = expect_count(fields.get("format"), f"format of the {what}")
-    if not 1 <= found <= FORMAT_VERSION:
-        raise UnsupportedVersionError(what, found, FORMAT_VERSION)

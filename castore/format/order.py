@@ -10,7 +10,7 @@ from castore.errors import CorruptionError, FormatError
 from castore.format.chunk import decode_values, encode_values
 from castore.format.codec import Value
 from castore.format.digest import DIGEST_BYTES, Digest, digest_of
-from castore.format.fields import expect, expect_count
+from castore.format.fields import expect, expect_count, expect_entries
 from castore.format.object import Object
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ EXPLICIT = "explicit"
 
 EXPLICIT_CHUNK = 1 << 20
 """Entries in a chunk of an explicit permutation, the last one aside."""
+
+
+_ENTRIES = frozenset({"algorithm", "chunks", "count", "digest", "seed", "take"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Order:
             raise FormatError(f"order algorithm {self.algorithm!r} is unknown: a newer castore wrote it")
         if len(permutation) != self.count or _digest_of(permutation) != self.digest:
             raise CorruptionError(f"the order of {self.count} samples is not the recorded one: {why}")
+        _check_permutation(permutation)
         return permutation[: self.take]
 
     def value(self) -> dict[str, Value]:
@@ -91,6 +95,7 @@ class Order:
     def of(cls, value: Value, samples: int) -> Order:
         """Read the document's form of an order over ``samples`` samples."""
         fields = expect(dict, value, "order")
+        expect_entries(fields, _ENTRIES, "order")
         raw = expect(bytes, fields.get("chunks"), "chunks of the order")
         order = cls(
             expect(str, fields.get("algorithm"), "algorithm of the order"),
@@ -102,6 +107,8 @@ class Order:
         )
         if order.count != samples or order.take > samples or len(order.digest) != DIGEST_BYTES:
             raise FormatError(f"order of {order.count} samples, first {order.take}, over {samples} samples")
+        if order.algorithm == EXPLICIT and order.seed:
+            raise FormatError(f"an explicit order has the seed {order.seed}, where it has none")
         chunk_count = -(-samples // EXPLICIT_CHUNK) if order.algorithm == EXPLICIT else 0
         if len(raw) != chunk_count * DIGEST_BYTES:
             raise FormatError(f"order has {len(raw)} bytes of digests for {chunk_count} chunks")
@@ -122,6 +129,17 @@ def explicit_order(permutation: NDArray[np.int64]) -> tuple[Order, list[Object]]
 
 def _digest_of(permutation: NDArray[np.int64]) -> Digest:
     return digest_of(permutation.astype("<u8").tobytes())
+
+
+def _check_permutation(permutation: NDArray[np.int64]) -> None:
+    """Every sample must have one position: a reader fills places that nothing else would fill."""
+    import numpy as np
+
+    seen = np.zeros(len(permutation), np.bool_)
+    inside = permutation[permutation < len(permutation)]
+    seen[inside] = True
+    if not seen.all():
+        raise FormatError(f"the order of {len(permutation)} samples is no permutation: some have no position")
 
 
 def _drawn(seed: int, count: int) -> NDArray[np.int64]:

@@ -9,11 +9,26 @@ from castore.errors import FormatError
 from castore.format.codec import Value, encode
 from castore.format.digest import DIGEST_BYTES, Digest
 from castore.format.fields import decode_map, expect, expect_count
-from castore.format.manifest import FORMAT_VERSION, Root, check_version, trees_of, trees_value
+from castore.format.manifest import Root, trees_of, trees_value
 from castore.format.object import Object
 from castore.format.schema import Array
 
 RUN_KIND = "castore/run"
+RUN_VERSION = 1
+
+_ENTRIES = frozenset(
+    {
+        "configuration",
+        "files",
+        "manifest",
+        "origin",
+        "provenance",
+        "recipe",
+        "samples",
+        "sources",
+        "statistics",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +64,7 @@ class Run:
                 {
                     "configuration": dict(self.configuration),
                     "files": dict(self.files),
-                    "format": FORMAT_VERSION,
+                    "format": RUN_VERSION,
                     "kind": RUN_KIND,
                     "manifest": self.manifest,
                     "origin": dict(self.origin),
@@ -70,8 +85,7 @@ class Run:
             FormatError: Not a run record, or one that contradicts itself.
             UnsupportedVersionError: Written by a newer castore.
         """
-        fields = decode_map(data, RUN_KIND)
-        check_version(fields, "run record")
+        fields = decode_map(data, RUN_KIND, RUN_VERSION, _ENTRIES)
         samples = expect_count(fields.get("samples"), "samples")
         return cls(
             _digest(fields.get("manifest"), "manifest"),

@@ -65,6 +65,10 @@ class SpanColumn:
         heads = offsets_of(self.counts)[:-1][self.counts > 0]  # the first span of a sample counts from its start
         gaps[heads] = self.starts[heads]
         widths = self.stops - self.starts
+        inner = np.ones(len(gaps), np.bool_)
+        inner[heads] = False
+        if np.any(self.stops <= self.starts) or np.any(self.starts[1:][inner[1:]] <= self.stops[:-1][inner[1:]]):
+            raise InvalidInputError("spans of a sample are empty, touch, or do not ascend")
         return encode_spans(*(part.astype("<u4").tobytes() for part in (self.counts, gaps, widths)))
 
     @classmethod

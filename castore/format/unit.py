@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from castore.errors import FormatError
+from castore.format.chunk import uint32s
 from castore.format.codec import Value, encode
 from castore.format.digest import DIGEST_BYTES, Digest, digest_of
 from castore.format.fields import decode_map, expect, expect_count
-from castore.format.manifest import check_version
-from castore.format.schema import KEY_BYTES
+from castore.format.schema import KEY_BYTES, LABELS_MASK, TOKEN_IDS
 
 UNIT_KIND = "castore/unit"
 UNIT_VERSION = 1
+
+_ENTRIES = frozenset({"dropped", "kept", "keys", "lengths", "row_count", "slices", "trainable"})
+_CHUNK_NAMES = frozenset({TOKEN_IDS.name, LABELS_MASK.name})
 
 
 def recipe_digest(recipe: Mapping[str, Value]) -> Digest:
@@ -82,6 +86,15 @@ class Unit:
             raise FormatError("lists of a unit record differ in length")
         if count + len(self.dropped) != self.row_count:
             raise FormatError(f"unit record accounts for {count + len(self.dropped)} of {self.row_count} rows")
+        kept, dropped = uint32s(self.kept), [position for position, _ in self.dropped]
+        if any(a >= b for rows in (kept, dropped) for a, b in pairwise(rows)):
+            raise FormatError("rows of a unit record do not ascend")
+        if {*kept, *dropped} != set(range(self.row_count)):
+            raise FormatError(f"unit record does not account for each of its {self.row_count} rows")
+        if any(part.chunks.keys() != _CHUNK_NAMES for part in self.slices):
+            raise FormatError(
+                f"a slice of a unit record does not name the chunks of {' and '.join(sorted(_CHUNK_NAMES))}"
+            )
         if sum(part.hi - part.lo for part in self.slices) != count:
             raise FormatError(f"slices of a unit record do not hold its {count} samples")
         if not all(0 <= part.lo < part.hi <= part.count for part in self.slices):
@@ -106,8 +119,7 @@ class Unit:
     @classmethod
     def decode(cls, data: bytes) -> Unit:
         """Read a record; ``FormatError`` if it is none or contradicts itself."""
-        fields = decode_map(data, UNIT_KIND)
-        check_version(fields, "unit record")
+        fields = decode_map(data, UNIT_KIND, UNIT_VERSION, _ENTRIES)
         return cls(
             expect_count(fields.get("row_count"), "row_count"),
             expect(bytes, fields.get("kept"), "kept"),

@@ -13,7 +13,6 @@ from castore.errors import CorruptionError, FormatError
 from castore.format.codec import Value, encode
 from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, digest_of
 from castore.format.fields import decode_map, expect, expect_count
-from castore.format.manifest import check_version
 from castore.store.backend import Backend
 from castore.store.records import seal, unseal
 
@@ -69,8 +68,7 @@ def _key(name: Digest) -> str:
 
 
 def _decode(payload: bytes) -> Imported:
-    fields = decode_map(payload, IMPORT_KIND)
-    check_version(fields, "import record")
+    fields = decode_map(payload, IMPORT_KIND, IMPORT_VERSION, frozenset({"manifest", "sources", "trainable"}))
     manifest = expect(bytes, fields.get("manifest"), "manifest")
     if len(manifest) != DIGEST_BYTES:
         raise FormatError(f"manifest of an import record is {len(manifest)} bytes")

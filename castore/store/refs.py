@@ -3,7 +3,7 @@
 ::
 
     refs/<name>/<20 digits>    a record (``records``) of the msgpack array
-                               ["castore.ref", 1, sequence, target: bin 32 | nil,
+                               ["castore/ref", 1, name, sequence, target: bin 32 | nil,
                                 time_s, author, message, nonce: bin 16]
 
 The first entry has sequence 0, the next is one more, the newest counts. An entry is written by create-if-absent only:
@@ -37,7 +37,7 @@ REF_ENTRY_VERSION = 1
 ENTRY_BYTES_MAX = 64 * 1024
 
 _FOLDER = "refs"
-_KIND = "castore.ref"
+_KIND = "castore/ref"
 _NONCE_BYTES = 16
 _SEQUENCE_DIGITS = 20
 _SEQUENCE_MAX = 2**63 - 1
@@ -112,9 +112,9 @@ class RefEntry:
             raise UnsupportedVersionError(what, fields[1], REF_ENTRY_VERSION)
         if [type(field) for field in fields[2:]] not in (_TYPES, _TYPES_REMOVED):
             raise FormatError(f"{what} is no ref entry: its fields have other types")
-        _, _, found, target, time_s, author, message, nonce = fields
-        if found != sequence:
-            raise CorruptionError(f"{what} holds entry {found}: it was moved or copied here")
+        _, _, found_name, found, target, time_s, author, message, nonce = fields
+        if (found_name, found) != (name, sequence):
+            raise CorruptionError(f"{what} holds entry {found} of {found_name!r}: it was moved or copied here")
         try:
             entry = cls(name, sequence, target, time_s, author, message, nonce)
         except InvalidInputError as error:
@@ -124,12 +124,12 @@ class RefEntry:
         return entry
 
     def _payload(self) -> bytes:
-        head = [_KIND, REF_ENTRY_VERSION, self.sequence, self.target]
+        head = [_KIND, REF_ENTRY_VERSION, self.name, self.sequence, self.target]
         return bytes(msgpack.packb([*head, self.time_s, self.author, self.message, self.nonce], use_bin_type=True))
 
 
-_TYPES = [int, bytes, int, str, str, bytes]
-_TYPES_REMOVED = [int, type(None), int, str, str, bytes]
+_TYPES = [str, int, bytes, int, str, str, bytes]
+_TYPES_REMOVED = [str, int, type(None), int, str, str, bytes]
 
 
 class RefStore:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from castore.errors import InvalidInputError
 from castore.format.digest import Digest
 from castore.format.manifest import Root
 from castore.format.node import Entry, encode_node
 from castore.format.object import Object
-from castore.format.samples import Column, Piece, Samples
+from castore.format.samples import TOKENS_MAX, Column, Piece, Samples
 from castore.format.schema import Array
 from castore.tree.split import (
     CHUNK_BYTES,
@@ -93,6 +94,8 @@ class SequenceBuilder:
         """Append samples; returns the objects that became final, children first."""
         if len(piece.lengths) == 0:
             return []
+        if int(piece.lengths.max()) > TOKENS_MAX:
+            raise InvalidInputError(f"a sample of {int(piece.lengths.max())} tokens: at most {TOKENS_MAX} are possible")
         hashes = boundary_hashes(piece.keys, self._before)
         words = np.concatenate([self._before, np.ascontiguousarray(piece.keys[:, :8]).view("<u8").ravel()])
         self._before = words[-(WINDOW - 1) :].astype(np.uint64)

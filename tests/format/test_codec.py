@@ -138,7 +138,7 @@ def test_lists_of_another_kind_or_length(value: Any) -> None:
 @pytest.mark.parametrize("value", [None, [], ["kind"], {}, {"kind": 1}, {"kind": "other"}])
 def test_maps_of_another_kind(value: Any) -> None:
     with pytest.raises(FormatError):
-        decode_map(encode(value), "kind")
+        decode_map(encode(value), "kind", 1, frozenset())
 
 
 @given(values)

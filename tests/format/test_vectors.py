@@ -274,7 +274,7 @@ def test_invalid_frames_are_refused(case: Case) -> None:
 @pytest.mark.parametrize("case", cases("records", "refs_invalid"))
 def test_invalid_ref_entries_are_refused(case: Case) -> None:
     with pytest.raises(CastoreError) as caught:
-        RefEntry.decode("x", case["sequence"], bytes.fromhex(case["hex"]), "entry")
+        RefEntry.decode("r", case["sequence"], bytes.fromhex(case["hex"]), "entry")
     assert caught.value.code == case["error"]
 
 

@@ -163,7 +163,7 @@ def test_foreign_files_are_passed_over(refs: RefStore, backend: MemoryBackend) -
     assert len(refs.log("r")) == 1
 
 
-FIELDS: list[object] = ["castore.ref", 1, 0, A, 5, "ann", "why", bytes(16)]
+FIELDS: list[object] = ["castore/ref", 1, "r", 0, A, 5, "ann", "why", bytes(16)]
 
 
 def with_field(i: int, value: object) -> bytes:
@@ -174,7 +174,7 @@ def test_the_bytes_of_the_format(refs: RefStore, backend: MemoryBackend) -> None
     refs.compare_and_set("r", None, A, time_s=5, author="ann", message="why")
     data = backend.snapshot()["refs/r/00000000000000000000"]
     nonce = data[-48:-32]
-    payload = b"\x98\xabcastore.ref\x01\x00\xc4\x20" + A + b"\x05\xa3ann\xa3why\xc4\x10" + nonce
+    payload = b"\x99\xabcastore/ref\x01\xa1r\x00\xc4\x20" + A + b"\x05\xa3ann\xa3why\xc4\x10" + nonce
     assert data == payload + digest_of(payload)
     assert payload == msgpack.packb([*FIELDS[:-1], nonce])
 
@@ -188,18 +188,19 @@ BAD_PAYLOADS = {
     "a map with a list for a key": b"\x81\x90\x01",
     "too few": bytes(msgpack.packb(FIELDS[:-1])),
     "too many": bytes(msgpack.packb([*FIELDS, 1])),
-    "other kind": with_field(0, "castore.refs"),
+    "other kind": with_field(0, "castore/refs"),
     "version of another type": with_field(1, "1"),
     "version true": with_field(1, True),
-    "sequence true": with_field(2, False),
-    "target as text": with_field(3, "a" * 32),
-    "target too short": with_field(3, b"a" * 31),
-    "negative time": with_field(4, -1),
-    "time as a float": with_field(4, 5.0),
-    "author as bytes": with_field(5, b"ann"),
-    "author with an escape": with_field(5, "\x1b[31m"),
-    "message of two lines with an escape": with_field(6, "a\n\x9b"),
-    "not the shortest spelling": b"\xdc\x00\x08" + bytes(msgpack.packb(FIELDS))[1:],
+    "name as bytes": with_field(2, b"r"),
+    "sequence true": with_field(3, False),
+    "target as text": with_field(4, "a" * 32),
+    "target too short": with_field(4, b"a" * 31),
+    "negative time": with_field(5, -1),
+    "time as a float": with_field(5, 5.0),
+    "author as bytes": with_field(6, b"ann"),
+    "author with an escape": with_field(6, "\x1b[31m"),
+    "message of two lines with an escape": with_field(7, "a\n\x9b"),
+    "not the shortest spelling": b"\xdc\x00\x09" + bytes(msgpack.packb(FIELDS))[1:],
     "text that is no utf-8": bytes(msgpack.packb(FIELDS)).replace(b"why", b"wh\xff"),
     "deep": b"\x91" * 5000,
 }
@@ -215,7 +216,7 @@ def test_bad_entries(refs: RefStore, backend: MemoryBackend, payload: bytes) -> 
 
 
 def test_a_later_version(refs: RefStore, backend: MemoryBackend) -> None:
-    backend.put("refs/r/" + "0" * 20, seal(bytes(msgpack.packb(["castore.ref", 2, {"all": "else"}]))))
+    backend.put("refs/r/" + "0" * 20, seal(bytes(msgpack.packb(["castore/ref", 2, {"all": "else"}]))))
     with pytest.raises(UnsupportedVersionError, match="format version 2"):
         refs.read("r")
     backend.put("refs/r/" + "0" * 20, seal(with_field(1, 0)))
@@ -319,3 +320,10 @@ def test_an_entry_of_ones_own_is_no_conflict_after_a_lost_answer() -> None:
     refs = RefStore(_Retrying())
     entry = refs.compare_and_set("r", None, A, time_s=5, author="ann", message="why")
     assert refs.log("r") == [entry]
+
+
+def test_an_entry_of_another_ref_is_refused(refs: RefStore, backend: MemoryBackend) -> None:
+    refs.compare_and_set("r", None, A, time_s=5, author="ann", message="why")
+    backend.put("refs/s/" + "0" * 20, backend.snapshot()["refs/r/" + "0" * 20])
+    with pytest.raises(CorruptionError, match="of 'r': it was moved or copied here"):
+        refs.read("s")

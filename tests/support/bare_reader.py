@@ -41,8 +41,8 @@ class Repository:
         stored = (folder / entries[-1]).read_bytes()
         payload, checksum = stored[:-32], stored[-32:]
         assert blake3(payload).digest() == checksum
-        kind, version, sequence, target, _time, _author, _message, nonce = msgpack.unpackb(payload, raw=False)
-        assert (kind, version, sequence, len(nonce)) == ("castore.ref", 1, len(entries) - 1, 16)
+        kind, version, named, sequence, target, _time, _author, _message, nonce = msgpack.unpackb(payload, raw=False)
+        assert (kind, version, named, sequence, len(nonce)) == ("castore/ref", 1, name, len(entries) - 1, 16)
         return target
 
 

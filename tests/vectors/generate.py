@@ -344,8 +344,9 @@ def manifest() -> File:
         bad("a newer format", changed(small, "format", to=2), "unsupported-version"),
         bad("format 0", changed(small, "format", to=0), "unsupported-version"),
         bad("another hash", changed(small, "hash", to="sha-256"), "unsupported-version"),
-        bad("no hash", changed(small, "hash", drop=True), "unsupported-version"),
+        bad("no hash", changed(small, "hash", drop=True), "format"),
         bad("format is text", changed(small, "format", to="1")),
+        bad("an unknown entry", changed(small, "comment", to="hello")),
         bad("another kind", changed(small, "kind", to="castore/run")),
         bad("a list", encode(["castore/manifest"])),
         bad("no samples", changed(small, "samples", drop=True)),
@@ -759,24 +760,25 @@ def records() -> File:
         ),
     ]
     nonce = bytes(range(16))
-    good = packed("castore.ref", 1, 0, target, 5, "a", "m", nonce)
+    good = packed("castore/ref", 1, "r", 0, target, 5, "a", "m", nonce)
     long_time = good[:-32].replace(target + b"\x05", target + b"\xcc\x05")
     ref_bad = [
         ("damaged", good[:-1] + bytes([good[-1] ^ 1]), "corruption"),
         ("cut short", good[:31], "corruption"),
-        ("of another place in the log", packed("castore.ref", 1, 1, target, 5, "a", "m", nonce), "corruption"),
-        ("a newer version", packed("castore.ref", 2, 0, "whatever"), "unsupported-version"),
-        ("version 0", packed("castore.ref", 0, 0, target, 5, "a", "m", nonce), "format"),
-        ("another kind", packed("castore/ref", 1, 0, target, 5, "a", "m", nonce), "format"),
+        ("of another place in the log", packed("castore/ref", 1, "r", 1, target, 5, "a", "m", nonce), "corruption"),
+        ("of another ref", packed("castore/ref", 1, "s", 0, target, 5, "a", "m", nonce), "corruption"),
+        ("a newer version", packed("castore/ref", 2, 0, "whatever"), "unsupported-version"),
+        ("version 0", packed("castore/ref", 0, "r", 0, target, 5, "a", "m", nonce), "format"),
+        ("another kind", packed("castore/refs", 1, "r", 0, target, 5, "a", "m", nonce), "format"),
         ("a map", seal(encode({})), "format"),
-        ("a field too few", packed("castore.ref", 1, 0, target, 5, "a", "m"), "format"),
-        ("a field too many", packed("castore.ref", 1, 0, target, 5, "a", "m", nonce, 0), "format"),
-        ("a target as text", packed("castore.ref", 1, 0, target.hex(), 5, "a", "m", nonce), "format"),
-        ("a short target", packed("castore.ref", 1, 0, target[:31], 5, "a", "m", nonce), "format"),
-        ("a short nonce", packed("castore.ref", 1, 0, target, 5, "a", "m", nonce[:15]), "format"),
-        ("a negative time", packed("castore.ref", 1, 0, target, -1, "a", "m", nonce), "format"),
-        ("an author of two lines", packed("castore.ref", 1, 0, target, 5, "a\nb", "m", nonce), "format"),
-        ("an escape in the message", packed("castore.ref", 1, 0, target, 5, "a", "\x1b[2J", nonce), "format"),
+        ("a field too few", packed("castore/ref", 1, "r", 0, target, 5, "a", "m"), "format"),
+        ("a field too many", packed("castore/ref", 1, "r", 0, target, 5, "a", "m", nonce, 0), "format"),
+        ("a target as text", packed("castore/ref", 1, "r", 0, target.hex(), 5, "a", "m", nonce), "format"),
+        ("a short target", packed("castore/ref", 1, "r", 0, target[:31], 5, "a", "m", nonce), "format"),
+        ("a short nonce", packed("castore/ref", 1, "r", 0, target, 5, "a", "m", nonce[:15]), "format"),
+        ("a negative time", packed("castore/ref", 1, "r", 0, target, -1, "a", "m", nonce), "format"),
+        ("an author of two lines", packed("castore/ref", 1, "r", 0, target, 5, "a\nb", "m", nonce), "format"),
+        ("an escape in the message", packed("castore/ref", 1, "r", 0, target, 5, "a", "\x1b[2J", nonce), "format"),
         ("a time that is not minimal", seal(long_time), "format"),
         ("not msgpack", seal(b"\xc1"), "format"),
     ]
@@ -791,7 +793,9 @@ def records() -> File:
                 "name": name,
                 "ref": e.name,
                 "key": f"refs/{e.name}/{e.sequence:020d}",
-                "value": to_json(["castore.ref", 1, e.sequence, e.target, e.time_s, e.author, e.message, e.nonce]),
+                "value": to_json(
+                    ["castore/ref", 1, e.name, e.sequence, e.target, e.time_s, e.author, e.message, e.nonce]
+                ),
                 "hex": e.encode().hex(),
             }
             for name, e in ref
