@@ -1,0 +1,210 @@
+"""The shell sessions of the documentation: read them, run them, compare what they show.
+
+A fenced block marked ``console`` is a session. Its lines are
+
+* ``$ command``, continued on lines that begin with ``> ``; a trailing ``# exit 1`` is the exit code that is expected;
+* output, stdout and stderr together. A command without output lines below it may print anything. In output, ``…``
+  stands for any text, and alone on a line for any lines. Sizes (``27.9 KiB``) are not compared: they depend on the
+  compressor.
+
+The sessions of a page run from top to bottom in one fresh folder, which holds ``docs/examples`` as ``examples`` and
+where ``CASTORE_REPO`` is ``repository``. Blocks marked ``sh`` install things and are not run here; those of README.md
+are run by ``.ci/run``.
+
+    python -m tests.docs.console PAGE…             show what differs
+    python -m tests.docs.console --write PAGE…     write the output into the page wherever it differs
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 120
+
+_EXIT = re.compile(r"\s+# exit (\d+)$")
+_DIGEST = re.compile(r"\b[0-9a-f]{12,64}\b")
+_SIZE = re.compile(r"\d[\d,.]* (bytes?|[KMG]iB)\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of a page.
+
+    Attributes:
+        line: Where it stands, from 1.
+        text: What the shell gets.
+        exit_code: What it must return.
+        output_line: Index in the page's lines at which its output begins.
+        output: The output that the page shows.
+    """
+
+    line: int
+    text: str
+    exit_code: int
+    output_line: int
+    output: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a command."""
+
+    command: Command
+    exit_code: int
+    output: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the page tells the truth."""
+        if self.exit_code != self.command.exit_code:
+            return False
+        return not self.command.output or matches(self.command.output, self.output)
+
+    def __str__(self) -> str:
+        shown = "\n".join(["$ " + self.command.text, "--- the page says", *self.command.output])
+        happened = "\n".join([f"--- exit {self.exit_code}, expected {self.command.exit_code}", *self.output])
+        return f"line {self.command.line}\n{shown}\n{happened}"
+
+
+def pages() -> list[Path]:
+    """README.md and all pages of docs/."""
+    return [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+
+
+def commands(page: Path) -> list[Command]:
+    """All commands of a page, in order."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    found = []
+    for start, stop in _blocks(lines):
+        at = start
+        while at < stop:
+            assert lines[at].startswith("$ "), f"{page}, line {at + 1}: output without a command"
+            begin, text = at, lines[at][2:]
+            at += 1
+            while at < stop and lines[at].startswith("> "):
+                text += "\n" + lines[at][2:]
+                at += 1
+            exit_code = 0
+            if mark := _EXIT.search(text):
+                text, exit_code = text[: mark.start()], int(mark[1])
+            output_line = at
+            while at < stop and not lines[at].startswith("$ "):
+                at += 1
+            found.append(Command(begin + 1, text, exit_code, output_line, tuple(lines[output_line:at])))
+    return found
+
+
+def _blocks(lines: list[str]) -> Iterator[tuple[int, int]]:
+    """Half-open ranges of lines inside ``console`` fences."""
+    start = None
+    for at, line in enumerate(lines):
+        if not line.startswith("```"):
+            continue
+        if start is not None:
+            yield start, at
+            start = None
+        elif line.strip() == "```console":
+            start = at + 1
+
+
+def run(page: Path, folder: Path) -> Iterator[Outcome]:
+    """Run the commands of a page in an empty folder."""
+    shutil.copytree(PROJECT / "docs" / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = _environment(folder)
+    for command in commands(page):
+        done = subprocess.run(
+            ["bash", "-c", command.text],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        yield Outcome(command, done.returncode, tuple(line.rstrip() for line in done.stdout.splitlines()))
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """A plain environment in which everything comes out the same on every machine and day."""
+    programs = folder / ".programs"
+    programs.mkdir()
+    for name, arguments in (("castore", "-m castore_cli.main"), ("python", ""), ("python3", "")):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
+    return {
+        "PATH": f"{programs}:{os.environ.get('PATH', os.defpath)}",
+        "HOME": str(folder),
+        "CASTORE_REPO": "repository",
+        "CASTORE_AUTHOR": "ada",
+        "SOURCE_DATE_EPOCH": "1767225600",
+        "TZ": "UTC",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUTF8": "1",
+    }
+
+
+def matches(expected: tuple[str, ...], actual: tuple[str, ...]) -> bool:
+    """Whether output is what a page shows."""
+    pattern = "".join(r"(?:.*\n)*?" if line.strip() == "…" else _line_pattern(line) + r"\n" for line in expected)
+    return re.fullmatch(pattern, "".join(_SIZE.sub("SIZE", line) + "\n" for line in actual)) is not None
+
+
+def _line_pattern(line: str) -> str:
+    return ".*".join(re.escape(part) for part in _SIZE.sub("SIZE", line.rstrip()).split("…"))
+
+
+def rewritten(page: Path, wrong: list[Outcome]) -> str:
+    """The page with the output that its commands print now, and with new digests where its text has the old ones."""
+    new: dict[str, str] = {}
+    for outcome in wrong:
+        for before, after in zip(outcome.command.output, outcome.output, strict=False):
+            if _line_pattern(_DIGEST.sub("", before)) == _line_pattern(_DIGEST.sub("", after)):
+                for old, now in zip(_DIGEST.findall(before), _DIGEST.findall(after), strict=True):
+                    new[old[:6]] = max(now, new.get(old[:6], ""), key=len)
+    lines = page.read_text(encoding="utf-8").splitlines()
+    for outcome in reversed(wrong):
+        start, shown = outcome.command.output_line, outcome.command.output
+        kept = tuple(_redigested(line, new) for line in shown)
+        lines[start : start + len(shown)] = kept if matches(kept, outcome.output) else outcome.output
+    return _redigested("\n".join(lines) + "\n", new)
+
+
+def _redigested(text: str, new: dict[str, str]) -> str:
+    """Digests replaced, at the length they have in the text."""
+
+    def now(found: re.Match[str]) -> str:
+        return new.get(found[0][:6], found[0])[: len(found[0])]
+
+    return re.sub(r"\b[0-9a-f]{6,64}\b", now, text)
+
+
+def _main(arguments: list[str]) -> int:
+    write = "--write" in arguments
+    status = 0
+    for page in (Path(argument) for argument in arguments if argument != "--write"):
+        with tempfile.TemporaryDirectory() as name:
+            outcomes = list(run(page, Path(name)))
+        wrong = [outcome for outcome in outcomes if not outcome.agrees]
+        for outcome in wrong:
+            print(f"{page}, {outcome}\n")
+        if write and wrong:
+            page.write_text(rewritten(page, wrong), encoding="utf-8")
+        status = status or bool(wrong)
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

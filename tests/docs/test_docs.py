@@ -1,0 +1,196 @@
+"""The documentation is true: sessions run as shown, links lead somewhere, and the reference has every option."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from castore import errors
+from castore_cli.main import COMMANDS, castore
+from tests.docs import console
+
+PROJECT = console.PROJECT
+PAGES = console.pages()
+SESSIONS = [page for page in PAGES if console.commands(page)]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(PROJECT))
+
+
+# ---- sessions
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SESSIONS, ids=name_of)
+def test_sessions_run_as_shown(page: Path, tmp_path: Path) -> None:
+    for outcome in console.run(page, tmp_path):
+        assert outcome.agrees, f"{name_of(page)}, {outcome}"
+
+
+def test_the_pages_that_promise_a_session_have_one() -> None:
+    named = {name_of(page) for page in SESSIONS}
+    assert {"docs/tutorial.md", "docs/reference/cli.md", "docs/reference/diff.md"} <= named
+    assert len([name for name in named if name.startswith("docs/how-to/")]) >= 6
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "same"),
+    [
+        (("a", "b"), ("a", "b"), True),
+        (("a",), ("a", "b"), False),
+        (("a", "…", "d"), ("a", "b", "c", "d"), True),
+        (("a", "…"), ("a",), True),
+        (("a … c",), ("a b b c",), True),
+        (("a … c",), ("a b", "c"), False),
+        (("read 1 object, 27.9 KiB",), ("read 1 object, 28.0 KiB",), True),
+        (("read 1 object, 27.9 KiB",), ("read 2 objects, 27.9 KiB",), False),
+        (("[a+]",), ("[a+]",), True),
+    ],
+)
+def test_output_is_compared(expected: tuple[str, ...], actual: tuple[str, ...], same: bool) -> None:
+    assert console.matches(expected, actual) is same
+
+
+@pytest.mark.slow
+def test_quickstart_finds_the_planted_word() -> None:
+    script = PROJECT / "docs" / "examples" / "quickstart.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "different: 1 replaced of 294 samples" in done.stdout
+
+
+def test_readme_begins_with_two_commands_and_shows_what_the_first_one_prints(tmp_path: Path) -> None:
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    install, test = (block.strip() for block in blocks)
+    assert "docs/examples/quickstart.py" in install
+    assert "\n" not in install
+    assert "pytest" in test
+    assert "\n" not in test
+    assert text.index(install) < 1500
+
+
+# ---- links
+
+
+def links(page: Path) -> Iterator[str]:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    yield from re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "`code`", text))
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors of the headings as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ +(.*?)\s*$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{name_of(page)} links to {link}, which is not there"
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), f"{name_of(page)} links to {link}, a heading that is not there"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    start = PROJECT / "README.md"
+    reached, waiting = {start}, [start]
+    while waiting:
+        page = waiting.pop()
+        for link in links(page):
+            target = (page.parent / link.partition("#")[0]).resolve()
+            if target.is_dir():
+                target /= "README.md"
+            if target.suffix == ".md" and target.exists() and target not in reached:
+                reached.add(target)
+                waiting.append(target)
+    lost = [name_of(page) for page in PAGES if page not in reached and page.parent.name != "changes"]
+    assert not lost, f"no link leads from README.md to {lost}"
+
+
+# ---- reference
+
+
+def test_every_command_and_option_is_in_the_reference_and_nothing_else() -> None:
+    text = (PROJECT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## `castore (\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    assert list(sections) == list(COMMANDS)
+    for name, section in sections.items():
+        command = castore.get_command(click.Context(castore), name)
+        assert command is not None
+        described = {found.replace("\\|", "|") for found in re.findall(r"^\| `(-[^`]*)`", section, re.MULTILINE)}
+        spelled = {_spelling(option) for option in command.params if isinstance(option, click.Option)}
+        assert described == spelled, name
+        arguments = [p.human_readable_name.upper() for p in command.params if isinstance(p, click.Argument)]
+        assert " ".join(["castore", name, *arguments]) in section
+    for option in castore.params:
+        assert f"`{option.opts[-1]}" in text
+
+
+def _spelling(option: click.Option) -> str:
+    names = ", ".join(sorted(option.opts, key=len))
+    return names if option.is_flag else f"{names} {_metavar(option)}"
+
+
+def _metavar(option: click.Option) -> str:
+    if option.metavar:
+        return option.metavar
+    assert isinstance(option.type, click.Choice), f"{option.name} needs a metavar"
+    return "|".join(str(choice) for choice in option.type.choices)
+
+
+def test_every_environment_variable_is_in_the_reference() -> None:
+    text = (PROJECT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    sources = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "cli").glob("*.py"))
+    for name in re.findall(r"environ\.get\(\"(\w+)\"|envvar=\"(\w+)\"", sources):
+        assert f"`{''.join(name)}`" in text
+
+
+def test_every_error_code_is_in_the_reference() -> None:
+    text = (PROJECT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    described = re.findall(r"^\| `([a-z-]+)` \| `(\w+)`", text, re.MULTILINE)
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.CastoreError)]
+    assert set(described) == {(kind.code, kind.__name__) for kind in kinds}
+
+
+def test_every_field_of_the_diff_document_is_in_the_reference(tmp_path: Path) -> None:
+    text = (PROJECT / "docs" / "reference" / "diff.md").read_text(encoding="utf-8")
+    source = (PROJECT / "cli" / "diff.py").read_text(encoding="utf-8")
+    for field in re.findall(r"^\s+f?\"([\w{}]+)\":", source, re.MULTILINE):
+        spelled = field.replace("_{letter}", "_a")
+        assert re.search(rf"`[^`]*\b{spelled}\b[^`]*`", text), f"diff.md does not tell of {spelled}"
+
+
+# ---- terms
+
+
+def test_terms_are_unique_and_sorted() -> None:
+    text = (PROJECT / "docs" / "terms.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\*\*(.+?)\*\*", text, re.MULTILINE)
+    assert len(terms) > 40
+    assert [term for term, count in Counter(terms).items() if count > 1] == []
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        of_section = re.findall(r"^\*\*(.+?)\*\*", section, re.MULTILINE)
+        assert of_section == sorted(of_section)
+
+
+def test_terms_that_name_code_exist_in_it() -> None:
+    text = (PROJECT / "docs" / "terms.md").read_text(encoding="utf-8")
+    for module, name in re.findall(r"\[`(castore[\w.]*)\.(\w+)`\]", text):
+        path = PROJECT / (module.replace(".", "/") + ".py")
+        assert path.exists(), module
+        assert re.search(rf"^(class|def) {name}\b|^{name}\b", path.read_text(encoding="utf-8"), re.MULTILINE), name
