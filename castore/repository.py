@@ -108,7 +108,8 @@ class Repository:
         if entry is None:
             raise NotFoundError(f"{self.url} has nothing called {address!r}: 'castore ls' lists the names")
         if entry.target is None:
-            raise NotFoundError(f"{address} was removed: '{entry.name}@{{1}}' is what it was before")
+            back = self.refs.current_sequence(entry.name) - entry.sequence + 1
+            raise NotFoundError(f"{address} was removed: '{entry.name}@{{{back}}}' is what it was before")
         return entry.target
 
     def _by_prefix(self, prefix: str) -> Digest:

@@ -120,6 +120,7 @@ class TokenizerFolder:
         return tokenizer
 
     def configured_tokens(self) -> list[dict[str, Any]]:
+        """Return the added tokens that ``tokenizer_config.json`` lists, in order of their ids."""
         listed = json.loads(self.files.get(CONFIG, b"{}")).get("added_tokens_decoder")
         if not isinstance(listed, dict):
             return []

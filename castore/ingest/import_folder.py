@@ -24,6 +24,7 @@ from castore.store.imports import Imported, ImportStore, import_name
 from castore.store.objects import ObjectStore
 from castore.store.olmo_core import OlmoCoreFolder, check_statistics
 from castore.store.olmo_core_scan import FolderScan, folder_sources
+from castore.store.olmo_core_sources import integer_of, text_of
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
 
@@ -104,8 +105,8 @@ def import_folder(
 
 
 def _name(folder: OlmoCoreFolder, shuffle_seed: int | None) -> Digest:
-    listed = folder.statistics.get("per_dataset_statistics")
-    return import_name(folder.digest(), shuffle_seed, json.dumps(listed, sort_keys=True))
+    listed = json.dumps(folder.statistics.datasets, sort_keys=True)
+    return import_name(folder.digest(), shuffle_seed, listed)
 
 
 def _found(imports: ImportStore, objects: ObjectStore, name: Digest) -> Imported | None:
@@ -168,8 +169,7 @@ def _plan(folder: OlmoCoreFolder, shuffle_seed: int | None, like: NDArray[np.uin
 
 def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
     count = len(folder.lengths)
-    listed = folder.statistics.get("per_dataset_statistics", [])
-    kept = [entry.get("instances_after_transformation") for entry in listed if isinstance(entry, dict)]
+    kept = [entry.get("instances_after_transformation") for entry in folder.statistics.datasets]
     known = [number for number in kept if isinstance(number, int)]
     if known and len(known) == len(kept) and sum(known) != count:
         raise SourceError(
@@ -221,16 +221,17 @@ def _as_bytes(keys: NDArray[np.uint8]) -> list[bytes]:
 
 def _run(folder: OlmoCoreFolder, done: Imported, origin: Mapping[str, Value], objects: ObjectStore) -> Object:
     files = {f"tokenizer/{name}": encode_file(content) for name, content in folder.files.items()}
-    vocab_size = 1 << (8 * folder.id_bytes)
+    vocab_size = folder.vocab_size
     if "tokenizer.json" in folder.files:
         tokenizer = TokenizerFolder.load(f"{folder.path}/tokenizer")
-        vocab_size = tokenizer.vocab_size
+        if folder.fits(tokenizer.vocab_size):
+            vocab_size = tokenizer.vocab_size
         files[VOCABULARY_FILE] = encode_vocabulary(tokenizer.vocabulary())
         if tokenizer.chat_template is not None:
             files[TEMPLATE_FILE] = encode_file(tokenizer.chat_template.encode())
     for made in files.values():
         objects.put(made.digest, made.data)
-    configuration = folder.statistics.get("configuration", {})
+    configuration = folder.statistics.configuration
     return Run(
         done.manifest,
         len(folder.lengths),
@@ -238,8 +239,8 @@ def _run(folder: OlmoCoreFolder, done: Imported, origin: Mapping[str, Value], ob
         {},
         {
             "chat_template": _text(configuration, "chat_template"),
-            "imported": folder.path,
-            "max_seq_length": _number(configuration, "max_sequence_length"),
+            "imported": text_of(folder.path),
+            "max_seq_length": integer_of(configuration.get("max_sequence_length"), None),
             "tokenizer": _text(configuration, "tokenizer"),
             "vocab_size": vocab_size,
         },
@@ -252,9 +253,4 @@ def _run(folder: OlmoCoreFolder, done: Imported, origin: Mapping[str, Value], ob
 
 def _text(configuration: Mapping[str, Any], name: str) -> str | None:
     value = configuration.get(name)
-    return value if isinstance(value, str) else None
-
-
-def _number(configuration: Mapping[str, Any], name: str) -> int | None:
-    value = configuration.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return text_of(value) if isinstance(value, str) else None

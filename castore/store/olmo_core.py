@@ -28,6 +28,10 @@ STATISTICS_FILE = "dataset_statistics.json"
 STATISTICS_BYTES_MAX = 64 * 1024 * 1024
 _PART_FILE = re.compile(r"(token_ids|labels_mask)_part_(\d{4,})\.(npy|csv\.gz)")
 _READ_BYTES = 1 << 20
+_ENDS_MAX = 4096
+"""Documents of a part that are asked in which token documents end."""
+_DIGITS_MAX = 18
+"""Digits of a boundary: what fits 63 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ class OlmoCoreFolder:
 
     Attributes:
         path: As it was spelled.
-        statistics: The parsed ``dataset_statistics.json``; empty if there is none.
+        statistics: The parsed ``dataset_statistics.json``.
         lengths: Tokens of every document in order, uint32[n]. Documents that cross parts are joined.
         id_bytes: Bytes of one id.
 
@@ -58,7 +62,7 @@ class OlmoCoreFolder:
     def __init__(self, path: str) -> None:
         self.path = path
         folder = Path(path)
-        self.statistics = _read_statistics(path, folder / STATISTICS_FILE)
+        self.statistics = Statistics(_read_statistics(path, folder / STATISTICS_FILE))
         self._names = _part_names(path, folder)
         self._parts = [_open_part(path, folder, *names) for names in self._names]
         _check_parts(path, self._parts)
@@ -72,6 +76,15 @@ class OlmoCoreFolder:
         """Tokens of all documents."""
         return int(self._part_starts[-1])
 
+    @property
+    def vocab_size(self) -> int:
+        """The largest vocabulary whose ids have this width."""
+        return 1 << min(8 * self.id_bytes, 63)
+
+    def fits(self, vocab_size: int) -> bool:
+        """Whether ids of a vocabulary are written in this width: the smallest unsigned type that holds them."""
+        return next(width for width in (1, 2, 4, 8) if vocab_size - 1 < 1 << 8 * width) == self.id_bytes
+
     @cached_property
     def files(self) -> Mapping[str, bytes]:
         """Files of the folder's ``tokenizer/`` by name, empty if there are none."""
@@ -82,6 +95,7 @@ class OlmoCoreFolder:
     def digest(self) -> str:
         """BLAKE3 over the ids, labels and boundaries of all parts, 64 hex digits: equal for equal data."""
         hasher = blake3()
+        hasher.update(self._starts.astype("<i8").tobytes())  # which documents were joined, the parts do not tell
         buffer = bytearray(_READ_BYTES)
         for (ids_name, labels_name, _), part in zip(self._names, self._parts, strict=True):
             hasher.update(len(part.ids).to_bytes(8, "little") + len(part.bounds).to_bytes(8, "little"))
@@ -143,28 +157,57 @@ class OlmoCoreFolder:
         """Token at which every document begins. A part's first document goes on from the part before, or it is new.
 
         A document that reaches the end of a full part and one that begins the next are written alike; the number of
-        documents in the statistics tells how many of them are one. Where that leaves a choice, a document that ends in
-        the token that most documents end in is complete.
+        documents in the statistics tells how many of them are one. Where that leaves a choice, or there are no
+        statistics, a document that ends in the token that most documents end in is complete.
         """
         starts = [part.bounds[:, 0] + int(base) for part, base in zip(self._parts, self._part_starts, strict=False)]
-        joints = list(range(1, len(starts)))
         listed = sum(len(part) for part in starts)
-        known = self.statistics.get("overall_statistics", {}).get("total_instances")
-        joined = len(joints) if not isinstance(known, int) else listed - known
-        if not 0 <= joined <= len(joints):
+        likely = self._joints()
+        known = self.statistics.overall.get("total_instances")
+        joined = sum(not complete for complete, _ in likely) if not isinstance(known, int) else listed - known
+        if not 0 <= joined <= len(likely):
             raise SourceError(
                 self.path,
                 f"{STATISTICS_FILE} counts {known} documents, the boundaries list {listed} in {len(starts)} parts",
             )
-        for part in self._likely_joined(joints)[:joined]:
+        for _, part in likely[:joined]:
             starts[part] = starts[part][1:]
         return np.concatenate(starts) if starts else np.zeros(0, np.int64)
 
-    def _likely_joined(self, joints: Sequence[int]) -> list[int]:
-        """Parts by how likely they begin inside a document: the part before does not end as documents end."""
-        last = [int(ids[stop - 1]) for p in self._parts for ids, stop in [(p.ids, int(p.bounds[0, 1]))]]
-        usual = max(set(last), key=last.count) if last else 0
-        return sorted(joints, key=lambda part: (int(self._parts[part - 1].ids[-1]) == usual, part))
+    def _joints(self) -> list[tuple[bool, int]]:
+        """(whether the document before it looks complete, part) of all parts but the first, by how likely it does not.
+
+        It does if it ends in the token that most of the others end in.
+        """
+        ends = [part.bounds[: _ENDS_MAX + 1, 1][:-1] - 1 for part in self._parts]
+        ends[-1] = self._parts[-1].bounds[:_ENDS_MAX, 1] - 1  # the last document of all is complete
+        tokens = np.concatenate([part.ids[at] for part, at in zip(self._parts, ends, strict=True)])
+        values, counts = np.unique(tokens, return_counts=True)
+        usual = values[counts.argmax()]
+        return sorted((bool(part.ids[-1] == usual), at) for at, part in enumerate(self._parts[:-1], 1))
+
+
+class Statistics:
+    """``dataset_statistics.json`` of a directory, whatever is in it: what is not as it should be counts as absent.
+
+    Args:
+        document: The parsed document; empty if there is none.
+
+    Attributes:
+        overall: Counts over all datasets.
+        configuration: What the directory was made with.
+        datasets: One map a dataset, in order of first appearance.
+    """
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.overall = _map_of(document.get("overall_statistics"))
+        self.configuration = _map_of(document.get("configuration"))
+        listed = document.get("per_dataset_statistics")
+        self.datasets = [_map_of(entry) for entry in listed] if isinstance(listed, list) else []
+
+
+def _map_of(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def spans_of(labels: NDArray[np.uint8], lengths: NDArray[Any]) -> SpanColumn:
@@ -207,7 +250,7 @@ def _read_statistics(shown: str, path: Path) -> dict[str, Any]:
         return {}
     except NotADirectoryError as error:
         raise SourceError(shown, "is no folder") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(shown, f"{STATISTICS_FILE} is not JSON: {error}") from error
     except OSError as error:
         raise SourceError(shown, f"{STATISTICS_FILE}: {error.strerror}") from error
@@ -229,15 +272,14 @@ def _part_names(shown: str, folder: Path) -> list[tuple[str, str, str]]:
     count = max((int(match[2]) + 1 for name in found if (match := _PART_FILE.fullmatch(name))), default=0)
     if count == 0:
         raise SourceError(shown, "holds no token_ids_part_0000.npy: it is no output directory of open-instruct")
-    wanted = [
-        (f"token_ids_part_{i:04d}.npy", f"labels_mask_part_{i:04d}.npy", f"token_ids_part_{i:04d}.csv.gz")
-        for i in range(count)
-    ]
-    for part in wanted:
+    parts = []
+    for i in range(count):
+        part = f"token_ids_part_{i:04d}.npy", f"labels_mask_part_{i:04d}.npy", f"token_ids_part_{i:04d}.csv.gz"
         for name in part:
             if name not in found:
                 raise SourceError(shown, f"{name} is missing")
-    return wanted
+        parts.append(part)
+    return parts
 
 
 def _open_part(shown: str, folder: Path, ids_name: str, labels_name: str, bounds_name: str) -> _Part:
@@ -271,19 +313,27 @@ def _read_bounds(shown: str, path: Path, items: int) -> NDArray[np.int64]:
         raise SourceError(shown, f"{path.name}: {error}") from error
     if len(text) > limit:
         raise SourceError(shown, f"{path.name} lists more documents than the part has tokens")
-    try:
-        numbers = np.array(text.replace(b"\n", b",").rstrip(b",").split(b",") if text else [], np.bytes_).astype(
-            np.int64
-        )
-        bounds = numbers.reshape(-1, 2)
-    except ValueError as error:
-        raise SourceError(shown, f"{path.name} does not hold lines of start,end") from error
+    bounds = _parsed_bounds(text)
+    if bounds is None:
+        raise SourceError(shown, f"{path.name} does not hold lines of start,end")
     edges = np.append(bounds[:, 0], items)
     if len(bounds) == 0 or edges[0] != 0 or np.any(edges[1:] != bounds[:, 1]) or np.any(np.diff(edges) <= 0):
         bad = np.flatnonzero((edges[1:] != bounds[:, 1]) | (np.diff(edges) <= 0))
         line = int(bad[0]) + 1 if len(bad) else 1
         raise SourceError(shown, f"{path.name}, line {line}: documents do not cover the {items} tokens without a gap")
     return bounds
+
+
+def _parsed_bounds(text: bytes) -> NDArray[np.int64] | None:
+    """Lines of two numbers as int64[n, 2], None if the text is something else."""
+    if text.translate(None, b"0123456789,\n"):
+        return None
+    numbers = text.replace(b"\n", b",").split(b",") if text else [b""]
+    if numbers.pop() or text.count(b",") != text.count(b"\n"):
+        return None
+    if not all(0 < len(number) <= _DIGITS_MAX for number in numbers):
+        return None
+    return np.array(numbers, f"S{_DIGITS_MAX}").astype(np.int64).reshape(-1, 2)
 
 
 def _check_parts(shown: str, parts: Sequence[_Part]) -> None:
@@ -307,8 +357,8 @@ def check_statistics(folder: OlmoCoreFolder) -> None:
     Raises:
         SourceError: They are of another run.
     """
-    overall = folder.statistics.get("overall_statistics", {})
     found = {"total_instances": len(folder.lengths), "total_tokens": folder.tokens}
     for field, count in found.items():
-        if isinstance(overall.get(field), int) and overall[field] != count:
-            raise SourceError(folder.path, f"{STATISTICS_FILE} says {field} {overall[field]}, the files hold {count}")
+        said = folder.statistics.overall.get(field)
+        if isinstance(said, int) and said != count:
+            raise SourceError(folder.path, f"{STATISTICS_FILE} says {field} {said}, the files hold {count}")

@@ -11,7 +11,7 @@ from castore.format.codec import Value
 from castore.format.samples import Piece, Samples, SpanColumn, offsets_of, sample_keys
 from castore.format.schema import LABELS_MASK, TOKEN_IDS
 from castore.store.olmo_core import OlmoCoreFolder
-from castore.store.olmo_core_sources import source_documents, sources_in_mix_order
+from castore.store.olmo_core_sources import source_documents, sources_in_mix_order, text_of
 
 BATCH_TOKENS = 1 << 20
 """Tokens handled together: enough for numpy to be fast, few enough to stay in the processor's cache and in memory."""
@@ -94,12 +94,16 @@ def folder_sources(folder: OlmoCoreFolder, scan: FolderScan, *, undone: bool) ->
         scan: Its documents in stored order.
         undone: The shuffle was undone.
     """
-    listed = folder.statistics.get("per_dataset_statistics", [])
-    listed = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    listed = folder.statistics.datasets
     if len(listed) == 1:
         return [(source_documents(listed)[0], len(scan.lengths))]
-    ordered = sources_in_mix_order(folder.statistics, scan.lengths, scan.trainable()) if undone else None
+    ordered = sources_in_mix_order(listed, scan.lengths, scan.trainable()) if undone else None
     if ordered is not None:
         counts = [int(entry["final_instances_in_output"]) for entry in ordered]
         return list(zip(source_documents(ordered), counts, strict=True))
-    return [({"amount": "1.0", "name": folder.path, "rows": len(scan.lengths), "split": "train"}, len(scan.lengths))]
+    return [
+        (
+            {"amount": "1.0", "name": text_of(folder.path), "rows": len(scan.lengths), "split": "train"},
+            len(scan.lengths),
+        )
+    ]

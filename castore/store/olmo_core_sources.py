@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ _STEPS_MAX = 100_000
 
 
 def sources_in_mix_order(
-    statistics: Mapping[str, Any], lengths: NDArray[Any], trainable: NDArray[Any]
+    listed: Sequence[Mapping[str, Any]], lengths: NDArray[Any], trainable: NDArray[Any]
 ) -> list[Mapping[str, Any]] | None:
     """Put the datasets of the statistics into the order of the mix.
 
@@ -26,15 +28,14 @@ def sources_in_mix_order(
     stretch has the counts of its dataset.
 
     Args:
-        statistics: ``dataset_statistics.json``.
+        listed: Datasets as the statistics list them.
         lengths: Tokens of every document with the shuffle undone.
         trainable: Trainable tokens of every document, likewise.
 
     Returns:
         The entries in mix order, or None if no order fits (a name that occurs twice in a mix is one entry there).
     """
-    listed = statistics.get("per_dataset_statistics", [])
-    if not isinstance(listed, list) or not 1 <= len(listed) <= SOURCES_MAX:
+    if not 1 <= len(listed) <= SOURCES_MAX:
         return None
     tokens = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     trained = np.concatenate([[0], np.cumsum(trainable, dtype=np.int64)])
@@ -60,11 +61,10 @@ def sources_in_mix_order(
     return None if found is None else [listed[index] for index in found]
 
 
-def _counts(entry: Any) -> tuple[int, int, int]:
+def _counts(entry: Mapping[str, Any]) -> tuple[int, int, int]:
     names = ("final_instances_in_output", "final_tokens_in_output", "final_trainable_tokens_in_output")
-    values = [entry.get(name) if isinstance(entry, dict) else None for name in names]
     # A count that is absent or no integer matches nothing.
-    samples, tokens, trained = (value if isinstance(value, int) and value >= 0 else -1 for value in values)
+    samples, tokens, trained = (_integer(entry, name, -1) for name in names)
     return samples, tokens, trained
 
 
@@ -73,16 +73,15 @@ def source_documents(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Val
     documents: list[dict[str, Value]] = []
     for entry in entries:
         dropped = _integer(entry, "instances_filtered_during_transformation")
-        amount = entry.get("frac_or_num_samples", 1.0)
         documents.append(
             {
-                "amount": str(amount),
+                "amount": _amount(entry.get("frac_or_num_samples")),
                 "dropped": {"nothing-trainable": dropped} if dropped else {},
-                "name": str(entry.get("dataset_name", "dataset")),
+                "name": text_of(entry.get("dataset_name", "dataset")),
                 "rows": _integer(entry, "original_dataset_size"),
                 "samples": _integer(entry, "instances_after_transformation"),
                 "selected": _integer(entry, "initial_instances"),
-                "split": str(entry.get("dataset_split", "train")),
+                "split": text_of(entry.get("dataset_split", "train")),
                 "tokens": _integer(entry, "final_tokens_in_output"),
                 "trainable": _integer(entry, "final_trainable_tokens_in_output"),
             }
@@ -90,6 +89,24 @@ def source_documents(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Val
     return documents
 
 
-def _integer(entry: Mapping[str, Any], name: str) -> int:
-    value = entry.get(name)
-    return value if isinstance(value, int) and value >= 0 else 0
+def text_of(value: object) -> str:
+    """A value as text; what is no Unicode is spelled out."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def integer_of(value: object, otherwise: int | None) -> int | None:
+    """A value if it is an integer that can be recorded, else ``otherwise``."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else otherwise
+
+
+def _integer(entry: Mapping[str, Any], name: str, otherwise: int = 0) -> int:
+    value = integer_of(entry.get(name), None)
+    return otherwise if value is None else value
+
+
+def _amount(value: object) -> str:
+    """An amount as a mix spells it: a share has a point and no exponent."""
+    if isinstance(value, float) and math.isfinite(value):
+        text = f"{Decimal(repr(value)):f}"
+        return text if "." in text else f"{text}.0"
+    return str(integer_of(value, None) or "1.0")

@@ -148,6 +148,11 @@ class RefStore:
         entry = self.read(name)
         return None if entry is None else entry.target
 
+    def current_sequence(self, name: str) -> int:
+        """Sequence of the newest entry of a ref that has entries; -1 if it has none."""
+        newest = self._newest(name)
+        return -1 if newest is None else newest
+
     def log(self, name: str) -> list[RefEntry]:
         """All entries of a ref, newest first; empty if there never was one.
 

@@ -167,8 +167,31 @@ def _sample_gaps(a: Dataset, b: Dataset) -> list[Gap]:
     for stretch in stretches:
         keys_a = _keys(a, stretch.a_lo, stretch.a_hi, few)
         keys_b = _keys(b, stretch.b_lo, stretch.b_hi, few)
-        gaps.extend(gap.shifted(stretch.a_lo, stretch.b_lo) for gap in align(keys_a, keys_b))
+        for gap in align(keys_a, keys_b):
+            gaps.extend(_by_row(a, b, gap.shifted(stretch.a_lo, stretch.b_lo)))
     return gaps
+
+
+def _by_row(a: Dataset, b: Dataset, gap: Gap) -> Iterator[Gap]:
+    """Split a gap so that samples of the same raw row stand across from each other.
+
+    Another template changes every token and drops other rows: only the raw rows then tell what has become of what.
+    """
+    counts = gap.a_hi - gap.a_lo, gap.b_hi - gap.b_lo
+    if min(counts) == 0 or max(counts) == 1 or not (a.has("raw_key") and b.has("raw_key")):
+        yield gap
+        return
+    rows_a = a.keys("raw_key", gap.a_lo, gap.a_hi)
+    rows_b = b.keys("raw_key", gap.b_lo, gap.b_hi)
+    a_at, b_at = gap.a_lo, gap.b_lo
+    for part in align(rows_a, rows_b):
+        lost = part.shifted(gap.a_lo, gap.b_lo)
+        if lost.a_lo > a_at:
+            yield Gap(a_at, lost.a_lo, b_at, lost.b_lo)
+        yield lost
+        a_at, b_at = lost.a_hi, lost.b_hi
+    if a_at < gap.a_hi:
+        yield Gap(a_at, gap.a_hi, b_at, gap.b_hi)
 
 
 def _keys(data: Dataset, lo: int, hi: int, few: bool) -> list[bytes]:

@@ -20,6 +20,7 @@ from castore.format.run import Run
 from castore.format.schema import DATA_ARRAYS, TOKEN_IDS
 from castore.store.olmo_core import OlmoCoreFolder, check_statistics
 from castore.store.olmo_core_scan import FolderScan, folder_sources
+from castore.store.olmo_core_sources import text_of
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
 from castore.view.dataset import Dataset
@@ -71,7 +72,7 @@ def _run(folder: OlmoCoreFolder, manifest: Object, sources: list[dict[str, Value
     files = {}
     if beside is not None and beside.run is not None and VOCABULARY_FILE in beside.run.files:
         files[VOCABULARY_FILE] = beside.run.files[VOCABULARY_FILE]
-    configuration: dict[str, Value] = {"imported": folder.path, "vocab_size": 1 << (8 * folder.id_bytes)}
+    configuration: dict[str, Value] = {"imported": text_of(folder.path), "vocab_size": folder.vocab_size}
     return Run(
         manifest.digest,
         len(folder.lengths),
