@@ -116,18 +116,27 @@ class Spans:
         return samples
 
 
-def decode_spans(data: bytes) -> Spans:
-    """Decode and validate a spans chunk.
+def span_parts(data: bytes) -> tuple[int, bytes]:
+    """Sample count and runs of a spans chunk, not looked into.
 
     Raises:
-        FormatError: Another kind of object, counts that do not add up, spans that touch, are empty or
-            end past 2**32 - 1.
+        FormatError: Another kind of object, or runs that are no whole numbers.
     """
     _, count, payload = decode_list(data, SPANS_KIND, 3)
     sample_count = expect_count(count, "sample count of a chunk")
     raw = expect(bytes, payload, "payload of a spans chunk")
     if len(raw) % 4 or len(raw) < 4 * sample_count:
         raise FormatError(f"spans payload of {len(raw)} bytes does not fit {sample_count} samples")
+    return sample_count, raw
+
+
+def decode_spans(data: bytes) -> Spans:
+    """Decode and validate a spans chunk without numpy.
+
+    Raises:
+        FormatError: Another kind of object, counts that do not add up, spans that touch or are empty.
+    """
+    sample_count, raw = span_parts(data)
     numbers = uint32s(raw)
     counts = numbers[:sample_count]
     span_count = (len(numbers) - sample_count) // 2

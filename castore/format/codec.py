@@ -39,18 +39,38 @@ def decode(data: bytes) -> Value:
         FormatError: Not msgpack, truncated, trailing bytes, or a type that castore does not use.
         NotCanonicalError: A value spelled otherwise than ``encode`` spells it.
     """
+    value = _unpacked(data)
+    try:
+        again = _spelled(value)
+    except InvalidInputError as error:
+        raise FormatError(str(error)) from error
+    if again != data:
+        raise NotCanonicalError("bytes are msgpack but not the canonical encoding of their value")
+    return value
+
+
+def _spelled(value: Value) -> bytes:
+    """The encoding of a value, quickly for a list that ends in a long byte string: its header alone is made anew."""
+    if type(value) is not list or not 1 <= len(value) < _SHORT_LIST or type(value[-1]) is not bytes:
+        return encode(value)
+    payload = value[-1]
+    # msgpack's headers: 0x90 and the count for a short list; 0xc4, 0xc5, 0xc6 and the length for bytes.
+    width = 1 if len(payload) < 1 << 8 else 2 if len(payload) < 1 << 16 else 4
+    kind = {1: 0xC4, 2: 0xC5, 4: 0xC6}[width]
+    head = b"".join([bytes([0x90 | len(value)]), *map(encode, value[:-1]), bytes([kind])])
+    return b"".join([head, len(payload).to_bytes(width, "big"), payload])
+
+
+_SHORT_LIST = 16
+
+
+def _unpacked(data: bytes) -> Value:
     try:
         value: Value = msgpack.unpackb(data, raw=False, strict_map_key=True, ext_hook=_refuse_extension, use_list=True)
     except FormatError:
         raise
     except Exception as error:  # msgpack raises a dozen unrelated types for bad bytes
         raise FormatError(f"not msgpack: {type(error).__name__}: {error}") from error
-    try:
-        again = encode(value)
-    except InvalidInputError as error:
-        raise FormatError(str(error)) from error
-    if again != data:
-        raise NotCanonicalError("bytes are msgpack but not the canonical encoding of their value")
     return value
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from castore.errors import InvalidInputError
-from castore.format.chunk import Spans, Values, encode_spans, encode_values
+from castore.errors import FormatError, InvalidInputError
+from castore.format.chunk import Spans, Values, encode_spans, encode_values, span_parts
 from castore.format.digest import Digest
 from castore.format.object import Object
 from castore.format.schema import ITEM_BYTES, KEY_BYTES, Array
@@ -77,6 +77,34 @@ class SpanColumn:
         return cls(*(np.array(part, np.uint32) for part in (spans.counts, spans.starts, spans.stops)))
 
     @classmethod
+    def decode(cls, data: bytes) -> SpanColumn:
+        """The column of a spans chunk, as ``chunk.decode_spans`` reads it and many times faster.
+
+        Raises:
+            FormatError: As there.
+        """
+        sample_count, raw = span_parts(data)
+        numbers = np.frombuffer(raw, "<u4")
+        counts = numbers[:sample_count].astype(np.uint32, copy=False)
+        edges = offsets_of(counts)
+        span_count = (len(numbers) - sample_count) // 2
+        if edges[-1] != span_count or len(numbers) != sample_count + 2 * span_count:
+            raise FormatError("span counts of a chunk do not add up to its spans")
+        gaps = numbers[sample_count : sample_count + span_count].astype(np.int64)
+        widths = numbers[sample_count + span_count :].astype(np.int64)
+        inner = np.ones(span_count, np.bool_)
+        inner[edges[:-1][counts > 0]] = False
+        if np.any(widths == 0):
+            raise FormatError("a span of a chunk is empty")
+        if np.any(gaps[inner] == 0):
+            raise FormatError("two spans of a chunk touch")
+        ends = offsets_of(gaps + widths)
+        stops = ends[1:] - np.repeat(ends[edges[:-1]], counts)
+        if span_count and int(stops.max()) >> 32:
+            raise FormatError("a span of a chunk ends past 2**32 - 1")
+        return cls(counts, (stops - widths).astype(np.uint32), stops.astype(np.uint32))
+
+    @classmethod
     def concat(cls, parts: Sequence[SpanColumn]) -> SpanColumn:
         """Samples of several columns, one after the other."""
         return cls(
@@ -94,12 +122,13 @@ class SpanColumn:
         bases = np.repeat(offsets_of(lengths)[:-1], self.counts)
         if np.any(self.stops > np.repeat(lengths, self.counts)):
             raise InvalidInputError("a span of true elements reaches over the end of its sample")
-        total = int(np.sum(lengths, dtype=np.int64))
-        edges = np.zeros(total + 1, np.int8)
-        # Spans of neighbouring samples may touch: one ends where the next begins, and the two marks cancel.
-        np.add.at(edges, bases + self.starts, 1)
-        np.add.at(edges, bases + self.stops, -1)
-        return np.cumsum(edges[:-1], dtype=np.int8).view(np.uint8)
+        # Ends of alternating runs of zeros and ones. Spans of neighbouring samples may touch: a run of no zeros.
+        ends = np.empty(2 * len(self.starts) + 2, np.int64)
+        ends[0], ends[-1] = 0, np.sum(lengths, dtype=np.int64)
+        ends[1:-1:2], ends[2:-1:2] = bases + self.starts, bases + self.stops
+        values = np.zeros(len(ends) - 1, np.uint8)
+        values[1::2] = 1
+        return np.repeat(values, np.diff(ends))
 
 
 Column: TypeAlias = "NDArray[Any] | SpanColumn"

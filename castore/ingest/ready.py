@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import CorruptionError
-from castore.format.chunk import decode_spans, decode_values
+from castore.format.chunk import decode_values
 from castore.format.samples import Column, Samples, SpanColumn, sample_keys
 from castore.format.schema import DATA_ARRAYS, KEY_BYTES, LABELS_MASK, TOKEN_IDS
 from castore.format.unit import Slice, Unit
@@ -101,7 +101,7 @@ def stored(unit: Unit, objects: ObjectStore) -> Ready:
 def _loader(objects: ObjectStore, piece: Slice, lengths: NDArray[np.uint32]) -> Callable[[], Samples]:
     def load() -> Samples:
         values = decode_values(objects.get(piece.chunks[TOKEN_IDS.name]), TOKEN_IDS.dtype)
-        spans = SpanColumn.of(decode_spans(objects.get(piece.chunks[LABELS_MASK.name])))
+        spans = SpanColumn.decode(objects.get(piece.chunks[LABELS_MASK.name]))
         item_hi = piece.item_lo + int(lengths.sum(dtype=np.int64))
         if values.sample_count != piece.count or len(spans.counts) != piece.count or item_hi > values.item_count:
             raise CorruptionError("a unit record does not fit the chunks that it names: delete the folder 'units'")

@@ -127,7 +127,7 @@ class OlmoCoreFolder:
         return self._batch(lengths, ids, labels)
 
     def _batch(self, lengths: NDArray[np.uint32], ids: NDArray[Any], labels: NDArray[np.uint8]) -> Samples:
-        if len(ids) and int(ids.max()) >= 1 << 32:
+        if ids.itemsize == 8 and len(ids) and int(ids.max()) >= 1 << 32:
             raise SourceError(self.path, f"token id {int(ids.max())} does not fit 32 bits")
         if len(labels) and int(labels.max()) > 1:
             raise SourceError(self.path, f"a label is {int(labels.max())}, not 0 or 1")

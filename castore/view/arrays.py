@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.format.schema import KEY_BYTES
-from castore.tree.walk import leaves
+from castore.errors import CorruptionError
+from castore.format.digest import digest_hex
+from castore.format.samples import SpanColumn
+from castore.format.schema import KEY_BYTES, Array
+from castore.tree.walk import Leaf, leaves
 from castore.view.dataset import Dataset
 
 
@@ -15,6 +18,20 @@ def whole(data: Dataset, name: str) -> NDArray[np.uint32]:
     tree = data.tree(name)
     parts = [np.frombuffer(data.values(leaf, tree.array).items, "<u4") for leaf in leaves(data.fetch, tree)]
     return np.concatenate(parts).astype(np.uint32, copy=False) if parts else np.zeros(0, np.uint32)
+
+
+def span_column(data: Dataset, leaf: Leaf, array: Array) -> SpanColumn:
+    """The spans at a leaf of an array that is stored as spans.
+
+    Raises:
+        CorruptionError: The chunk holds other counts than its parent states.
+    """
+    column = SpanColumn.decode(data.fetch(leaf.entry.digest))
+    if len(column.counts) != leaf.entry.samples:
+        raise CorruptionError(
+            f"chunk {digest_hex(leaf.entry.digest)} of {array.name} holds other counts than its parent"
+        )
+    return column
 
 
 def whole_keys(data: Dataset) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.samples import Samples, SpanColumn, decode_column, offsets_of
 from castore.store.reorder import Reorder
 from castore.tree.walk import leaves
-from castore.view.arrays import whole
+from castore.view.arrays import span_column, whole
 from castore.view.dataset import Dataset
 from castore.view.layout import PART_BYTES, boundaries_file, id_bytes, ids_file, labels_file, vocab_size_of
 from castore.view.statistics import as_text, olmo_core_statistics
@@ -199,7 +199,7 @@ def _in_stored_order(data: Dataset) -> Iterator[Samples]:
     for leaf, mask_leaf in pairs:
         assert leaf.start == mask_leaf.start, "arrays of one grain are cut alike"
         token_ids = decode_column(data.values(leaf, ids.array))
-        spans = decode_column(data.span_chunk(mask_leaf, mask.array))
+        spans = span_column(data, mask_leaf, mask.array)
         yield Samples(lengths[leaf.start : leaf.stop], {"token_ids": token_ids, "labels_mask": spans})
 
 
@@ -262,7 +262,7 @@ class _Parts:
             # Buffered writes of a megabyte: samples come in pieces of all sizes.
             self._files.append((self._folder / name).open("wb", buffering=1 << 20))
         # No time and no name in the header, so that equal data are equal files.
-        self._boundaries = gzip.GzipFile(filename="", mode="wb", fileobj=self._files[-1], mtime=0)
+        self._boundaries = gzip.GzipFile(filename="", mode="wb", fileobj=self._files[-1], mtime=0, compresslevel=1)
         self.count += 1
 
     def _close(self) -> None:

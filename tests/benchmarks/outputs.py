@@ -2,8 +2,8 @@
 
     python tests/benchmarks/outputs.py REAL_OUTPUT FOLDER --tokens 285000000
 
-REAL_OUTPUT is any output directory (of ``castore export``, say). Documents vary in length as its own; each is put
-together from random stretches of its tokens and labels, so that text is real and no two documents are equal. Written to FOLDER:
+REAL_OUTPUT is any output directory (of ``castore export``, say). A document is some of its documents joined, so that
+text and labels are real and hardly two documents are equal. Written to FOLDER:
 
 ====  ======================================================
 v1    the first run, shuffled with seed 42
@@ -24,9 +24,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-
-STRETCH = (64, 768)
-"""Tokens of a stretch of real text: shorter than most documents, longer than a phrase."""
 
 MEAN_TOKENS = 783
 """Mean length of a document: 364,000 of them in 1.4 GB, as in a large mix."""
@@ -87,20 +84,20 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def generate(folder: Path, tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Documents in source order: stretches of the real output, with its lengths, scaled."""
+    """Documents in source order, each some whole real ones joined in an order that no other has."""
     ids, labels, lengths = read(folder)
     rng = np.random.default_rng(seed)
-    count = tokens // MEAN_TOKENS
-    wanted = np.maximum(rng.choice(lengths, count) * MEAN_TOKENS / lengths.mean(), 1).astype(np.int64)
-    total = int(wanted.sum())
-    pieces_ids, pieces_labels, made = [], [], 0
-    while made < total:
-        size = int(rng.integers(*STRETCH))
-        at = int(rng.integers(0, len(ids) - size))
-        pieces_ids.append(ids[at : at + size])
-        pieces_labels.append(labels[at : at + size])
-        made += size
-    return np.concatenate(pieces_ids)[:total], np.concatenate(pieces_labels)[:total], wanted
+    edges = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    rounds = int(np.ceil(tokens / len(ids)))
+    picked = np.concatenate([rng.permutation(len(lengths)) for _ in range(rounds)])
+    picked = picked[: int(np.searchsorted(np.cumsum(lengths[picked]), tokens)) + 1]
+    joined = 2 * MEAN_TOKENS / lengths.mean() - 1  # from one to so many, evenly
+    sizes = rng.integers(1, max(int(round(joined)), 1) + 1, len(picked))
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    starts = starts[starts < len(picked)]
+    bounds = [(int(edges[i]), int(edges[i + 1])) for i in picked]
+    made = np.add.reduceat(lengths[picked], starts)
+    return np.concatenate([ids[a:b] for a, b in bounds]), np.concatenate([labels[a:b] for a, b in bounds]), made
 
 
 def shuffled(ids: np.ndarray, labels: np.ndarray, lengths: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
