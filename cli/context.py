@@ -39,7 +39,7 @@ class State:
 
         A directory is taken to be in the order of the other side where that can be.
         """
-        folders = _is_output_folder(a), _is_output_folder(b)
+        folders = self._is_folder(a), self._is_folder(b)
         data_a = None if folders[0] else self.dataset(a)[1]
         data_b = None if folders[1] else self.dataset(b)[1]
         if data_a is None or data_b is None:
@@ -48,6 +48,20 @@ class State:
             data_a = data_a or directory_dataset(a, data_b)
             data_b = data_b or directory_dataset(b, data_a)
         return data_a, data_b
+
+    def _is_folder(self, address: str) -> bool:
+        """Whether an address is a directory: ``./x``, ``../x``, ``/x``, ``x/``; or ``x/y``, if that is no name."""
+        if address[:1] in (".", "/") or address.endswith("/"):
+            return "#" not in address or os.path.isdir(address)  # noqa: PTH112 - pathlib costs start-up
+        return _is_output_folder(address) and not self._has_name(address)
+
+    def _has_name(self, address: str) -> bool:
+        from castore.errors import CastoreError
+
+        try:
+            return self.open().refs.read(address) is not None
+        except CastoreError:  # no repository, or nothing that can be a name in it
+            return False
 
     def reads(self) -> dict[str, int]:
         """Objects read from all repositories so far, and their stored bytes."""
@@ -87,7 +101,7 @@ def use_colour() -> bool:
 
 
 def _is_output_folder(address: str) -> bool:
-    """Whether an address is a directory in the OLMo-core layout; a bare name never is, however folders are called."""
+    """Whether an address is a directory in the OLMo-core layout; without a slash it never is."""
     return "/" in address and os.path.isfile(os.path.join(address, "token_ids_part_0000.npy"))  # noqa: PTH113, PTH118
 
 

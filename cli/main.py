@@ -105,6 +105,11 @@ def main() -> None:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         status = _fail(f"{place}{error.strerror or error}", EXIT_TROUBLE)
+    except Exception:  # noqa: BLE001 - Python would exit with 1, which says "different"
+        import traceback
+
+        traceback.print_exc()
+        status = _fail("this is a bug of castore: please report what is above", EXIT_TROUBLE)
     sys.exit(status if isinstance(status, int) else 0)
 
 

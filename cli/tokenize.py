@@ -20,8 +20,20 @@ if TYPE_CHECKING:
     multiple=True,
     required=True,
     metavar="PATH AMOUNT",
-    help="A file (.jsonl, .jsonl.gz, .json, .parquet) and how much of it: a share with a point (1.0 all, 3.0 three "
-    "times, 0.37), or a count of rows (5000). Repeat for more files.",
+    help="A file (.jsonl, .jsonl.gz, .json, .parquet) or a Hugging Face dataset, and how much of it: a share with a "
+    "point (1.0 all, 3.0 three times, 0.37), or a count of rows (5000). Repeat for more.",
+)
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    metavar="NAME",
+    default=("train",),
+    show_default="train",
+    help="Split of the Hugging Face datasets: one for all, or one for each --mix.",
+)
+@click.option(
+    "--revision", metavar="NAME", default="main", show_default=True, help="Revision of the Hugging Face datasets."
 )
 @click.option("--tokenizer", required=True, metavar="DIR", help="Folder of a Hugging Face tokenizer.")
 @click.option(
@@ -61,6 +73,8 @@ if TYPE_CHECKING:
 def tokenize(
     state: State,
     mix: tuple[tuple[str, str], ...],
+    splits: tuple[str, ...],
+    revision: str,
     tokenizer: str,
     chat_template: str | None,
     max_seq_length: int | None,
@@ -98,6 +112,8 @@ def tokenize(
         on_error=on_error,
         add_bos=add_bos,
         last_turn_only=last_turn,
+        splits=splits,
+        revision=revision,
     )
     repository = state.open(create=True)
     with Meter("tokenizing", "rows", as_json=as_json, quiet=quiet) as meter:

@@ -169,18 +169,30 @@ def _plan(folder: OlmoCoreFolder, shuffle_seed: int | None, like: NDArray[np.uin
 
 def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
     count = len(folder.lengths)
-    kept = [entry.get("instances_after_transformation") for entry in folder.statistics.datasets]
-    known = [number for number in kept if isinstance(number, int)]
-    if known and len(known) == len(kept) and sum(known) != count:
+    shuffled = _shuffled_count(folder)
+    if shuffled > count:
         raise SourceError(
             folder.path,
-            f"holds {count} of the {sum(known)} documents that were shuffled: what --num_examples cut off cannot be "
+            f"holds {count} of the {shuffled} documents that were shuffled: what --num_examples cut off cannot be "
             "shuffled back, so import it without --shuffle-seed",
         )
     order = Order.shuffled(seed, count)
     documents = np.empty(count, np.int64)
     documents[order.positions()] = np.arange(count)
     return _Plan(documents, order)
+
+
+def _shuffled_count(folder: OlmoCoreFolder) -> int:
+    """How many documents were shuffled, as far as the statistics tell.
+
+    Of a name that was twice in the mix they have the documents of both in the output, but count only the last one's
+    before that.
+    """
+    total = 0
+    for entry in folder.statistics.datasets:
+        kept = integer_of(entry.get("instances_after_transformation"), 0) or 0
+        total += max(kept, integer_of(entry.get("final_instances_in_output"), 0) or 0)
+    return total
 
 
 def _follow(folder: OlmoCoreFolder, like: NDArray[np.uint8]) -> _Plan:

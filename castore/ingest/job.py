@@ -140,6 +140,7 @@ def tokenize(
         hint = small_count_warning(item.amount, item.source.row_count())
         if hint:
             warn(f"{item.source.name}: {hint}")
+    _check_take(job, sum(item.amount.target(item.source.row_count()) for item in mix))
     make = partial(ChatTokenizer, folder, template, job.max_seq_length, last_turn_only=job.last_turn_only)
     recipe = cast("dict[str, Value]", make().recipe())
     last = Progress()
@@ -199,6 +200,14 @@ def _open_mix(job: TokenizeJob, sizes: Sizes) -> list[MixItem]:
         MixItem(open_source(name, split, job.revision, block_bytes=sizes.block_bytes), amount)
         for (name, _), split, amount in zip(job.mix, splits, amounts, strict=True)
     ]
+
+
+def _check_take(job: TokenizeJob, row_count: int) -> None:
+    """Refuse before the work what cannot be after it: there are at most as many samples as rows."""
+    if job.num_examples is not None and job.num_examples > row_count:
+        raise InvalidInputError(
+            f"--num-examples {job.num_examples} of at most {row_count} samples: the mix has no more rows"
+        )
 
 
 def _template(job: TokenizeJob, folder: TokenizerFolder) -> ChatTemplate:

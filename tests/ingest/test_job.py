@@ -190,12 +190,27 @@ def test_rows_of_which_none_is_trained_on_are_no_dataset(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("take", [41, 1000])
-def test_more_examples_than_there_are(path: Path, take: int) -> None:
+def test_more_examples_than_there_are_rows(path: Path, take: int) -> None:
+    """What cannot be is refused before the work."""
+    with (
+        pytest.raises(
+            InvalidInputError, match=f"--num-examples {take} of at most 40 samples: the mix has no more rows"
+        ),
+        counted_tokenizing() as calls,
+    ):
+        run_job(MemoryBackend(), [(path, "1.0")], num_examples=take)
+    assert not calls
+
+
+def test_more_examples_than_there_are(tmp_path: Path, path: Path) -> None:
+    """Rows that are dropped are known after the work only, none of which is lost."""
     backend = MemoryBackend()
-    with pytest.raises(InvalidInputError, match=f"--num-examples {take} of 40 samples: ask for 1 to 40"):
-        run_job(backend, [(path, "1.0")], num_examples=take)
+    nobody = write_rows(tmp_path / "nobody.jsonl", [row("nobody answers")] * 3)
+    mix = [(path, "1.0"), (nobody, "1.0")]
+    with pytest.raises(InvalidInputError, match="--num-examples 41 of 40 samples: ask for 1 to 40"):
+        run_job(backend, mix, num_examples=41)
     with counted_tokenizing() as calls:
-        assert run_job(backend, [(path, "1.0")], num_examples=40).samples == 40
+        assert run_job(backend, mix, num_examples=40).samples == 40
     assert not calls
 
 

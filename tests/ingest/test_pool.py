@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 
 from castore.errors import CastoreError, InvalidInputError
 from castore.ingest.chat import RowError
-from castore.ingest.pool import InlinePool, ProcessPool, open_pool
+from castore.ingest.pool import WORKERS_BYTES_MIN, AdaptivePool, InlinePool, ProcessPool, open_pool
 from castore.ingest.tokenizer import TokenizedRows
 
 
@@ -40,16 +40,20 @@ class FakeTokenizer:
             os.kill(os.getpid(), signal.SIGKILL)
         numbers = np.array([os.getpid(), self.made_in, len(rows), on_error == "skip"], np.uint32)
         environment = [os.environ["TOKENIZERS_PARALLELISM"], str(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)]
-        return TokenizedRows(*[numbers] * 6, dropped=list(enumerate(environment)))
+        return TokenizedRows(numbers, numbers, numbers, numbers, numbers, numbers, dropped=list(enumerate(environment)))
 
 
 def make_pool(workers: int, on_error: str = "stop") -> Any:
     return open_pool(FakeTokenizer, on_error, workers)  # type: ignore[arg-type]
 
 
+def process_pool() -> ProcessPool:
+    return ProcessPool(FakeTokenizer, "stop", 2)  # type: ignore[arg-type]
+
+
 @pytest.fixture
-def two() -> Any:
-    pool = make_pool(2)
+def two() -> Iterator[ProcessPool]:
+    pool = process_pool()
     yield pool
     pool.close()
 
@@ -102,10 +106,9 @@ def test_errors_come_home_as_themselves(two: ProcessPool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [b"die", b"kill"])
 def test_a_worker_that_dies_is_one_clear_line(two: ProcessPool, how: bytes) -> None:
-    results = [two.submit([b"sleep 0.2"]), two.submit([how]), two.submit([b"sleep 0.2"])]
+    dying = two.submit([how])
     with pytest.raises(CastoreError, match=r"^a worker process died[^\n]*--workers$"):
-        for result in results:
-            result.result()
+        dying.result()
     # Whatever comes after it is refused in the same words.
     with pytest.raises(CastoreError, match="a worker process died"):
         two.submit([b"x"]).result()
@@ -113,7 +116,7 @@ def test_a_worker_that_dies_is_one_clear_line(two: ProcessPool, how: bytes) -> N
 
 @pytest.mark.slow
 def test_closing_drops_what_has_not_begun() -> None:
-    pool = make_pool(2)
+    pool = process_pool()
     first = pool.submit([b"sleep 0"])
     first.result()
     for _ in range(40):
@@ -148,7 +151,32 @@ def test_an_interrupt_waits_until_a_worker_is_started(two: ProcessPool) -> None:
         seen.append(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
         return real(*arguments)
 
-    two._pool.submit = submit  # type: ignore[method-assign]
+    two._pool.submit = submit  # type: ignore[method-assign, assignment]
     two.submit([b"x"]).result()
     assert seen == [True]
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_workers_are_not_started_for_little() -> None:
+    pool = make_pool(2, "skip")
+    assert isinstance(pool, AdaptivePool)
+    assert pool.submit([b"x"], WORKERS_BYTES_MIN - 1).result().rows.tolist() == [os.getpid(), os.getpid(), 1, True]
+    assert pool.depth == 1
+    # Decided once: this process has its tokenizer now.
+    assert pool.submit([b"x"], 10 * WORKERS_BYTES_MIN).result().rows[0] == os.getpid()
+    pool.close()
+
+
+@pytest.mark.slow
+def test_workers_are_started_for_much() -> None:
+    pool = make_pool(2)
+    try:
+        assert pool.submit([b"x"], WORKERS_BYTES_MIN).result().rows[0] != os.getpid()
+        assert pool.depth == 4
+        assert pool.submit([b"x"], 1).result().rows[0] != os.getpid()
+    finally:
+        pool.close()
+
+
+def test_a_pool_that_had_nothing_to_do() -> None:
+    make_pool(2).close()

@@ -15,8 +15,7 @@ from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from tests.support.commands import SMALL_CASTORE, castore, session_members, start, trouble, wait_until
 from tests.support.complete import check_complete
-from tests.support.jobs import TOKENIZER, example_rows, run_job, write_rows
-from tests.support.small_castore import SIZES
+from tests.support.jobs import PROCESS_SIZES, TOKENIZER, example_rows, run_job, write_rows
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 
@@ -30,7 +29,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def root(path: Path) -> str:
-    return run_job(MemoryBackend(), [(path, "1.5")], sizes=SIZES).root.hex()
+    return run_job(MemoryBackend(), [(path, "1.5")], sizes=PROCESS_SIZES).root.hex()
 
 
 def arguments(path: Path, repo: Path, workers: int, amount: str = "1.5") -> list[str | Path]:

@@ -1,4 +1,4 @@
-"""What a mix becomes: the same samples as a naive reading of the rules, in the same order, whatever the ways and sizes."""
+"""What a mix becomes: the same samples as a naive reading of the rules, in the same order, whatever the way."""
 
 from __future__ import annotations
 

@@ -10,19 +10,22 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from castore.errors import BackendError, CastoreError
-from castore.ingest.tokenizer import TokenizedRows
+from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
 from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
 from castore.store.local import LocalBackend
+from castore.tree.build import SequenceBuilder
 from tests.support.complete import check_complete, check_units
-from tests.support.faults import FaultyBackend, SimulatedCrash
+from tests.support.faults import FaultyBackend, SimulatedCrash, T
 from tests.support.jobs import counted_tokenizing, example_rows, run_job, write_rows
 
 
@@ -170,6 +173,119 @@ def test_a_failure_of_every_write(setting: Setting, after: bool) -> None:
             setting.run(faulty)
         assert caught.value is DISK_FULL
         survivor = inner.other()
+        check_then_resume(setting, survivor.other(), survivor)
+
+
+class Interrupting(FaultyBackend):
+    """Ctrl-C at the ``n``-th write; a flush that it falls into loses what it had not made durable."""
+
+    def __init__(self, inner: MemoryBackend, n: int) -> None:
+        super().__init__(inner)
+        self._memory, self._n = inner, n
+
+    def _write(self, operation: str, key: str, act: Callable[[], T]) -> T:
+        if self.writes + 1 == self._n:
+            self.writes += 1
+            if operation == "flush":
+                self._memory.crash()
+            raise KeyboardInterrupt
+        return super()._write(operation, key, act)
+
+
+class Torn(FaultyBackend):
+    """Dies in the ``n``-th write; of a flush only the newest half becomes durable, as disks may reorder."""
+
+    def __init__(self, inner: MemoryBackend, n: int) -> None:
+        super().__init__(inner)
+        self._memory = inner
+        self.crash_at(n)
+        self._unflushed: dict[str, bytes] = {}
+
+    def put(self, key: str, data: bytes) -> None:
+        super().put(key, data)
+        self._unflushed[key] = data
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except SimulatedCrash:
+            self._memory.crash()
+            newest = list(self._unflushed.items())
+            for key, data in newest[len(newest) // 2 :]:
+                self._memory.put(key, data)
+            self._memory.flush()
+            raise
+        self._unflushed.clear()
+
+
+@pytest.mark.slow
+def test_a_crash_in_the_middle_of_every_flush(setting: Setting) -> None:
+    for n in (n for n, what in enumerate(setting.operations, 1) if what == "flush"):
+        inner = filled(setting.base)
+        with pytest.raises(SimulatedCrash):
+            setting.run(Torn(inner, n))
+        survivor = inner.other()
+        check_then_resume(setting, survivor.other(), survivor)
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_every_write(setting: Setting) -> None:
+    """The run tidies up after Ctrl-C; what it records then must be as true as everything else."""
+    for n in range(1, len(setting.operations) + 1):
+        inner = filled(setting.base)
+        with pytest.raises(KeyboardInterrupt):
+            setting.run(Interrupting(inner, n))
+        survivor = inner.other()
+        check_then_resume(setting, survivor.other(), survivor)
+
+
+@pytest.mark.parametrize("method", ["_take", "_keep_scalars", "_push", "_end_node"])
+def test_an_interrupt_inside_the_builder(setting: Setting, method: str) -> None:
+    """Half a step was taken: samples are out of the queue and in no chunk yet."""
+    real = getattr(SequenceBuilder, method)
+    for n in range(1, 60, 3):
+        count = 0
+
+        def interrupted(*arguments: Any, n: int = n) -> Any:
+            nonlocal count
+            count += 1
+            result = real(*arguments)
+            if count == n:
+                raise KeyboardInterrupt
+            return result
+
+        inner = filled(setting.base)
+        with mock.patch.object(SequenceBuilder, method, interrupted):
+            try:
+                setting.run(inner)
+            except KeyboardInterrupt:
+                pass
+            else:
+                assert count < n
+                break
+        survivor = inner.other()
+        check_then_resume(setting, survivor.other(), survivor)
+    assert n > 1
+
+
+def test_an_interrupt_between_two_units_loses_nothing(setting: Setting) -> None:
+    """What was tokenized is recorded, even if its chunk was not full."""
+    for n in range(2, setting.unit_count, 3):
+        calls = 0
+        real = ChatTokenizer.tokenize
+
+        def tokenize(self: ChatTokenizer, rows: Any, *, on_error: str, n: int = n, real: Any = real) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == n:
+                raise KeyboardInterrupt
+            return real(self, rows, on_error=on_error)
+
+        inner = filled(setting.base)
+        with mock.patch.object(ChatTokenizer, "tokenize", tokenize), pytest.raises(KeyboardInterrupt):
+            run_job(inner, setting.mix)
+        survivor = inner.other()
+        assert units_of(survivor) - setting.units_before == n - 1
         check_then_resume(setting, survivor.other(), survivor)
 
 

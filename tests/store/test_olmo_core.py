@@ -21,7 +21,7 @@ from tests.support.olmo_core import DAMAGES, EOS, Document, damaged_folder, docu
 
 def read(folder: OlmoCoreFolder, chosen: list[int] | None = None) -> list[Document]:
     """Documents of a folder as they were written."""
-    samples = folder.samples(0, len(folder.lengths)) if chosen is None else folder.chosen(np.array(chosen))
+    samples = folder.samples(0, len(folder.lengths)) if chosen is None else folder.chosen(np.array(chosen, np.int64))
     ids, spans = samples.columns["token_ids"], samples.columns["labels_mask"]
     assert isinstance(ids, np.ndarray)
     assert isinstance(spans, SpanColumn)
@@ -48,7 +48,7 @@ def test_documents_are_whole_whatever_the_parts(tmp_path: Path, dtype: str, part
     assert read(folder) == made
     chosen = np.random.default_rng(0).permutation(100).tolist()
     assert read(folder, chosen) == [made[i] for i in chosen]
-    assert read(folder, []) == []
+    assert len(folder.chosen(np.zeros(0, np.int64))) == 0
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=12), st.integers(1, 20), st.booleans())
@@ -105,7 +105,7 @@ def test_spans_are_the_mask(masks: list[list[int]]) -> None:
     spans = spans_of(flat, lengths)
     assert spans.mask(lengths).tolist() == flat.tolist()
     for mask, count in zip(masks, spans.counts.tolist(), strict=True):
-        assert count == "".join(map(str, mask)).replace("0", " ").split().__len__()
+        assert count == len("".join(map(str, mask)).replace("0", " ").split())
 
 
 def test_other_files_are_no_trouble(tmp_path: Path) -> None:

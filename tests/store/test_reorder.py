@@ -85,12 +85,13 @@ def test_windows_beyond_the_first_are_files(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(tempfile, "TemporaryFile", spy)
     rows = random_rows(200, seed=1)
     positions = np.random.default_rng(2).permutation(200).tolist()
-    reordered(rows, positions, 13, 2000, str(tmp_path))
+    wanted = [rows[i] for i in np.argsort(positions).tolist()]
+    assert reordered(rows, positions, 13, 2000, str(tmp_path)) == wanted
     assert len(made) > 5
     assert {options["dir"] for options in made} == {str(tmp_path)}
     assert not list(tmp_path.iterdir()), "unnamed from the start, so that a kill leaves nothing"
     made.clear()
-    reordered(rows, positions, 13, 1 << 20, str(tmp_path))
+    assert reordered(rows, positions, 13, 1 << 20, str(tmp_path)) == wanted
     assert not made
 
 

@@ -22,6 +22,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 CONVERSATIONS = EXAMPLES / "conversations.jsonl"
 TOKENIZER = EXAMPLES / "tokenizer"
 SMALL = Sizes(block_bytes=3000, chunk_bytes=4000, fanout=4)
+PROCESS_SIZES = Sizes(block_bytes=8000, chunk_bytes=8000, fanout=4)  # of ``small_castore``
 ORIGIN = Origin("a tester", "somewhere", 1_700_000_000)
 
 Mix = Sequence[tuple[str | Path, str]]

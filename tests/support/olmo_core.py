@@ -117,7 +117,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "missing boundaries": (lambda f: (f / BOUNDS).unlink(), "token_ids_part_0001.csv.gz is missing"),
     "missing last part": (
         lambda f: [(f / name.replace("0001", "0002")).unlink() for name in (IDS, LABELS, BOUNDS)],
-        "says total_tokens 90, the files hold 80",
+        "counts 10 documents, the boundaries list 8 in 2 parts",
     ),
     "missing first part": (
         lambda f: [(f / name.replace("0001", "0000")).unlink() for name in (IDS, LABELS, BOUNDS)],

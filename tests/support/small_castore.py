@@ -1,7 +1,8 @@
 """``python -m tests.support.small_castore``: the command with small blocks, chunks and nodes, as slow as a test wants.
 
 ``CASTORE_TEST_SLEEP`` is the seconds that each batch takes longer; ``CASTORE_TEST_DIE`` lets a worker die at the batch
-that holds these bytes. Everything is set when the module is imported, since worker processes import it too.
+that holds these bytes. Everything is set when the module is imported, since worker processes import it too: so no test
+may import it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from collections.abc import Sequence
 from functools import partial
 from multiprocessing import parent_process
 
-from castore.ingest import job
+from castore.ingest import job, pool
 from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
 from castore_cli.main import main
-
-SIZES = job.Sizes(block_bytes=8000, chunk_bytes=8000, fanout=4)
+from tests.support.jobs import PROCESS_SIZES
 
 _tokenize = ChatTokenizer.tokenize
 
@@ -30,7 +30,8 @@ def _slow(self: ChatTokenizer, rows: Sequence[bytes], *, on_error: str = "stop")
 
 
 ChatTokenizer.tokenize = _slow  # type: ignore[method-assign]
-job.tokenize = partial(job.tokenize, sizes=SIZES)
+pool.WORKERS_BYTES_MIN = 0  # workers however little there is to do
+job.tokenize = partial(job.tokenize, sizes=PROCESS_SIZES)
 
 if __name__ == "__main__":
     main()

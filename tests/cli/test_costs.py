@@ -1,0 +1,106 @@
+"""What commands may cost: objects read and modules imported, counted and not timed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from castore.repository import Repository
+from tests.cli.conftest import Run, tokenize
+from tests.support.commands import castore
+from tests.support.jobs import example_rows, write_rows
+
+HEAVY = ("numpy", "fsspec", "zarr", "tokenizers", "jinja2", "minijinja", "pyarrow", "rich", "asyncio")
+REPORTER = (
+    "import sys, atexit\n"
+    "atexit.register(lambda: print('modules', *sys.modules, file=sys.stderr))\n"
+    "from castore_cli.main import main; main()"
+)
+
+
+def modules(*arguments: str | Path, check: int = 0) -> set[str]:
+    """Top-level modules that a command imported."""
+    done = castore(*arguments, command=(sys.executable, "-c", REPORTER), check=check)
+    last = done.stderr.splitlines()[-1].split()
+    assert last[0] == "modules"
+    return {name.partition(".")[0] for name in last[1:]}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["--version"],
+        ["diff", "--help"],
+        ["tokenize", "--help"],
+        ["diff", "base", "again"],
+        ["diff", "base", "again", "--json"],
+        ["ls"],
+        ["show", "base"],
+        ["log", "base"],
+    ],
+    ids=" ".join,
+)
+def test_light_commands_import_nothing_heavy(repo: Path, command: list[str]) -> None:
+    found = modules("--repo", repo, *command)
+    assert not found.intersection(HEAVY)
+    assert {"castore", "click"} <= found
+
+
+def test_help_imports_no_command(repo: Path) -> None:
+    done = castore("--help", command=(sys.executable, "-c", REPORTER))
+    names = set(done.stderr.splitlines()[-1].split())
+    assert not {"castore_cli.diff", "castore_cli.tokenize", "castore.repository", "blake3"} & names
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Four thousand rows, no two alike."""
+    rows = []
+    for i in range(4000):
+        text = example_rows()[i % len(example_rows())]
+        rows.append(text.replace(b'"content": "', b'"content": "No. %d. ' % i, 1))
+    return rows
+
+
+@pytest.mark.slow
+def test_one_edited_row_in_thousands(run: Run, large: list[bytes], tmp_path: Path) -> None:
+    """At most 32 objects are read, and at most four new chunks and a few nodes are stored."""
+    repo = tmp_path / "repo"
+    path = write_rows(tmp_path / "rows.jsonl", large)
+    first = run("--repo", repo, *tokenize("--mix", path, "1.0", "--as", "a", "--json")).json
+    again = run("--repo", repo, *tokenize("--mix", path, "1.0", "--as", "b", "--json")).json
+    assert again["root"] == first["root"]
+    assert again["stored"]["objects"] <= 1
+    edited = list(large)
+    edited[2500] = edited[2500].replace(b"No. 2500.", b"No. 2501.", 1)
+    write_rows(path, edited)
+    second = run("--repo", repo, *tokenize("--mix", path, "1.0", "--as", "c", "--json")).json
+    assert second["rows"]["reused"] > 3000 or second["units"]["total"] - second["units"]["reused"] <= 2
+    # At most two chunks of tokens and of labels, two of each of the coarse arrays, manifest, run record.
+    assert second["stored"]["objects"] <= 2 * 2 + 2 * 5 + 2
+    for a, b in (("a", "c"), ("c", "a")):
+        # A process of its own, so that nothing is in any cache.
+        found = json.loads(castore("--repo", repo, "diff", a, b, "--json", check=1).stdout)
+        assert found["samples"]["replaced"] == 1
+        assert found["first"]["origin_a"]["row"] == 2500
+        assert found["reads"]["objects"] <= 32
+    equal = json.loads(castore("--repo", repo, "diff", "a", "b", "--json").stdout)
+    assert equal["reads"]["objects"] <= 4
+    chunks = Repository.open(str(repo)).dataset("a").manifest.arrays["token_ids"][1]
+    assert sum(1 for _ in chunks.entries) > 4
+
+
+@pytest.mark.slow
+def test_reading_one_sample_reads_its_chunks_alone(large: list[bytes], tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", large)
+    castore("--repo", tmp_path / "repo", *tokenize("--mix", path, "1.0", "--as", "a"))
+    repository = Repository.open(str(tmp_path / "repo"))
+    data = repository.dataset("a")
+    data.token_ids(2000, 2001)
+    data.spans(2000, 2001)
+    data.origin(2000)
+    assert repository.objects.reads <= 10

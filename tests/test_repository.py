@@ -1,0 +1,179 @@
+"""The repository as a whole: opening, addresses, names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from castore.errors import (
+    ConflictError,
+    CorruptionError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    UnsupportedVersionError,
+)
+from castore.format.digest import Digest, digest_of
+from castore.repository import Origin, Repository
+from castore.store.backend import MemoryBackend
+from castore.store.layout import open_layout
+from tests.support.complete import check_complete
+from tests.support.faults import FaultyBackend
+from tests.support.jobs import ORIGIN, example_rows, make_job, run_job, write_rows
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "rows.jsonl", example_rows()[:12])
+
+
+@pytest.fixture
+def repository(path: Path) -> Repository:
+    backend = MemoryBackend()
+    run_job(backend, [(path, "1.0")], name="one")
+    run_job(backend, [(path, "0.5")], name="two")
+    return Repository(backend)
+
+
+# ---- opening
+
+
+def test_a_repository_is_made_only_where_that_was_said(tmp_path: Path) -> None:
+    place = str(tmp_path / "deep" / "repo")
+    with pytest.raises(NotFoundError, match="there is no castore repository at"):
+        Repository.open(place)
+    assert list(tmp_path.iterdir()) == []
+    made = Repository.open(place, create=True)
+    assert made.url == place
+    assert made.refs.names() == []
+    Repository.open(place)
+    Repository.open(f"file://{place}")
+
+
+def test_a_repository_by_url_is_that_by_path(tmp_path: Path, path: Path) -> None:
+    local = Repository.open(str(tmp_path / "repo"), create=True)
+    result = local.tokenize(make_job([(path, "1.0")]), "x", ORIGIN)
+    assert Repository.open(f"file://{tmp_path}/repo").dataset("x").root == result.root
+    memory = Repository.open("memory://test-repository", create=True)
+    assert memory.tokenize(make_job([(path, "1.0")]), "x", ORIGIN).root == result.root
+    check_complete(Repository.open("memory://test-repository"))
+
+
+@pytest.mark.parametrize(
+    ("marker", "error"),
+    [
+        (b"castore repository, format 2\n", UnsupportedVersionError),
+        (b"castore repository, format 0\n", FormatError),
+        (b"castore repository, format 1", FormatError),
+        (b"", FormatError),
+    ],
+)
+def test_other_formats_are_refused(marker: bytes, error: type[Exception]) -> None:
+    backend = MemoryBackend()
+    backend.create("format", marker)
+    for create in (False, True):
+        with pytest.raises(error):
+            open_layout(backend, create)
+
+
+# ---- addresses
+
+
+def test_every_spelling_of_a_dataset(repository: Repository) -> None:
+    run = repository.refs.current("one")
+    assert run is not None
+    data = repository.dataset("one")
+    for address in ("one", "one@{0}", run.hex(), run.hex()[:10], data.root.hex(), data.root.hex()[:10]):
+        assert repository.dataset(address).root == data.root
+    assert repository.dataset("one").run_digest == run
+    assert repository.dataset(data.root.hex()).run_digest is None
+    assert repository.dataset(data.root.hex()).run is None
+
+
+def test_a_name_goes_before_a_digest(repository: Repository) -> None:
+    other = repository.dataset("two")
+    prefix = repository.dataset("one").root.hex()[:8]
+    repository.tag("two", prefix, ORIGIN)
+    assert repository.dataset(prefix).root == other.root
+
+
+@pytest.mark.parametrize("address", ["", "three", "one@{1}", "abc", "0" * 64, "one/", "/one", "one@{"])
+def test_nothing_there(repository: Repository, address: str) -> None:
+    with pytest.raises(NotFoundError):
+        repository.resolve(address)
+
+
+@pytest.mark.parametrize("address", ["one@{}", "one@{x}", "one@{-1}", "one@{1}x", "one@{²}", "@{0}", "a b@{0}"])
+def test_no_address(repository: Repository, address: str) -> None:
+    with pytest.raises(InvalidInputError):
+        repository.resolve(address)
+
+
+def test_a_chunk_is_no_dataset(repository: Repository) -> None:
+    chunk = repository.dataset("one").manifest.arrays["token_ids"][1].entries[0].digest
+    with pytest.raises(NotFoundError):
+        repository.dataset(chunk.hex())
+    repository.refs.compare_and_set("odd", None, chunk, time_s=0, author="x", message="")
+    with pytest.raises(CorruptionError, match="neither a run record nor a manifest"):
+        repository.dataset("odd")
+
+
+def test_a_name_of_something_that_is_gone(repository: Repository) -> None:
+    target = Digest(digest_of(b"gone"))
+    repository.refs.compare_and_set("gone", None, target, time_s=0, author="x", message="")
+    with pytest.raises(NotFoundError, match=f"there is no object {target.hex()}"):
+        repository.dataset("gone")
+
+
+# ---- names
+
+
+def test_tag_and_remove(repository: Repository) -> None:
+    entry = repository.tag("one", "copy", Origin("me", "here", 7, "because"))
+    assert (entry.sequence, entry.author, entry.time_s, entry.message) == (0, "me", 7, "because")
+    assert repository.dataset("copy").root == repository.dataset("one").root
+    repository.tag("two", "copy", ORIGIN)
+    assert repository.dataset("copy@{1}").root == repository.dataset("one").root
+    assert repository.remove("copy", ORIGIN).target is None
+    with pytest.raises(NotFoundError, match=r"copy was removed: 'copy@\{1\}' is what it was before"):
+        repository.dataset("copy")
+    with pytest.raises(NotFoundError):
+        repository.remove("copy", ORIGIN)
+    with pytest.raises(NotFoundError):
+        repository.remove("never", ORIGIN)
+    with pytest.raises(NotFoundError):
+        repository.tag("never", "copy", ORIGIN)
+    assert repository.refs.names() == ["one", "two"]
+
+
+def test_a_rival_is_never_overwritten(path: Path) -> None:
+    """The name is read before the work and moved after it; what came between stays."""
+    backend = FaultyBackend(MemoryBackend())
+    open_layout(backend, create=True)
+    run_job(backend, [(path, "0.5")], name="base")
+    rival = Repository(backend)
+    moved = False
+
+    def report(progress: object) -> None:
+        nonlocal moved
+        if not moved:
+            rival.tag("base", "x", ORIGIN)
+            moved = True
+
+    with pytest.raises(ConflictError, match=r"the run is stored: castore tag [0-9a-f]{16} x$") as caught:
+        run_job(backend, [(path, "1.0")], name="x", report=report)
+    repository = Repository(backend)
+    assert repository.dataset("x").root == repository.dataset("base").root
+    stored = str(caught.value).split()[-2]
+    repository.tag(stored, "mine", ORIGIN)
+    assert repository.dataset("mine").manifest.samples == 12
+    check_complete(repository)
+
+
+def test_neighbours_share_one_cache(repository: Repository) -> None:
+    one, again = repository.dataset("one"), repository.dataset("one@{0}")
+    one.token_ids(0, 3)
+    before = repository.objects.reads
+    again.token_ids(0, 3)
+    assert repository.objects.reads == before
