@@ -12,7 +12,8 @@
     │   ├── NotCanonicalError         readable, but not the one permitted spelling
     │   └── UnsupportedVersionError   written by a newer castore
     ├── CorruptionError               bytes that are not what their name says
-    └── BackendError                  the place where bytes live said no             (.transient: a retry may help)
+    ├── BackendError                  the place where bytes live said no             (.transient: a retry may help)
+    └── WorkerDiedError               a process that helped is gone: run again
 
 Messages are one line, name the place (file, row and field, or key and digest) and say what to do where that is known.
 """
@@ -129,3 +130,9 @@ class BackendError(CastoreError):
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+
+
+class WorkerDiedError(CastoreError):
+    """A worker process ended without an answer, most likely for want of memory."""
+
+    code = "worker-died"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from castore_cli.context import State, use_colour
-from castore_cli.text import echo_json, plural
+from castore_cli.text import echo_json, plural, printable
 
 if TYPE_CHECKING:
     from castore.format.files import Vocabulary
@@ -57,8 +57,8 @@ def _text(tokens: Sequence[int], spans: list[tuple[int, int]], vocabulary: Vocab
     parts = []
     at = 0
     for start, stop in spans:
-        parts.append(vocabulary.decode(tokens[at:start]))
-        text = vocabulary.decode(tokens[start:stop])
+        parts.append(printable(vocabulary.decode(tokens[at:start])))
+        text = printable(vocabulary.decode(tokens[start:stop]))
         parts.append(click.style(text, fg="green") if use_colour() else f"«{text}»")
         at = stop
-    return "".join([*parts, vocabulary.decode(tokens[at:])])
+    return "".join([*parts, printable(vocabulary.decode(tokens[at:]))])

@@ -60,3 +60,8 @@ def visible(text: str) -> str:
         else:
             shown.append(f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}")
     return "".join(shown)
+
+
+def printable(text: str) -> str:
+    """Text of several lines without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() or c in "\n\t" else visible(c) for c in text)

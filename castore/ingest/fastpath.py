@@ -276,8 +276,10 @@ def _pack(ids: Sequence[int]) -> bytes:
 
 
 def _plain_added_tokens(tokenizer: Tokenizer) -> dict[str, int] | None:
-    """Return the added tokens by content, or None if one of them reaches into the text around it."""
+    """Return the added tokens by content, or None if they are not always found, or reach into the text around."""
     tokens = tokenizer.get_added_tokens_decoder()
+    if tokenizer.encode_special_tokens:
+        return None
     if any(token.single_word or token.lstrip or token.rstrip for token in tokens.values()):
         return None
     if len({token.normalized for token in tokens.values()}) > 1:

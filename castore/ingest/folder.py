@@ -8,10 +8,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from castore.errors import InvalidInputError, MissingExtraError
+from castore.ingest.settings import (
+    Settings,
+    Token,
+    listed_tokens,
+    merge_settings,
+    own_template,
+    special_tokens,
+    unlisted_tokens,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -21,13 +31,11 @@ CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
 SPECIAL_TOKENS = "special_tokens_map.json"
 
-# In the order in which transformers hands them to templates.
-_SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-# The name that open-instruct gives a tokenizer without a padding token of its own.
-_DEFAULT_PAD = "<pad>"
+ADDED_TOKENS = "added_tokens.json"
+MORE_TEMPLATES = "additional_chat_templates"
+
 # transformers 5 builds these from their vocabulary with a pre-tokenizer of its own choice: other ids for many texts.
 _REBUILT_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")
-_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,9 @@ class TokenizerFolder:
         chat_template: The tokenizer's own template, or None.
         special_tokens: What templates see: ``bos_token``, ``eos_token``, ``unk_token``, ``pad_token``, where set.
         vocab_size: Entries of the model's vocabulary, without added tokens that lie outside it.
+        listed_tokens: Tokens to add to those of ``tokenizer.json``, or whose flags to replace.
+        unlisted_tokens: Tokens to add after them where they are missing.
+        split_special_tokens: Text that spells a special token is ordinary text.
         warnings: Lines that the user should see.
     """
 
@@ -48,6 +59,9 @@ class TokenizerFolder:
     chat_template: str | None = field(repr=False)
     special_tokens: dict[str, str]
     vocab_size: int
+    listed_tokens: tuple[Token, ...] = field(default=(), repr=False)
+    unlisted_tokens: tuple[Token, ...] = field(default=(), repr=False)
+    split_special_tokens: bool = False
     warnings: tuple[str, ...] = ()
 
     @classmethod
@@ -63,19 +77,24 @@ class TokenizerFolder:
         if not (folder / TOKENIZER).is_file():
             raise InvalidInputError(f"tokenizer folder {path} has no {TOKENIZER}")
         files = {}
-        for name in (TOKENIZER, CONFIG, TEMPLATE, SPECIAL_TOKENS):
+        for name in (TOKENIZER, CONFIG, TEMPLATE, SPECIAL_TOKENS, ADDED_TOKENS):
             if (folder / name).exists():
                 files[name] = _read(folder / name)
         specification = _json_object(folder, files, TOKENIZER)
         vocab_size = _vocab_size(specification, folder)
         config = _json_object(folder, files, CONFIG)
+        settings = merge_settings(config, _json_object(folder, files, SPECIAL_TOKENS))
+        special = special_tokens(settings, (specification.get("padding") or {}).get("pad_token"))
         loaded = cls(
             path,
             files,
             _own_template(folder, files, config),
-            _special_tokens(_json_object(folder, files, SPECIAL_TOKENS) | _set_values(config)),
+            special,
             vocab_size,
-            _warnings(folder, config),
+            tuple(listed_tokens(settings, _json_object(folder, files, ADDED_TOKENS))),
+            tuple(unlisted_tokens(settings, special)),
+            settings.get("split_special_tokens") is True,
+            _warnings(folder, settings, specification),
         )
         loaded.__dict__["_specification"] = specification
         return loaded
@@ -109,27 +128,16 @@ class TokenizerFolder:
             raise InvalidInputError(f"{Path(self.path) / TOKENIZER} is no tokenizer: {reason}") from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        tokenizer.encode_special_tokens = self.split_special_tokens
+        tokenizer.add_tokens([AddedToken(**token) for token in self.listed_tokens])
         known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-        for token in self.configured_tokens():
-            if token["content"] not in known:
-                flags = {name: bool(token[name]) for name in _FLAGS if name in token}
-                tokenizer.add_tokens([AddedToken(token["content"], **flags)])
-                known.add(token["content"])
-        missing = [token for token in self.special_tokens.values() if token not in known]
-        tokenizer.add_special_tokens(list(dict.fromkeys(missing)))
+        missing = {token["content"]: token for token in reversed(self.unlisted_tokens) if token["content"] not in known}
+        tokenizer.add_tokens([AddedToken(**token | {"special": True}) for token in reversed(missing.values())])
         return tokenizer
 
-    def configured_tokens(self) -> list[dict[str, Any]]:
-        """Return the added tokens that ``tokenizer_config.json`` lists, in order of their ids."""
-        listed = json.loads(self.files.get(CONFIG, b"{}")).get("added_tokens_decoder")
-        if not isinstance(listed, dict):
-            return []
-        tokens = [(int(number), token) for number, token in listed.items() if number.isdigit()]
-        return [
-            token
-            for _, token in sorted(tokens, key=lambda pair: pair[0])
-            if isinstance(token, dict) and isinstance(token.get("content"), str)
-        ]
+    def configured_tokens(self) -> list[Token]:
+        """Return the tokens that other files than ``tokenizer.json`` add or alter, but for plain special tokens."""
+        return [*self.listed_tokens, *(token for token in self.unlisted_tokens if len(token) > 1)]
 
     def vocabulary(self) -> list[bytes]:
         """Return the text of every id.
@@ -142,12 +150,10 @@ class TokenizerFolder:
         texts, added = self._listed_tokens(specification) or self._built_tokens()
         # What is in no byte-level token becomes a character that no byte stands for, and so does not encode.
         alphabet = _ByteOf(byte_alphabet() if is_byte_level(specification) else {})
-        vocabulary = [b""] * (max([*texts.values(), *added.values()], default=-1) + 1)
+        tokens = [""] * (max([*texts.values(), *added.values()], default=-1) + 1)
         for token, number in texts.items():
-            try:
-                vocabulary[number] = token.translate(alphabet).encode("latin-1")
-            except UnicodeEncodeError:
-                vocabulary[number] = token.encode("utf-8", "replace")
+            tokens[number] = token
+        vocabulary = _translated(tokens, alphabet)
         for token, number in added.items():
             vocabulary[number] = token.encode("utf-8", "replace")
         return vocabulary
@@ -161,13 +167,30 @@ class TokenizerFolder:
         texts = specification.get("model", {}).get("vocab")
         listed = specification.get("added_tokens", [])
         added = {token["content"]: token["id"] for token in listed}
-        wanted = [*self.special_tokens.values(), *(token["content"] for token in self.configured_tokens())]
+        wanted = [token["content"] for token in (*self.listed_tokens, *self.unlisted_tokens)]
         return (texts, added) if isinstance(texts, dict) and added.keys() >= set(wanted) else None
 
     def _built_tokens(self) -> tuple[dict[str, int], dict[str, int]]:
         tokenizer = self.build()
         added = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items()}
         return tokenizer.get_vocab(with_added_tokens=True), added
+
+
+def _translated(tokens: list[str], alphabet: _ByteOf) -> list[bytes]:
+    """The bytes of tokens; those that are not of the alphabet as UTF-8."""
+    try:  # all at once, which is how it is for most tokenizers: a character is a byte
+        whole = "".join(tokens).translate(alphabet).encode("latin-1")
+    except UnicodeEncodeError:
+        return [_spelled(token, alphabet) for token in tokens]
+    ends = [*accumulate(map(len, tokens), initial=0)]
+    return [whole[start:stop] for start, stop in pairwise(ends)]
+
+
+def _spelled(token: str, alphabet: _ByteOf) -> bytes:
+    try:
+        return token.translate(alphabet).encode("latin-1")
+    except UnicodeEncodeError:
+        return token.encode("utf-8", "replace")
 
 
 class _ByteOf(dict[int, int]):
@@ -232,46 +255,41 @@ def _vocab_size(specification: dict[str, Any], folder: Path) -> int:
     return len(vocabulary)
 
 
-def _own_template(folder: Path, files: dict[str, bytes], config: dict[str, Any]) -> str | None:
+def _own_template(folder: Path, files: dict[str, bytes], config: Settings) -> str | None:
+    more = {path.stem: _text(path, _read(path)) for path in sorted((folder / MORE_TEMPLATES).glob("*.jinja"))}
     if TEMPLATE in files:
-        try:
-            return files[TEMPLATE].decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InvalidInputError(f"{folder / TEMPLATE} is not UTF-8 (byte {error.start})") from error
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
+        return own_template(_text(folder / TEMPLATE, files[TEMPLATE]), more)
+    return own_template(None, more) if more else own_template(config.get("chat_template"), {})
 
 
-def _set_values(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if value is not None}
+def _text(path: Path, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path} is not UTF-8 (byte {error.start})") from error
 
 
-def _special_tokens(config: dict[str, Any]) -> dict[str, str]:
-    """Return the special tokens by name, as open-instruct completes them before it renders."""
-    tokens = {}
-    for name in _SPECIAL_NAMES:
-        value = config.get(name)
-        content = value.get("content") if isinstance(value, dict) else value
-        if isinstance(content, str):
-            tokens[name] = content
-    pad, eos = tokens.get("pad_token"), tokens.get("eos_token")
-    if pad is None or pad == eos:
-        neox = str(config.get("tokenizer_class", "")).startswith("GPTNeoX")
-        if neox and "bos_token" not in tokens and eos is not None:
-            tokens["bos_token"] = eos
-        else:
-            tokens["pad_token"] = _DEFAULT_PAD
-    return tokens
+def _warnings(folder: Path, settings: Settings, specification: dict[str, Any]) -> tuple[str, ...]:
+    lines = []
+    name = settings.get("tokenizer_class")
+    if name in _REBUILT_CLASSES and not _is_olmo(folder):
+        lines.append(
+            f"{folder / CONFIG} names {name}: transformers 5 then replaces the pre-tokenizer and gives many texts other "
+            f"ids; castore uses {TOKENIZER} as it is written"
+        )
+    side = (specification.get("truncation") or {}).get("direction", "Right")
+    if settings.get("truncation_side", side).lower() == "left":
+        lines.append(
+            f"{folder} asks for truncation on the left: castore, unlike transformers, keeps the first tokens of a "
+            "conversation that is too long"
+        )
+    return tuple(lines)
 
 
-def _warnings(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
-    name = config.get("tokenizer_class")
-    if name not in _REBUILT_CLASSES:
-        return ()
-    return (
-        f"{folder / CONFIG} names {name}: transformers 5 then replaces the pre-tokenizer and gives many texts other "
-        f"ids; castore uses {TOKENIZER} as it is written",
-    )
+def _is_olmo(folder: Path) -> bool:
+    """Tell whether a model's ``config.json`` makes transformers use ``tokenizer.json`` whatever class is named."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and str(config.get("model_type")).startswith("olmo")

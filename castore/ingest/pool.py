@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import Protocol, TypeAlias
 
-from castore.errors import CastoreError
+from castore.errors import WorkerDiedError
 from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
 
 WORKERS_BYTES_MIN = 6 * 1024 * 1024
@@ -139,8 +139,8 @@ class _Remote:
             raise _worker_died() from error
 
 
-def _worker_died() -> CastoreError:
-    return CastoreError(
+def _worker_died() -> WorkerDiedError:
+    return WorkerDiedError(
         "a worker process died, most likely for want of memory: run the same command again to go on from here, "
         "with fewer --workers"
     )

@@ -111,6 +111,12 @@ class Block:
         """1-based line of the first row."""
         return int(self.lines[0])
 
+    def take(self, at: IntArray) -> Block:
+        """Some of the rows, by their places in the block, ascending."""
+        rows = tuple(self.rows[i] for i in at.tolist())
+        keys = b"".join(self.keys[i * KEY_BYTES : (i + 1) * KEY_BYTES] for i in at.tolist())
+        return Block(rows, keys, self.numbers[at], self.lines[at], sum(map(len, rows)))
+
     def __len__(self) -> int:
         return len(self.rows)
 

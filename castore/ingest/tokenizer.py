@@ -122,6 +122,8 @@ class ChatTokenizer:
             # Merges and regexes are the library's; a patch release has never changed ids.
             "tokenizers": ".".join(tokenizers.__version__.split(".")[:2]),
         }
+        if self._folder.split_special_tokens:
+            recipe["split_special_tokens"] = True
         if "strftime_now" in self._template.text:
             recipe["date"] = datetime.date.today().isoformat()
         return recipe

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import InvalidInputError, SourceError
+from castore.errors import InvalidInputError, SourceError, WorkerDiedError
 from castore.format.codec import Value
 from castore.format.digest import Digest
 from castore.format.files import DroppedRow
@@ -178,7 +178,7 @@ class RunWriter:
             for index, (item, selection) in enumerate(zip(mix, selections, strict=True)):
                 self._counts.append(SourceCounts(item.source.row_count(), targets[index]))
                 self._add_source(index, item.source, selection)
-        except (KeyboardInterrupt, SourceError):
+        except (KeyboardInterrupt, SourceError, WorkerDiedError):
             # An interrupt may come between any two instructions. One that fell into a change of the builder leaves it
             # in a state of which no record may be made.
             if not self._torn:
@@ -233,9 +233,9 @@ class RunWriter:
         unit = self._units.get(name)
         if unit is None:
             return None
-        # A chunk may have been deleted because it was damaged. Whatever a ref will name must be there.
+        # A chunk may have been deleted because it was damaged. Whatever a ref will name must be there, and stay.
         chunks = {chunk for part in unit.slices for chunk in part.chunks.values()}
-        return stored(unit, self._objects) if all(map(self._objects.has, chunks)) else None
+        return stored(unit, self._objects) if all(map(self._objects.renew, chunks)) else None
 
     def _settle(self, place: _Place, ready: Ready | Result) -> tuple[_Place, Ready]:
         if not isinstance(ready, Ready):
@@ -272,10 +272,10 @@ class RunWriter:
         picked = selection.extra
         if not places:
             numbers = np.sort(picked)
-            for place, ready in self._tokenized(index, source.blocks_of(numbers)):
+            for place, ready in self._tokenized(index, self._blocks_with(source, numbers)):
                 places.append(place)
                 self._park_unit(place, ready)
-                self._count_unit(ready, reused=ready.stored)
+                self._count_unit(len(np.intersect1d(place.numbers, numbers, assume_unique=True)), reused=ready.stored)
         else:
             self._progress.rows_done += len(picked)
             self._progress.rows_reused += len(picked)
@@ -303,6 +303,15 @@ class RunWriter:
                 done += len(window)
         finally:
             reorder.close()
+
+    def _blocks_with(self, source: Source, numbers: NDArray[np.int64]) -> Iterator[Block]:
+        """Blocks that hold the rows ``numbers`` (ascending): whole where they are units already, else those rows."""
+        for block in source.blocks():
+            wanted = np.isin(block.numbers, numbers, assume_unique=True)
+            if wanted.all() or (wanted.any() and self._find(unit_name(self._recipe, block.keys)) is not None):
+                yield block
+            elif wanted.any():
+                yield block.take(np.flatnonzero(wanted))
 
     def _park_unit(self, place: _Place, ready: Ready) -> None:
         """Store the samples of a unit that is only picked from, so that it is found again."""
@@ -379,7 +388,7 @@ class RunWriter:
         counts.trainable += ready.trainable
         for position, reason in ready.dropped:
             self._count_dropped(place, position, reason, first)
-        self._count_unit(ready, reused=not fresh_unit)
+        self._count_unit(ready.row_count, reused=not fresh_unit)
 
     @staticmethod
     def _piece(ready: Ready, part: Part, scalars: Mapping[str, NDArray[Any]]) -> Piece:
@@ -443,12 +452,12 @@ class RunWriter:
             self._units.put(name, unit)
         self._units.flush()
 
-    def _count_unit(self, ready: Ready, *, reused: bool) -> None:
+    def _count_unit(self, row_count: int, *, reused: bool) -> None:
         progress = self._progress
-        progress.rows_done += ready.row_count
+        progress.rows_done += row_count
         progress.units += 1
         if reused:
-            progress.rows_reused += ready.row_count
+            progress.rows_reused += row_count
             progress.units_reused += 1
         self._tell()
 

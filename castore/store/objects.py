@@ -103,6 +103,10 @@ class ObjectStore:
         """Whether an object is stored under ``digest``. It is not read: only ``get`` says that it is whole."""
         return self._backend.has(object_key(digest))
 
+    def renew(self, digest: Digest) -> bool:
+        """Renew the age of an object that is about to be named, so that a running sweep spares it; False if absent."""
+        return self._backend.touch(object_key(digest))
+
     def list(self) -> Iterator[Digest]:
         """The digests of all objects, ascending. Files that are not called as an object would be are passed over."""
         return self._below(_FOLDER)

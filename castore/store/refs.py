@@ -180,11 +180,20 @@ class RefStore:
         return self._entry(name, newest - n)
 
     def names(self) -> list[str]:
-        """The refs that exist, sorted. Files that are not called as an entry would be are passed over."""
+        """The refs that exist, sorted. Files that are not called as an entry would be are passed over.
+
+        A ref whose newest entry is damaged is listed: reading it says what is wrong, and the others are not hidden.
+        """
         newest: dict[str, int] = {}
         for name, sequence in self._entries(_FOLDER):
             newest[name] = max(sequence, newest.get(name, 0))
-        return sorted(name for name, sequence in newest.items() if self._entry(name, sequence).target is not None)
+        return sorted(name for name, sequence in newest.items() if self._is_listed(name, sequence))
+
+    def _is_listed(self, name: str, sequence: int) -> bool:
+        try:
+            return self._entry(name, sequence).target is not None
+        except (CorruptionError, FormatError):
+            return True
 
     def compare_and_set(
         self, name: str, expected: Digest | None, new: Digest | None, *, time_s: int, author: str, message: str

@@ -21,6 +21,10 @@ WINDOW_BYTES = 48 * 1024 * 1024
 """Token bytes of one window: with the copies made while it is put in order, about four times that in memory."""
 
 
+WINDOWS_MAX = 512
+"""Most windows, which is reached at 6e9 tokens; beyond, they grow: 19e9 tokens take windows of 150 MB."""
+
+
 class Reorder:
     """Collects samples with their positions and gives them back in order.
 
@@ -34,7 +38,9 @@ class Reorder:
         self, lengths: NDArray[np.uint32], folder: str | None = None, window_bytes: int = WINDOW_BYTES
     ) -> None:
         self._lengths = lengths
-        self._bounds = _window_bounds(offsets_of(lengths), window_bytes // 4)
+        offsets = offsets_of(lengths)
+        # Each window is an open file, of which a process may have few.
+        self._bounds = _window_bounds(offsets, max(window_bytes // 4, int(offsets[-1]) // WINDOWS_MAX))
         self._folder = folder
         self._windows: list[_Window] = []
         try:

@@ -43,9 +43,9 @@ def write(folder: Path, ids: np.ndarray, labels: np.ndarray, lengths: np.ndarray
         inside = starts < stops
         pairs = zip(starts[inside].tolist(), stops[inside].tolist(), strict=True)
         text = "".join(f"{a},{b}\n" for a, b in pairs).encode()
-        with (folder / f"token_ids_part_{part:04d}.csv.gz").open("wb") as raw:
-            with gzip.GzipFile(filename="boundaries", mode="wb", fileobj=raw, mtime=stamp) as file:
-                file.write(text)
+        path = folder / f"token_ids_part_{part:04d}.csv.gz"
+        with path.open("wb") as raw, gzip.GzipFile("boundaries", "wb", fileobj=raw, mtime=stamp) as file:
+            file.write(text)
     trainable = int(labels.sum(dtype=np.int64))
     dataset = {
         "dataset_name": "generated.jsonl",
@@ -92,7 +92,7 @@ def generate(folder: Path, tokens: int, seed: int) -> tuple[np.ndarray, np.ndarr
     picked = np.concatenate([rng.permutation(len(lengths)) for _ in range(rounds)])
     picked = picked[: int(np.searchsorted(np.cumsum(lengths[picked]), tokens)) + 1]
     joined = 2 * MEAN_TOKENS / lengths.mean() - 1  # from one to so many, evenly
-    sizes = rng.integers(1, max(int(round(joined)), 1) + 1, len(picked))
+    sizes = rng.integers(1, max(round(joined), 1) + 1, len(picked))
     starts = np.concatenate([[0], np.cumsum(sizes)])
     starts = starts[starts < len(picked)]
     bounds = [(int(edges[i]), int(edges[i + 1])) for i in picked]

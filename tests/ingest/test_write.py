@@ -186,6 +186,19 @@ def test_a_second_run_tokenizes_nothing_and_says_so(path: Path, amount: str) -> 
     assert second.objects_new <= 1  # the run record, whose time may differ
 
 
+def test_picks_reuse_what_a_whole_run_tokenized(path: Path, rows: list[bytes]) -> None:
+    """A share of a file is taken from the units of the file, if there are any, and is the same samples either way."""
+    alone = run_job(MemoryBackend(), [(path, "0.4")]).root
+    backend = MemoryBackend()
+    run_job(backend, [(path, "1.0")])
+    with counted_tokenizing() as calls:
+        again = run_job(backend, [(path, "0.4")])
+    assert not calls
+    assert again.root == alone
+    assert again.progress.rows_reused == again.progress.rows_done == again.progress.rows_total
+
+
+
 def test_an_edited_row_costs_its_block(tmp_path: Path) -> None:
     rows = list(example_rows()[:150])
     backend = MemoryBackend()
