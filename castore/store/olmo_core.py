@@ -11,11 +11,11 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from blake3 import blake3
@@ -36,11 +36,12 @@ _DIGITS_MAX = 18
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One part: ids in their stored width, labels as bytes, and where documents begin and end in it, int64[n, 2]."""
+    """One part: ids in their stored width, labels as bytes, bounds of its documents int64[n, 2], files of both."""
 
     ids: NDArray[Any]
     labels: NDArray[np.uint8]
     bounds: NDArray[np.int64]
+    paths: tuple[Path, Path]
 
 
 class OlmoCoreFolder:
@@ -113,7 +114,7 @@ class OlmoCoreFolder:
         """Documents ``lo`` to ``hi`` with token_ids and labels_mask."""
         first, last = int(self._starts[lo]), self._stop(hi)
         lengths = self.lengths[lo:hi]
-        return self._batch(lengths, self._gather(0, first, last), self._gather(1, first, last))
+        return self._batch(lengths, self._gather(0, first, last, _read), self._gather(1, first, last, _read))
 
     def chosen(self, documents: NDArray[np.int64]) -> Samples:
         """The given documents in the given order, with token_ids and labels_mask."""
@@ -140,16 +141,17 @@ class OlmoCoreFolder:
     def _stop(self, document: int) -> int:
         return int(self._starts[document]) if document < len(self._starts) else self.tokens
 
-    def _gather(self, which: int, lo: int, hi: int) -> NDArray[Any]:
+    def _gather(self, which: int, lo: int, hi: int, take: _Take | None = None) -> NDArray[Any]:
         """Elements ``lo`` to ``hi`` of the ids (0) or labels (1), over part ends where need be."""
+        take = take or _slice
         index = int(np.searchsorted(self._part_starts, lo, side="right")) - 1
         if index < len(self._parts) and hi <= self._part_starts[index + 1]:
             base = int(self._part_starts[index])
-            return _array(self._parts[index], which)[lo - base : hi - base]
+            return take(self._parts[index], which, lo - base, hi - base)
         pieces = []
         while lo < hi:
             base, end = int(self._part_starts[index]), min(hi, int(self._part_starts[index + 1]))
-            pieces.append(_array(self._parts[index], which)[lo - base : end - base])
+            pieces.append(take(self._parts[index], which, lo - base, end - base))
             lo, index = end, index + 1
         return np.concatenate(pieces) if pieces else np.zeros(0, np.uint8)
 
@@ -234,8 +236,26 @@ def spans_of(labels: NDArray[np.uint8], lengths: NDArray[Any]) -> SpanColumn:
     return SpanColumn(counts.astype(np.uint32), (starts - bases).astype(np.uint32), (stops - bases).astype(np.uint32))
 
 
-def _array(part: _Part, which: int) -> NDArray[Any]:
-    return part.labels if which else part.ids
+_Take: TypeAlias = "Callable[[_Part, int, int, int], NDArray[Any]]"
+"""Elements ``[lo, hi)`` of the ids (0) or labels (1) of a part."""
+
+
+def _slice(part: _Part, which: int, lo: int, hi: int) -> NDArray[Any]:
+    """Through the map: for documents here and there."""
+    return (part.labels if which else part.ids)[lo:hi]
+
+
+def _read(part: _Part, which: int, lo: int, hi: int) -> NDArray[Any]:
+    """Through a buffer: for all documents in turn. A map would keep every page of the file in memory."""
+    mapped = part.labels if which else part.ids
+    path = part.paths[which]
+    try:
+        elements = np.fromfile(path, mapped.dtype, hi - lo, offset=lo * mapped.itemsize)
+    except OSError as error:
+        raise SourceError(str(path), error.strerror or "cannot be read") from error
+    if len(elements) != hi - lo:
+        raise SourceError(str(path), "became shorter while it was read")
+    return elements
 
 
 # ---- opening
@@ -289,7 +309,7 @@ def _open_part(shown: str, folder: Path, ids_name: str, labels_name: str, bounds
     if width not in (1, 2, 4, 8) or width * len(labels) != len(raw):
         raise SourceError(shown, f"{ids_name} has {len(raw)} bytes for the {len(labels)} labels of {labels_name}")
     bounds = _read_bounds(shown, folder / bounds_name, len(labels))
-    return _Part(raw.view(f"<u{width}"), labels, bounds)
+    return _Part(raw.view(f"<u{width}"), labels, bounds, (folder / ids_name, folder / labels_name))
 
 
 def _mapped(shown: str, path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:

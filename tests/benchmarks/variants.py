@@ -1,0 +1,91 @@
+"""First import, the same again, and the seven variants of ``outputs.py``: CPU seconds, MiB added, and what diff says.
+
+    python tests/benchmarks/variants.py REAL_OUTPUT FOLDER [--tokens 285000000]
+
+Every variant is generated, imported and deleted in turn, so about five times the size of the data is needed on disk.
+borg is measured beside castore if it is installed; ``cp`` and sha256 of the same files are the yardsticks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+GENERATOR = Path(__file__).with_name("outputs.py")
+MIB = 1 << 20
+
+
+def cpu_of(command: list[str], **environment: str) -> tuple[float, str]:
+    """CPU seconds of a command and its children, and its output."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode not in (0, 1):
+        sys.exit(f"{' '.join(command)}: {done.stderr}")
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, done.stdout
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("real", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--tokens", type=int, default=285_000_000)
+    arguments = parser.parse_args()
+    data, repository, borg = (arguments.folder / name for name in ("data", "castore", "borg"))
+    castore = [str(Path(sys.executable).with_name("castore")), "--repo", str(repository)]
+    quiet = {"BORG_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_BASE_DIR": str(arguments.folder)}
+
+    def generate(variant: str) -> Path:
+        generator = [sys.executable, str(GENERATOR), str(arguments.real), str(data)]
+        cpu_of([*generator, "--tokens", str(arguments.tokens), "--only", variant])
+        return data / f"v{variant}"
+
+    def measure(name: str, folder: Path, *options: str) -> None:
+        cpu, output = cpu_of([*castore, "import", str(folder), "--as", name, "--json", "-q", *options])
+        added = json.loads(output)["stored"]["bytes"]
+        print(f"{name:16} {cpu:7.2f} CPU s  {added / MIB:8.3f} MiB added", flush=True)
+        if shutil.which("borg") and not options:
+            before = size_of(borg)
+            cpu, _ = cpu_of(["borg", "create", "-C", "zstd,3", f"{borg}::{name}", str(folder)], **quiet)
+            print(f"{'  borg':16} {cpu:7.2f} CPU s  {(size_of(borg) - before) / MIB:8.3f} MiB added", flush=True)
+
+    if shutil.which("borg"):
+        borg.mkdir(parents=True)
+        cpu_of(["borg", "init", "-e", "none", str(borg)], **quiet)
+    first = generate("1")
+    total = size_of(first)
+    print(f"{'v1':16} {total / MIB:8.1f} MiB")
+    print(f"{'cp -r':16} {cpu_of(['cp', '-r', str(first), str(data / 'copy')])[0]:7.2f} CPU s")
+    shutil.rmtree(data / "copy")
+    files = [str(path) for path in sorted(first.iterdir())]
+    print(f"{'sha256sum':16} {cpu_of(['sha256sum', *files])[0]:7.2f} CPU s")
+    measure("v1", first)
+    print(f"{'stored':16} {100 * size_of(repository) / total:7.1f} %")
+    measure("again", first)
+    print(f"{'export':16} {cpu_of([*castore, 'export', 'v1', str(data / 'out'), '-q'])[0]:7.2f} CPU s")
+    shutil.rmtree(data / "out")
+    for variant in "23457":
+        folder = generate(variant)
+        measure(f"v{variant}", folder)
+        cpu, output = cpu_of([*castore, "diff", "v1", f"v{variant}", "--stat"])
+        print(f"{'  diff':16} {cpu:7.2f} CPU s  {output.splitlines()[0]}", flush=True)
+        shutil.rmtree(folder)
+    other = generate("6")
+    measure("v6-like", other, "--like", "v1")
+    measure("v1-unshuffled", first, "--shuffle-seed", "42")
+    measure("v6-unshuffled", other, "--shuffle-seed", "43")
+    print(f"{'  diff':16} {cpu_of([*castore, 'diff', 'v1-unshuffled', 'v6-unshuffled', '--stat'])[1].splitlines()[0]}")
+
+
+if __name__ == "__main__":
+    main()
