@@ -70,7 +70,9 @@ def parse_row(raw: bytes, loads: Callable[[bytes], Any], json_error: type[ValueE
     try:
         row = loads(raw)
     except json_error as error:
-        raise RowError(f"not valid JSON: {_one_line(error)}") from None
+        row = _with_nan(raw)
+        if row is None:
+            raise RowError(f"not valid JSON: {_one_line(error)}") from None
     if type(row) is not dict:
         raise RowError(f"must be a JSON object, not {_kind(row)}")
     messages = row.get(MESSAGES)
@@ -89,6 +91,18 @@ def parse_row(raw: bytes, loads: Callable[[bytes], Any], json_error: type[ValueE
             raise _bad_message(position, message)
     tools = row.get(TOOLS)
     return Conversation(messages, None if tools is None else parse_tools(tools))
+
+
+def _with_nan(raw: bytes) -> Any:
+    """Parse a row with NaN or an infinity in it, as Python's json writes them; None if something else is wrong."""
+    if b"NaN" not in raw and b"Infinity" not in raw:
+        return None
+    try:
+        row = json.loads(raw)
+        json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
+    except (ValueError, RecursionError):
+        return None
+    return row
 
 
 def parse_tools(tools: Any) -> list[Message] | None:

@@ -1,7 +1,7 @@
 """A tokenizer folder in Hugging Face layout: its files, its special tokens, and the tokenizer that they describe.
 
-``tokenizer.json`` is used as it is written. That is what transformers does for every ``tokenizer_class`` but the ones
-in :data:`_REBUILT_CLASSES`.
+``tokenizer.json`` is used as it is written. That is what transformers does unless ``tokenizer_class`` names a class
+that it builds anew, such as those in :data:`_REBUILT_CLASSES`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ SPECIAL_TOKENS = "special_tokens_map.json"
 ADDED_TOKENS = "added_tokens.json"
 MORE_TEMPLATES = "additional_chat_templates"
 
-# transformers 5 builds these from their vocabulary with a pre-tokenizer of its own choice: other ids for many texts.
-_REBUILT_CLASSES = ("GPT2Tokenizer", "GPT2TokenizerFast")
+# transformers 5 builds these, and their Fast forms, from their vocabulary with a pre-tokenizer of its own choice.
+_REBUILT_CLASSES = frozenset(
+    f"{family}Tokenizer" for family in ("CodeLlama", "Cohere", "GPT2", "GPTNeoX", "Gemma", "Llama", "Qwen2")
+)
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,10 @@ class TokenizerFolder:
         tokenizer.encode_special_tokens = self.split_special_tokens
         tokenizer.add_tokens([AddedToken(**token) for token in self.listed_tokens])
         known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-        missing = {token["content"]: token for token in reversed(self.unlisted_tokens) if token["content"] not in known}
-        tokenizer.add_tokens([AddedToken(**token | {"special": True}) for token in reversed(missing.values())])
+        for token in self.unlisted_tokens:
+            if token["content"] not in known:
+                tokenizer.add_tokens([AddedToken(**token | {"special": True})])
+                known.add(token["content"])
         return tokenizer
 
     def configured_tokens(self) -> list[Token]:
@@ -271,14 +275,14 @@ def _text(path: Path, content: bytes) -> str:
 
 def _warnings(folder: Path, settings: Settings, specification: dict[str, Any]) -> tuple[str, ...]:
     lines = []
-    name = settings.get("tokenizer_class")
-    if name in _REBUILT_CLASSES and not _is_olmo(folder):
+    name = str(settings.get("tokenizer_class"))
+    if name.removesuffix("Fast") in _REBUILT_CLASSES and not _is_overruled(name, folder):
         lines.append(
-            f"{folder / CONFIG} names {name}: transformers 5 then replaces the pre-tokenizer and gives many texts other "
-            f"ids; castore uses {TOKENIZER} as it is written"
+            f"{folder / CONFIG} names {name}: transformers 5 then replaces the pre-tokenizer by the one of that class, "
+            f"and where it differs many texts get other ids; castore uses {TOKENIZER} as it is written"
         )
     side = (specification.get("truncation") or {}).get("direction", "Right")
-    if settings.get("truncation_side", side).lower() == "left":
+    if str(settings.get("truncation_side", side)).lower() == "left":
         lines.append(
             f"{folder} asks for truncation on the left: castore, unlike transformers, keeps the first tokens of a "
             "conversation that is too long"
@@ -286,10 +290,11 @@ def _warnings(folder: Path, settings: Settings, specification: dict[str, Any]) -
     return tuple(lines)
 
 
-def _is_olmo(folder: Path) -> bool:
-    """Tell whether a model's ``config.json`` makes transformers use ``tokenizer.json`` whatever class is named."""
+def _is_overruled(tokenizer_class: str, folder: Path) -> bool:
+    """Tell whether a model's ``config.json`` makes transformers pass over the class: OLMo has another of its own."""
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(config, dict) and str(config.get("model_type")).startswith("olmo")
+    is_olmo = isinstance(config, dict) and str(config.get("model_type")).startswith("olmo")
+    return is_olmo and not tokenizer_class.startswith("GPTNeoX")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_
 # The name that open-instruct gives a tokenizer without a padding token of its own.
 _DEFAULT_PAD = "<pad>"
 # What a GPTNeoXTokenizer has where its configuration is silent.
-_NEOX = {name: "<|endoftext|>" for name in ("bos_token", "eos_token", "unk_token")} | {"pad_token": "<|padding|>"}
+_NEOX = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>") | {"pad_token": "<|padding|>"}
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 Settings = dict[str, Any]
@@ -84,9 +85,8 @@ def unlisted_tokens(settings: Settings, special: Mapping[str, str]) -> list[Toke
         settings: From :func:`merge_settings`.
         special: From :func:`special_tokens`.
     """
-    named = _named(settings)
-    completed = [{"content": content} for name, content in special.items() if named.get(name, {}).get("content") != content]
-    return [*named.values(), *_extra(settings), *completed]
+    completed = [{"content": content} for content in special.values()]  # most of them named before
+    return [*_named(settings).values(), *_extra(settings), *completed]
 
 
 def _named(settings: Settings) -> dict[str, Token]:
@@ -128,6 +128,6 @@ def own_template(template: Any, more: Mapping[str, str]) -> str | None:
     default, tool_use = (more.get(name, named.get(name)) for name in ("default", "tool_use"))
     if not isinstance(default, str) or not isinstance(tool_use, str):
         return default if isinstance(default, str) else None
-    # The plus signs keep the white space around; jinja would drop one newline at the end of each text.
-    texts = [text.removesuffix("\n") for text in (tool_use, default)]
-    return "{%+ if tools is not none +%}" + texts[0] + "{%+ else +%}" + texts[1] + "{%+ endif +%}"
+    # Each text begins a line and loses one newline at its end, as it would alone; plus signs keep white space there.
+    texts = [re.sub(r"(\r\n|\r|\n)\Z", "", text) for text in (tool_use, default)]
+    return "{% if tools is not none %}\n" + texts[0] + "{%+ else %}\n" + texts[1] + "{%+ endif %}"

@@ -762,6 +762,7 @@ def _parquet_batch_rows(group: Any) -> int:
 
 
 def orjson_library() -> Any:
+    """The library that reads and writes JSON quickly; MissingExtraError if it is not installed."""
     try:
         import orjson
     except ImportError as error:

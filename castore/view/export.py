@@ -345,6 +345,6 @@ def _write_tokenizer(data: Dataset, part: Path) -> None:
             config = json.loads(content)
             config["chat_template"] = template
             content = json.dumps(config, indent=2, ensure_ascii=False).encode()
-        if path.name == "chat_template.jinja" and template is not None:
-            content = template.encode()
         path.write_bytes(content)
+    if template is not None:
+        (folder / "chat_template.jinja").write_bytes(template.encode())

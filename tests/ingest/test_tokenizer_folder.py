@@ -29,7 +29,7 @@ def test_what_is_read(tmp_path: Path) -> None:
 
 
 def test_the_template_file_wins_over_the_config(tmp_path: Path) -> None:
-    make_folder(tmp_path, chat_template=[{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}])
+    make_folder(tmp_path, chat_template=[{"name": "rag", "template": "t"}, {"name": "default", "template": "d"}])
     assert TokenizerFolder.load(str(tmp_path)).chat_template == "d"
     (tmp_path / "chat_template.jinja").write_text("file\n")
     folder = TokenizerFolder.load(str(tmp_path))
@@ -40,7 +40,7 @@ def test_the_template_file_wins_over_the_config(tmp_path: Path) -> None:
         TokenizerFolder.load(str(tmp_path))
 
 
-def test_special_tokens_map_fills_what_the_config_leaves_out(tmp_path: Path) -> None:
+def test_special_tokens_map_wins_unless_the_config_lists_added_tokens(tmp_path: Path) -> None:
     make_folder(tmp_path, bos_token=None, pad_token=None)
     (tmp_path / "special_tokens_map.json").write_text(
         json.dumps({"bos_token": {"content": "<|im_start|>"}, "eos_token": "<|im_end|>", "pad_token": "<|pad|>"})
@@ -48,9 +48,11 @@ def test_special_tokens_map_fills_what_the_config_leaves_out(tmp_path: Path) -> 
     special = TokenizerFolder.load(str(tmp_path)).special_tokens
     assert (special["bos_token"], special["eos_token"], special["pad_token"]) == (
         "<|im_start|>",
-        "<|endoftext|>",
+        "<|im_end|>",
         "<|pad|>",
     )
+    folder = make_folder(tmp_path, added_tokens_decoder={"0": {"content": SPECIAL[0], "special": True}})
+    assert folder.special_tokens["eos_token"] == "<|endoftext|>"
 
 
 @pytest.mark.parametrize("pad", [None, "<|endoftext|>"])
@@ -64,10 +66,10 @@ def test_a_tokenizer_without_its_own_padding_gets_one_as_in_open_instruct(tmp_pa
     assert folder.build().encode("a<pad>b").ids[1] == VOCABULARY
 
 
-def test_neox_without_bos_takes_eos_for_it(tmp_path: Path) -> None:
+def test_neox_has_special_tokens_that_no_file_names(tmp_path: Path) -> None:
     folder = make_folder(tmp_path, bos_token=None, pad_token=None, tokenizer_class="GPTNeoXTokenizerFast")
     assert folder.special_tokens["bos_token"] == "<|endoftext|>"
-    assert "pad_token" not in folder.special_tokens
+    assert folder.special_tokens["pad_token"] == "<|padding|>"
 
 
 def test_tokens_of_the_config_are_added(tmp_path: Path) -> None:

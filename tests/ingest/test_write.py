@@ -198,7 +198,6 @@ def test_picks_reuse_what_a_whole_run_tokenized(path: Path, rows: list[bytes]) -
     assert again.progress.rows_reused == again.progress.rows_done == again.progress.rows_total
 
 
-
 def test_an_edited_row_costs_its_block(tmp_path: Path) -> None:
     rows = list(example_rows()[:150])
     backend = MemoryBackend()
