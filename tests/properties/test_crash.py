@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -147,9 +148,13 @@ def test_a_crash_on_a_disk(setting: Setting, tmp_path: Path, after: bool) -> Non
 
 
 def test_old_temporary_files_go_with_the_next_run(setting: Setting, tmp_path: Path) -> None:
-    place = LocalBackend(str(tmp_path))
+    rehearsal = FaultyBackend(MemoryBackend())
+    setting.run(rehearsal)
+    writes = [what for what, _ in rehearsal.calls if what in ("put", "flush", "create", "touch", "delete")]
+    # At a flush that has something to do.
+    n = next(n for n, pair in enumerate(pairwise(writes), 2) if pair == ("put", "flush"))
     with pytest.raises(SimulatedCrash):
-        setting.run(FaultyBackend(place).crash_at(40))
+        setting.run(FaultyBackend(LocalBackend(str(tmp_path))).crash_at(n))
     left = list(tmp_path.rglob(".castore-tmp-*"))
     assert left
     yesterday = time.time() - 2 * 24 * 3600
