@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from castore.view.dataset import Dataset
 
 
+WHOLE = 1 << 40
+"""Tokens around a difference that are all of a sample."""
+
+
 @click.command()
 @click.argument("a")
 @click.argument("b")
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="Changes listed at most."
 )
+@click.option("--decode", is_flag=True, help="Show both samples of the first difference whole, as text.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for a pull request.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
@@ -40,6 +46,8 @@ def diff(
     only: str | None,
     context: int,
     limit: int,
+    decode: bool,
+    as_markdown: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -55,18 +63,30 @@ def diff(
     data_a, data_b = state.pair(a, b)
     if only is not None and not (only in data_a.manifest.arrays and only in data_b.manifest.arrays):
         raise click.UsageError(f"no array {only} on both sides")
-    result = compare(data_a, data_b, context=context, only=only)
+    result = compare(data_a, data_b, context=WHOLE if decode else context, only=only)
     different = not result.equal if only is None else bool(result.hunks)
     different = different or (strict and bool(result.recipe))
     reads = state.reads()
     if as_json:
         echo_json(_document(result, data_a, data_b, reads))
+    elif as_markdown:
+        from castore_cli.diff_markdown import markdown
+
+        click.echo(markdown(result, (data_a, data_b), (a, b), limit=limit, only=only))
     elif not quiet:
         from castore_cli.diff_text import print_comparison
 
         names = a, b
         print_comparison(
-            result, (data_a, data_b), names, reads, stat=stat, first_only=first_only, limit=limit, only=only
+            result,
+            (data_a, data_b),
+            names,
+            reads,
+            stat=stat,
+            first_only=first_only,
+            limit=limit,
+            only=only,
+            decode=decode,
         )
     raise click.exceptions.Exit(1 if different else 0)
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from castore_cli.context import use_colour
-from castore_cli.text import number, plural, size, visible
+from castore_cli.text import number, plural, printable, size, visible
 
 if TYPE_CHECKING:
     from castore.view.compare import Comparison, Divergence, Hunk, Side
     from castore.view.dataset import Dataset
 
 SIGNS = {"replace": "~", "insert": "+", "delete": "-"}
-COLOURS = {"replace": "yellow", "insert": "green", "delete": "red"}
+COLOURS = {"~": "yellow", "+": "green", "-": "red"}
 
 
 def print_comparison(
@@ -28,14 +28,17 @@ def print_comparison(
     first_only: bool,
     limit: int,
     only: str | None,
+    decode: bool,
 ) -> None:
     """Print a comparison: one line that says it, the causes, the first difference, the list of changes, the cost."""
     click.echo(headline(result, data, only))
-    _print_causes(result)
+    for line in cause_lines(result):
+        click.echo(f"  {line}")
     if not stat and result.first is not None:
-        _print_first(result.first, names)
+        _print_first(result.first, names, decode)
     if not stat and not first_only:
-        _print_hunks(result.hunks, limit)
+        for line in hunk_lines(result.hunks, limit):
+            click.echo(_paint(line, COLOURS.get(line[0], "")))
     click.echo(_dim(f"read {plural(reads['objects'], 'object')}, {size(reads['bytes'])}"))
 
 
@@ -81,9 +84,9 @@ def _order(data: tuple[Dataset, Dataset]) -> str:
     return "another order"
 
 
-def _print_causes(result: Comparison) -> None:
-    for field, x, y in result.recipe:
-        click.echo(f"  {field}: {_short(x)} → {_short(y)}")
+def cause_lines(result: Comparison) -> list[str]:
+    """What differs in how the two came to be, a line each."""
+    return [f"{field}: {_short(x)} → {_short(y)}" for field, x, y in result.recipe]
 
 
 def _short(value: object) -> str:
@@ -97,15 +100,15 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _print_first(first: Divergence, names: tuple[str, str]) -> None:
+def _print_first(first: Divergence, names: tuple[str, str], decode: bool) -> None:
     where = f"{first.array}[{first.index}]" if first.a.context or first.b.context else first.array
     click.echo(f"\nfirst difference: {where}")
     for side, name, colour in ((first.a, names[0], "red"), (first.b, names[1], "green")):
-        _print_side(side, name, colour)
+        _print_side(side, name, colour, decode)
     click.echo()
 
 
-def _print_side(side: Side, name: str, colour: str) -> None:
+def _print_side(side: Side, name: str, colour: str, decode: bool) -> None:
     if side.sample is None:
         click.echo(f"  {name}: no such sample")
         return
@@ -115,19 +118,20 @@ def _print_side(side: Side, name: str, colour: str) -> None:
         origin = f", {side.origin.source}{row}"
     click.echo(f"  {name}: sample {side.sample}{origin}")
     if side.context is not None:
-        before, at, after = (visible(text) for text in side.context)
+        before, at, after = ((printable if decode else visible)(text) for text in side.context)
         marked = _paint(f"【{at}】", colour)
-        click.echo(f"    {before}{marked}{after}")
+        click.echo("".join(f"    {line}" for line in f"{before}{marked}{after}".splitlines(keepends=True)))
     value = "ends here" if side.value is None else str(side.value)
     place = "not exported" if side.place is None else f"{side.place.file} at byte {side.place.offset}"
     click.echo(_dim(f"    value {value}; {place}"))
 
 
-def _print_hunks(hunks: list[Hunk], limit: int) -> None:
-    for hunk in hunks[:limit]:
-        click.echo(_paint(_hunk_line(hunk), COLOURS[hunk.op]))
+def hunk_lines(hunks: list[Hunk], limit: int) -> list[str]:
+    """The changes, a line each, at most ``limit`` and one that says how many more."""
+    lines = [_hunk_line(hunk) for hunk in hunks[:limit]]
     if len(hunks) > limit:
-        click.echo(f"… and {number(len(hunks) - limit)} more (--limit N, --json for all)")
+        lines.append(f"… and {number(len(hunks) - limit)} more (--limit N, --json for all)")
+    return lines
 
 
 def _hunk_line(hunk: Hunk) -> str:
@@ -144,7 +148,7 @@ def _range(bounds: tuple[int, int]) -> str:
 
 
 def _paint(text: str, colour: str) -> str:
-    return click.style(text, fg=colour) if use_colour() else text
+    return click.style(text, fg=colour) if colour and use_colour() else text
 
 
 def _dim(text: str) -> str:

@@ -235,3 +235,28 @@ def test_the_named_byte_is_where_the_export_differs(run: Run, tmp_path: Path) ->
         place = first[f"place_{side}"]
         raw = (tmp_path / name / place["file"]).read_bytes()[place["offset"] : place["offset"] + 2]
         assert int.from_bytes(raw, "little") == first[side]
+
+
+def test_markdown(run: Run) -> None:
+    lines = run("diff", "base", "word", "--markdown", status=1).out.splitlines()
+    assert lines[0].startswith("**different: 1 replaced of ")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
+    assert [row[0] for row in cells] == ["", "---", "sample", "from", "value", "text", "at"]
+    assert [row[1] for row in cells[2:5]] == ["10", cells[3][1], "602"]
+    assert "【 they】" in cells[5][1]
+    assert lines[-3:] == ["```diff", "~ sample 10 → sample 10  token_ids", "```"]
+
+
+def test_markdown_of_equal_data_is_one_line(run: Run) -> None:
+    assert re.fullmatch(r"\*\*equal: .*\*\*\n", run("diff", "base", "again", "--markdown").out)
+
+
+def test_whole_samples_as_text(run: Run) -> None:
+    shown = run("diff", "base", "word", "--decode", "--first", status=1).out
+    text = run("cat", "base", "--sample", "10", "--decode").out.partition("\n")[2]
+    plain_text = text.replace("«", "").replace("»", "").strip("\n")
+    side = shown.partition("  base: sample 10")[2].partition("    value")[0].partition("\n")[2]
+    assert (
+        "".join(line[4:] for line in side.splitlines(keepends=True)).replace("【", "").replace("】", "").strip("\n")
+        == plain_text
+    )

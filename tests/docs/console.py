@@ -104,16 +104,19 @@ def commands(page: Path) -> list[Command]:
 
 
 def _blocks(lines: list[str]) -> Iterator[tuple[int, int]]:
-    """Half-open ranges of lines inside ``console`` fences."""
-    start = None
+    """Half-open ranges of lines inside ``console`` fences; a longer fence may hold shorter ones."""
+    fence, start = 0, None
     for at, line in enumerate(lines):
-        if not line.startswith("```"):
+        marks = len(line) - len(line.lstrip("`"))
+        if marks < 3:
             continue
-        if start is not None:
-            yield start, at
-            start = None
-        elif line.strip() == "```console":
-            start = at + 1
+        kind = line[marks:].strip()
+        if not fence:
+            fence, start = marks, at + 1 if kind == "console" else None
+        elif marks >= fence and not kind:
+            if start is not None:
+                yield start, at
+            fence, start = 0, None
 
 
 def run(page: Path, folder: Path) -> Iterator[Outcome]:
