@@ -151,6 +151,7 @@ class RunWriter:
         self._builder = SequenceBuilder((*DATA_ARRAYS, *PROVENANCE_ARRAYS), **self._sizes)
         self._torn = False  # a change of the builder, the queues below or the store began and has not ended
         self._samples = self._items = 0  # handed to the builder
+        self._waiting = 0  # tokens of picked rows that are tokenized and not yet put in order
         self._open: deque[_Open] = deque()
         self._open_by_name: dict[Digest, Ready] = {}
         self._cuts: deque[Cut] = deque()
@@ -275,6 +276,8 @@ class RunWriter:
             for place, ready in self._tokenized(index, self._blocks_with(source, numbers)):
                 places.append(place)
                 self._park_unit(place, ready)
+                wanted = np.isin(place.numbers[ready.kept], numbers, assume_unique=True)
+                self._waiting += int(ready.lengths[wanted].sum(dtype=np.int64))
                 self._count_unit(len(np.intersect1d(place.numbers, numbers, assume_unique=True)), reused=ready.stored)
         else:
             self._progress.rows_done += len(picked)
@@ -340,6 +343,7 @@ class RunWriter:
         self._torn = True
         self._add(Piece(samples.lengths, keys, scalars, lambda: samples))
         self._torn = False
+        self._waiting = max(self._waiting - len(token_ids), 0)
         counts = self._counts[index]
         counts.samples += len(samples)
         counts.tokens += len(token_ids)
@@ -462,5 +466,5 @@ class RunWriter:
         self._tell()
 
     def _tell(self) -> None:
-        self._progress.samples, self._progress.tokens = self._samples, self._items
+        self._progress.samples, self._progress.tokens = self._samples, self._items + self._waiting
         self._report(self._progress)

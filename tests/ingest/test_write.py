@@ -403,4 +403,7 @@ def test_progress_ascends_to_the_end(path: Path, amount: str) -> None:
     result = run_job(MemoryBackend(), [(path, amount), (path, amount)], report=report)
     assert states == sorted(states)
     assert len({done for done, _, _ in states}) > 3, "also while rows that are picked are tokenized"
+    tokens = [count for _, _, count in states]
+    assert tokens == sorted(tokens)
+    assert len(set(tokens)) > 3, "or the rate would stand at nothing"
     assert states[-1] == (result.progress.rows_total, result.progress.rows_total, result.tokens)
