@@ -113,7 +113,10 @@ class Repository:
         return entry.target
 
     def _by_prefix(self, prefix: str) -> Digest:
-        found = [digest for digest in self.objects.resolve(prefix) if self._is_document(digest)]
+        begin_so = self.objects.resolve(prefix)
+        if len(begin_so) > RESOLVED_MAX:
+            raise InvalidInputError(f"{prefix} begins the digests of {len(begin_so)} objects: give more digits")
+        found = [digest for digest in begin_so if self._is_document(digest)]
         if not found:
             raise NotFoundError(f"{self.url} has no name and no run with a digest that begins with {prefix}")
         if len(found) > 1:

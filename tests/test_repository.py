@@ -177,3 +177,16 @@ def test_neighbours_share_one_cache(repository: Repository) -> None:
     before = repository.objects.reads
     again.token_ids(0, 3)
     assert repository.objects.reads == before
+
+
+def test_a_prefix_of_too_many_objects_reads_none_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", example_rows()[:20])
+    backend = MemoryBackend()
+    run_job(backend, [(path, "1.0")])
+    repository = Repository(backend)
+    prefix = repository.dataset("out").root.hex()[:4]
+    monkeypatch.setattr("castore.repository.RESOLVED_MAX", 0)
+    reads = repository.objects.reads
+    with pytest.raises(InvalidInputError, match=f"{prefix} begins the digests of 1 objects: give more digits"):
+        repository.resolve(prefix)
+    assert repository.objects.reads == reads

@@ -27,6 +27,9 @@ _ENTRIES = frozenset({"arrays", "hash", "order", "samples", "split"})
 _ARRAY_ENTRIES = frozenset({"axis", "digests", "dtype", "grain", "items", "level", "samples"})
 _SPLIT_ENTRIES = frozenset({"chunk_bytes", "fanout", "rule"})
 
+SAMPLES_MAX = 1 << 40
+"""Most samples that a reader accepts, twenty thousand times a large mix; a claim beyond it would only take memory."""
+
 CHUNK_BYTES_MIN, FANOUT_MIN = 64, 4
 """Smallest parameters of a split rule: below them a tree would not get lower towards its root."""
 
@@ -109,6 +112,8 @@ def trees_of(value: Value, samples: int) -> dict[str, tuple[Array, Root]]:
     Raises:
         FormatError: A field is missing or contradicts another.
     """
+    if samples > SAMPLES_MAX:
+        raise FormatError(f"{samples} samples are more than the {SAMPLES_MAX} that are possible")
     trees = {}
     for name, raw in expect(dict, value, "arrays").items():
         fields = expect(dict, raw, f"array {name}")

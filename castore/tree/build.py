@@ -71,7 +71,6 @@ class SequenceBuilder:
         self._fanout = fanout
         self._root_max = 2 * fanout
         self._samples = Splitter(chunk_bytes)
-        self._chunk_bytes = chunk_bytes
         self._levels: list[_Level] = []
         self._before = np.zeros(WINDOW - 1, np.uint64)
         self._pieces: deque[tuple[Piece, int, NDArray[np.uint64]]] = deque()  # piece, samples already cut, its hashes

@@ -337,14 +337,26 @@ def _write_tokenizer(data: Dataset, part: Path) -> None:
         return
     folder = part / "tokenizer"
     folder.mkdir()
-    template = decode_file(data.fetch(files[TEMPLATE_FILE])).decode() if TEMPLATE_FILE in files else None
+    template = (
+        decode_file(data.fetch(files[TEMPLATE_FILE])).decode("utf-8", "replace") if TEMPLATE_FILE in files else None
+    )
     for name in names:
         content = decode_file(data.fetch(files[name]))
         path = folder / Path(name.removeprefix(TOKENIZER_PREFIX)).name
         if path.name == "tokenizer_config.json" and template is not None:
-            config = json.loads(content)
-            config["chat_template"] = template
-            content = json.dumps(config, indent=2, ensure_ascii=False).encode()
+            content = _with_template(content, template)
         path.write_bytes(content)
     if template is not None:
         (folder / "chat_template.jinja").write_bytes(template.encode())
+
+
+def _with_template(content: bytes, template: str) -> bytes:
+    """A tokenizer's configuration with the template in it; what is no JSON object is left as it is."""
+    try:
+        config = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    if not isinstance(config, dict):
+        return content
+    text = json.dumps(config | {"chat_template": template}, indent=2, ensure_ascii=False)
+    return text.encode("utf-8", "replace")

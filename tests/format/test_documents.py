@@ -14,11 +14,11 @@ from castore.format.chunk import decode_spans, decode_values
 from castore.format.codec import decode, encode
 from castore.format.digest import digest_from_hex, digest_hex, digest_of
 from castore.format.files import decode_dropped, decode_file, decode_vocabulary
-from castore.format.manifest import Manifest, Root
+from castore.format.manifest import SAMPLES_MAX, Manifest, Root, SplitRule
 from castore.format.node import CHILDREN_MAX, Entry, decode_node, encode_node
 from castore.format.order import Order, explicit_order
 from castore.format.run import Run
-from castore.format.schema import Array
+from castore.format.schema import TOKEN_IDS, Array
 from castore.format.unit import Unit
 from tests.vectors.generate import FOLDER
 
@@ -172,3 +172,13 @@ def test_orders_are_permutations_and_prefixes() -> None:
     assert sorted(whole) == list(range(100))
     assert Order.shuffled(3, 100, 7).positions().tolist() == whole[:7]
     assert Order.shuffled(4, 100).positions().tolist() != whole
+
+
+@pytest.mark.parametrize("claim", [SAMPLES_MAX + 1, 1 << 60])
+def test_a_claim_of_more_samples_than_can_be_is_refused(claim: int) -> None:
+    """Readers take memory for what a manifest claims, so the claim is bounded, however well it adds up."""
+    root = Root(0, (Entry(digest_of(b""), claim, 1),))
+    rule = SplitRule("rank-4", 1 << 18, 32)
+    bad = Manifest(claim, {TOKEN_IDS.name: (TOKEN_IDS, root)}, rule, None).encode().data
+    with pytest.raises(FormatError, match=f"{claim} samples are more than the {SAMPLES_MAX} that are possible"):
+        Manifest.decode(bad)

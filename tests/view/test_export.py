@@ -19,7 +19,7 @@ from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.reorder import Reorder
 from castore.view import export as export_module
-from castore.view.export import export_olmo_core
+from castore.view.export import _with_template, export_olmo_core
 from castore.view.layout import id_bytes
 from tests.support.commands import REPOSITORY_ROOT, castore, start, trouble, wait_until
 from tests.support.complete import Row, check_complete
@@ -487,3 +487,12 @@ def test_files_follow_the_umask(repo: Path, tmp_path: Path) -> None:
     modes = {stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert modes == {0o640}
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o750
+
+
+@pytest.mark.parametrize("content", [b"no JSON", b"[1]", b"[" * 100_000, b'{"a": "\xff"}'])
+def test_a_tokenizer_configuration_that_is_none_is_left_as_it_is(content: bytes) -> None:
+    assert _with_template(content, "template") == content
+
+
+def test_the_template_is_written_into_the_configuration() -> None:
+    assert json.loads(_with_template(b'{"a": 1, "chat_template": "old"}', "new")) == {"a": 1, "chat_template": "new"}
