@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -55,6 +56,8 @@ def start(*arguments: str | Path, command: tuple[str, ...] = SMALL_CASTORE, **en
         text=True,
         env=environment(**env),
         start_new_session=True,
+        # Tests that run in the background are started with Ctrl-C ignored, and would hand that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
