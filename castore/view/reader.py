@@ -163,9 +163,9 @@ class Reader:
                 f"indices of samples are a list of integers, not {wanted.dtype}{list(wanted.shape)}"
             )
         count = self._data.manifest.samples
-        if len(wanted) and not (0 <= int(wanted.min()) and int(wanted.max()) < count):
-            bad = wanted.min() if wanted.min() < 0 else wanted.max()
-            raise InvalidInputError(f"sample {bad} of {count}: ask for 0 to {count - 1}")
+        outside = wanted[(wanted < 0) | (wanted >= count)]
+        if len(outside):
+            raise InvalidInputError(f"sample {outside[0]} of {count}: ask for 0 to {count - 1}")
         return wanted.astype(np.int64)
 
     def _groups(self, ascending: NDArray[np.int64]) -> Iterator[tuple[Leaf, int, int]]:
