@@ -181,7 +181,7 @@ class Reader:
         """The part of an array that belongs to samples ``lo`` to ``hi``, as a copy."""
         if array.axis == "sample":
             return self.elements(array.name, lo, hi)
-        parts = [np.zeros(0, self.dtype(array))]
+        parts = [self._none(array)]
         for leaf in self.index(array.name).leaves(lo, hi):
             edges = self.offsets(leaf)
             a, b = max(lo - leaf.start, 0), min(hi, leaf.stop) - leaf.start
@@ -197,11 +197,14 @@ class Reader:
             return np.dtype(np.uint8)
         return np.dtype(array.dtype)
 
+    def _none(self, array: Array) -> NDArray[Any]:
+        return np.zeros((0, 16) if array.dtype == "bytes16" else 0, self.dtype(array))
+
     def elements(self, name: str, lo: int, hi: int) -> NDArray[Any]:
         """Elements ``lo`` to ``hi`` of an array, whatever its axis, as a copy; keys as uint8[n, 16]."""
         index = self.index(name)
         array = index.tree.array
-        parts = [np.zeros((0, 16) if array.dtype == "bytes16" else 0, self.dtype(array))]
+        parts = [self._none(array)]
         for leaf in index.leaves_of_items(lo, hi):
             parts.append(self.chunk(name, leaf)[max(lo - leaf.item_start, 0) : hi - leaf.item_start])
         return np.concatenate(parts)
