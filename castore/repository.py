@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from castore.tree.walk import Fetch
     from castore.view.dataset import Dataset
     from castore.view.export import Exported
+    from castore.view.zarr_content import DatasetContent
+    from castore.view.zarr_store import CastoreStore
 
 RESOLVED_MAX = 1000
 """Objects with one digest prefix that are looked at before the prefix is called ambiguous."""
@@ -339,6 +341,22 @@ class Repository:
         return self.refs.compare_and_set(
             name, expected, target, time_s=origin.time_s, author=origin.author, message=message
         )
+
+
+def zarr_store(url: str, name: str, *, grid: str = "regular") -> CastoreStore:
+    """A dataset as a read-only zarr store (``castore.zarr_store``)."""
+    from castore.view.zarr_store import CastoreStore, check_grid
+
+    check_grid(grid)
+    repository = Repository.open(url)
+    return CastoreStore((url, digest_hex(repository.resolve(name)), grid), open_zarr_content)
+
+
+def open_zarr_content(url: str, digest: str, grid: str) -> DatasetContent:
+    """What a zarr store shows, also where it was pickled to."""
+    from castore.view.zarr_content import DatasetContent
+
+    return DatasetContent(open_dataset(url, digest), grid)
 
 
 def open_dataset(url: str, address: str) -> Dataset:
