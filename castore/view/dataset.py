@@ -22,6 +22,7 @@ from castore.format.schema import ITEM_BYTES, KEY_BYTES, Array
 from castore.tree.walk import Fetch, Leaf, Tree, leaves
 
 if TYPE_CHECKING:
+    import datasets
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
@@ -233,6 +234,27 @@ class Dataset:
         from castore.view.compare import compare
 
         return compare(self, other, context=context, only=only)
+
+    def to_hf(
+        self, *, streaming: bool = False, ordered: bool = True, cache_dir: str | None = None
+    ) -> datasets.Dataset | datasets.IterableDataset:
+        """For the trainers of Hugging Face: ``input_ids``, ``labels`` (−100 where not trained on), ``attention_mask``.
+
+        Args:
+            streaming: An ``IterableDataset``, which reads from the repository as it goes; else a ``Dataset``, for which
+                an Arrow file is written once, named by the root and verified at every load.
+            ordered: In the recorded order, of which only the samples that it uses are there; else in the stored one.
+            cache_dir: Where the Arrow file is kept; the cache of ``datasets`` by default.
+
+        Raises:
+            MissingExtraError: ``datasets`` is not installed.
+            CorruptionError: An object of the repository is damaged.
+        """
+        from castore.view.huggingface import load_dataset, stream_dataset
+
+        if streaming:
+            return stream_dataset(self, ordered=ordered)
+        return load_dataset(self, ordered=ordered, cache_dir=cache_dir)
 
     # ---- ranges of one array
 
