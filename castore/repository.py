@@ -7,7 +7,7 @@ second, and numpy alone takes longer than that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from castore.errors import ConflictError, CorruptionError, InvalidInputError, NotFoundError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from castore.format.codec import Value
     from castore.ingest.given import ArraySpec
     from castore.ingest.import_folder import ImportResult
+    from castore.ingest.import_zarr import GroupImport
     from castore.ingest.job import TokenizeJob, TokenizeResult
     from castore.ingest.write import Progress
     from castore.ingest.writer import SampleWriter, WriteResult
@@ -302,6 +303,38 @@ class Repository:
         )
         self._move(name, expected, result.run, origin, origin.message or f"import {path}")
         return result
+
+    def import_zarr(
+        self,
+        place: str,
+        name: str,
+        origin: Origin,
+        *,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> GroupImport:
+        """Let ``name`` mean the samples of the zarr group at a path or URL.
+
+        Raises:
+            InvalidInputError: There is no group.
+            SourceError: It has no samples, or arrays that contradict each other.
+            ConflictError: Somebody moved the name meanwhile.
+        """
+        from castore.ingest.import_zarr import GroupSamples, write_group
+        from castore.view.zarr_store import open_group
+
+        check_ref_name(name)
+        samples = GroupSamples(place, *open_group(place))
+        who = replace(origin, message=origin.message or f"import {place}")
+        seed, take = samples.order
+        writer = self.writer(
+            name,
+            arrays=samples.extra,
+            sources=samples.sources,
+            shuffle_seed=seed,
+            num_examples=take,
+            origin=who,
+        )
+        return write_group(writer, samples, report)
 
     def export(
         self,

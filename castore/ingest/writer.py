@@ -118,7 +118,7 @@ class SampleWriter:
         self._fine = [array for array in self._arrays if array.grain == 0]
         self._files = {} if job.tokenizer is None else _tokenizer_files(job.tokenizer)
         self._totals = [SourceTotal(name) for name in job.sources]
-        self._numbers = {name: number for number, name in enumerate(job.sources)}
+        self._numbers = _numbered(job.sources)
         self._builder = SequenceBuilder(self._arrays, chunk_bytes=job.chunk_bytes, fanout=job.fanout)
         self._gathered = Gathered(self._extra)
         self._torn = self._closed = False
@@ -146,7 +146,7 @@ class SampleWriter:
         token_ids: ArrayLike,
         labels_mask: ArrayLike | None = None,
         *,
-        source: str | None = None,
+        source: str | int | None = None,
         **arrays: ArrayLike,
     ) -> None:
         """Append one sample; what is given is copied.
@@ -154,7 +154,7 @@ class SampleWriter:
         Args:
             token_ids: Integers [t], 0 to 2**32 − 1.
             labels_mask: Booleans (or 0 and 1) [t]; None if all tokens are trained on.
-            source: Name of its source; the name of the result by default.
+            source: Name of its source, or the number of one that has been named; the name of the result by default.
             **arrays: The extra arrays that were declared: [t], or one element for the axis ``sample``.
 
         Raises:
@@ -171,7 +171,7 @@ class SampleWriter:
         offsets: NDArray[np.int64],
         labels_mask: NDArray[np.bool_] | None = None,
         *,
-        source: str | None = None,
+        source: str | int | None = None,
         **arrays: NDArray[Any],
     ) -> None:
         """Append n samples at once, in the form that ``Dataset.read`` gives.
@@ -180,7 +180,7 @@ class SampleWriter:
             token_ids: Integers [m].
             offsets: Where samples begin and end in them: int64[n + 1].
             labels_mask: Booleans [m]; None if all tokens are trained on.
-            source: Name of the source of all of them.
+            source: Name or number of the source of all of them.
             **arrays: The extra arrays: [m], or [n] for the axis ``sample``.
 
         Raises:
@@ -206,7 +206,7 @@ class SampleWriter:
         token_ids: NDArray[Any],
         lengths: NDArray[np.int64],
         labels_mask: ArrayLike | None,
-        source: str | None,
+        source: str | int | None,
         more: Mapping[str, ArrayLike],
     ) -> None:
         self._check_open()
@@ -229,7 +229,11 @@ class SampleWriter:
             at -= len(keys)
         return False
 
-    def _number(self, source: str | None) -> int:
+    def _number(self, source: str | int | None) -> int:
+        if isinstance(source, int):
+            if not 0 <= source < len(self._totals):
+                raise InvalidInputError(f"source {source} has no name: give sources to the writer")
+            return source
         name = self._job.name if source is None else source
         if name not in self._numbers:
             encode(name)  # text that can be recorded
@@ -322,7 +326,7 @@ class SampleWriter:
             self._sequence += 1
             self._known.append(keys_of(stored))
             self._totals = list(stored.sources)
-            self._numbers = {total.name: number for number, total in enumerate(self._totals)}
+            self._numbers = _numbered([total.name for total in self._totals])
             self._recorded += stored.samples
         self.position = self._recorded
         records.forget(self._sequence)
@@ -410,6 +414,14 @@ class SampleWriter:
                 self._hand_over()
                 self.checkpoint()
             self._closed = True
+
+
+def _numbered(names: Sequence[str]) -> dict[str, int]:
+    """Numbers of sources by name, of a name that is there twice the first one."""
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(names):
+        numbers.setdefault(name, number)
+    return numbers
 
 
 def _tokenizer_files(path: str) -> dict[str, Object]:

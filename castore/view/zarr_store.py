@@ -165,6 +165,22 @@ def _slice_of(byte_range: ByteRequest | None) -> Callable[[int], slice]:
     raise TypeError(f"Unexpected byte_range, got {byte_range}.")
 
 
+def open_group(place: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arrays and attributes of the zarr group at a path or URL.
+
+    Raises:
+        InvalidInputError: There is none, or it cannot be read.
+    """
+    import zarr
+
+    try:
+        group = zarr.open_group(place, mode="r")
+        return dict(group.arrays()), dict(group.attrs)
+    except Exception as error:  # zarr, its codecs and the stores below raise what they like
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InvalidInputError(f"{place} cannot be read as a zarr group: {reason}") from error
+
+
 def check_grid(grid: str) -> None:
     """Refuse a grid that the installed zarr cannot read.
 
