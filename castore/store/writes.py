@@ -67,10 +67,55 @@ class Stored:
         if sum(self.counts) != self.samples or len(self.counts) != len(self.chunks) or 0 in self.counts:
             raise FormatError(f"chunks of a write record do not hold its {self.samples} samples")
 
+    def encode(self) -> bytes:
+        """Canonical bytes of the record."""
+        return encode(
+            {
+                "chunks": [dict(chunks) for chunks in self.chunks],
+                "columns": dict(self.columns),
+                "counts": list(self.counts),
+                "format": WRITE_VERSION,
+                "keys": self.keys,
+                "kind": WRITE_KIND,
+                "lengths": self.lengths,
+                "sources": [[total.name, total.samples, total.tokens, total.trainable] for total in self.sources],
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Stored:
+        """Read a record; ``FormatError`` if it is none or contradicts itself."""
+        fields = decode_map(data, WRITE_KIND, WRITE_VERSION, _ENTRIES)
+        chunks = []
+        for value in expect(list, fields["chunks"], "chunks of a write record"):
+            named = expect(dict, value, "chunks of a write record")
+            chunks.append({name: _digest(raw) for name, raw in named.items()})
+        columns = expect(dict, fields["columns"], "columns of a write record")
+        sources = []
+        for value in expect(list, fields["sources"], "sources of a write record"):
+            parts = expect(list, value, "source of a write record")
+            if len(parts) != 4:
+                raise FormatError("source of a write record does not have 4 elements")
+            name, *numbers = parts
+            sources.append(SourceTotal(expect(str, name, "name"), *(expect_count(n, "count") for n in numbers)))
+        return cls(
+            [expect_count(count, "samples of a chunk") for count in expect(list, fields["counts"], "counts")],
+            chunks,
+            expect(bytes, fields["lengths"], "lengths"),
+            expect(bytes, fields["keys"], "keys"),
+            {name: expect(bytes, raw, f"column {name}") for name, raw in columns.items()},
+            sources,
+        )
+
 
 def write_name(resume_key: str, what: Value) -> Digest:
     """Name of a write: the key that its writer chose, and what must be equal for it to go on."""
     return digest_of(encode(["castore/write-name", resume_key, what]))
+
+
+def write_key(name: Digest, sequence: int) -> str:
+    """The key of a record of a write."""
+    return f"{_FOLDER}/{digest_hex(name)}/{sequence:020d}"
 
 
 class WriteStore:
@@ -78,71 +123,32 @@ class WriteStore:
 
     def __init__(self, backend: Backend, name: Digest) -> None:
         self._backend = backend
-        self._folder = f"{_FOLDER}/{digest_hex(name)}"
+        self._name = name
 
     def get(self, sequence: int) -> Stored | None:
         """A record, or None if there is none. One that is damaged or of another version counts as absent."""
-        key = self._key(sequence)
+        key = write_key(self._name, sequence)
         try:
             data = self._backend.get(key, WRITE_BYTES_MAX)
-            return None if data is None else _decode(unseal(data, key))
-        except (CorruptionError, FormatError, InvalidInputError):
+            return None if data is None else Stored.decode(unseal(data, key))
+        except (CorruptionError, FormatError):
             return None
 
     def create(self, sequence: int, record: Stored) -> bool:
         """Store a record, durable on return; False if another process did. What it names must be durable before."""
-        data = seal(encode(_document(record)))
+        data = seal(record.encode())
         if len(data) > WRITE_BYTES_MAX:
             raise InvalidInputError(f"a write record of {len(data)} bytes exceeds the {WRITE_BYTES_MAX} it may have")
-        return self._backend.create(self._key(sequence), data)
+        return self._backend.create(write_key(self._name, sequence), data)
 
     def forget(self, sequence: int = 0) -> None:
         """Remove the records from ``sequence`` on, the last one first: what is left is always a beginning."""
-        keys = [key for key in self._backend.list(self._folder) if key.rpartition("/")[2] >= f"{sequence:020d}"]
+        folder, _, first = write_key(self._name, sequence).rpartition("/")
+        keys = [key for key in self._backend.list(folder) if key.rpartition("/")[2] >= first]
         for key in reversed(keys):
             self._backend.delete(key)
         if keys:
             self._backend.flush()
-
-    def _key(self, sequence: int) -> str:
-        return f"{self._folder}/{sequence:020d}"
-
-
-def _document(record: Stored) -> Value:
-    return {
-        "chunks": [dict(chunks) for chunks in record.chunks],
-        "columns": dict(record.columns),
-        "counts": list(record.counts),
-        "format": WRITE_VERSION,
-        "keys": record.keys,
-        "kind": WRITE_KIND,
-        "lengths": record.lengths,
-        "sources": [[total.name, total.samples, total.tokens, total.trainable] for total in record.sources],
-    }
-
-
-def _decode(payload: bytes) -> Stored:
-    fields = decode_map(payload, WRITE_KIND, WRITE_VERSION, _ENTRIES)
-    chunks = []
-    for value in expect(list, fields["chunks"], "chunks of a write record"):
-        named = expect(dict, value, "chunks of a write record")
-        chunks.append({name: _digest(raw) for name, raw in named.items()})
-    columns = expect(dict, fields["columns"], "columns of a write record")
-    sources = []
-    for value in expect(list, fields["sources"], "sources of a write record"):
-        parts = expect(list, value, "source of a write record")
-        if len(parts) != 4:
-            raise FormatError("source of a write record does not have 4 elements")
-        name, *numbers = parts
-        sources.append(SourceTotal(expect(str, name, "name"), *(expect_count(n, "count") for n in numbers)))
-    return Stored(
-        [expect_count(count, "samples of a chunk") for count in expect(list, fields["counts"], "counts")],
-        chunks,
-        expect(bytes, fields["lengths"], "lengths"),
-        expect(bytes, fields["keys"], "keys"),
-        {name: expect(bytes, raw, f"column {name}") for name, raw in columns.items()},
-        sources,
-    )
 
 
 def _digest(value: Value) -> Digest:
