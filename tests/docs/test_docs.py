@@ -15,7 +15,8 @@ import pytest
 
 import castore
 from castore import errors
-from castore.ingest.writer import SampleWriter, WriteResult
+from castore.ingest.write_job import WriteResult
+from castore.ingest.writer import SampleWriter
 from castore.repository import Repository
 from castore.view.dataset import Dataset
 from castore.view.reader import ArrayView, Batch, Sample, SampleView
