@@ -83,12 +83,12 @@ def import_folder(
     check_statistics(folder)
     before = objects.writes, objects.bytes_written
     plan = _plan(folder, shuffle_seed, like)
-    name = None if like is not None else _name(folder, shuffle_seed)
-    done = None if name is None else _found(imports, objects, name)
+    done = None if like is not None else _found(imports, objects, folder, shuffle_seed)
     if done is None:
         done = _store(folder, objects, plan, undone=shuffle_seed is not None, report=report)
-        if name is not None:
-            imports.put(name, done)
+        if like is None:
+            for name in (_name(folder.digest(), folder, shuffle_seed), _name(folder.shape(), folder, shuffle_seed)):
+                imports.put(name, done)
     run = _run(folder, done, origin, objects)
     objects.flush()
     objects.put(run.digest, run.data)
@@ -104,14 +104,19 @@ def import_folder(
     )
 
 
-def _name(folder: OlmoCoreFolder, shuffle_seed: int | None) -> Digest:
+def _name(content: str, folder: OlmoCoreFolder, shuffle_seed: int | None) -> Digest:
     listed = json.dumps(folder.statistics.datasets, sort_keys=True)
-    return import_name(folder.digest(), shuffle_seed, listed)
+    return import_name(content, shuffle_seed, listed)
 
 
-def _found(imports: ImportStore, objects: ObjectStore, name: Digest) -> Imported | None:
+def _found(
+    imports: ImportStore, objects: ObjectStore, folder: OlmoCoreFolder, shuffle_seed: int | None
+) -> Imported | None:
     """What an earlier import of the same files made, if it is still there."""
-    done = imports.get(name)
+    # Files are read to be recognised only if some of their shape came before.
+    if imports.get(_name(folder.shape(), folder, shuffle_seed)) is None:
+        return None
+    done = imports.get(_name(folder.digest(), folder, shuffle_seed))
     if done is None or not objects.has(done.manifest):
         return None
     arrays = Manifest.decode(objects.get(done.manifest)).arrays.values()
