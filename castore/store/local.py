@@ -20,8 +20,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
+from typing import TypeVar
 
 from castore.errors import BackendError
 from castore.store.backend import check_key, check_prefix, check_size, is_key
@@ -55,6 +56,8 @@ _TRANSIENT = frozenset(
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
+_T = TypeVar("_T")
+
 
 class LocalBackend:
     """A ``Backend`` in a folder of a local or network file system.
@@ -73,6 +76,7 @@ class LocalBackend:
         self._pending: dict[str, str] = {}  # key -> its temporary file
         self._unsynced: set[str] = set()  # folders whose entries the next flush must make durable
         self._entered: set[str] = set()  # folders that are known to be durable in their parents
+        self._made: set[str] = set()  # folders that this instance has seen
         self._swept: set[str] = set()  # folders that were searched for old temporary files
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
@@ -95,9 +99,9 @@ class LocalBackend:
             _sync_all(pending.values())
             for key, temp in pending.items():
                 path = self._path(key)
-                self._make_folder(os.path.dirname(path))
-                _replace(temp, path)
-                self._unsynced.add(os.path.dirname(path))
+                folder = os.path.dirname(path)
+                self._within(folder, lambda temp=temp, path=path: _replace(temp, path))
+                self._unsynced.add(folder)
             self._sync_folders(self._unsynced)
             self._unsynced = set()
         except BaseException:
@@ -221,13 +225,9 @@ class LocalBackend:
         return True
 
     def _write_temp(self, folder: str, data: bytes, *, sync: bool) -> str:
-        self._make_folder(folder)
-        self._sweep(folder)
         path = os.path.join(folder, f"{_TEMP_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
-        except OSError as error:
-            raise _failed("cannot write", path, error) from error
+        fd = self._within(folder, lambda: _open_new(path))
+        self._sweep(folder)
         try:
             try:
                 _write_all(fd, data)
@@ -242,6 +242,18 @@ class LocalBackend:
             _remove(path)
             raise
         return path
+
+    def _within(self, folder: str, action: Callable[[], _T]) -> _T:
+        """Do something in a folder that may have to be made first; or again, if somebody removed it."""
+        if folder in self._made:
+            try:
+                return action()
+            except BackendError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+        self._make_folder(folder)
+        self._made.add(folder)
+        return action()
 
     def _make_folder(self, folder: str) -> None:
         missing = []
@@ -339,9 +351,22 @@ def _sync_all(paths: Iterable[str]) -> None:
         return
     from concurrent.futures import ThreadPoolExecutor
 
+    # A share for every thread: handing them over one by one costs as much as the syncs.
     with ThreadPoolExecutor(min(_SYNC_THREADS, len(paths))) as pool:
-        for _ in pool.map(_sync, paths):
+        for _ in pool.map(_sync_share, (paths[i::_SYNC_THREADS] for i in range(_SYNC_THREADS))):
             pass
+
+
+def _sync_share(paths: list[str]) -> None:
+    for path in paths:
+        _sync(path)
+
+
+def _open_new(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+    except OSError as error:
+        raise _failed("cannot write", path, error) from error
 
 
 def _replace(temp: str, path: str) -> None:

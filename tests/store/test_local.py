@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -118,6 +119,15 @@ def test_old_temporary_files_are_removed_and_young_ones_stay(tmp_path: Path) -> 
     assert files(tmp_path) == sorted(
         ["o/1", "refs/r/1", *(f"{folder}/{name}" for folder in ("tmp", "refs/r") for name in (young, ".mine"))]
     )
+
+
+def test_folders_that_somebody_removed_are_made_again(tmp_path: Path) -> None:
+    backend = LocalBackend(str(tmp_path / "place"))
+    for _ in range(2):
+        backend.put("objects/a/b", b"value")
+        backend.flush()
+        assert LocalBackend(str(tmp_path / "place")).get("objects/a/b", 10) == b"value"
+        shutil.rmtree(tmp_path / "place")
 
 
 def test_others_see_a_put_only_after_the_flush(tmp_path: Path) -> None:
