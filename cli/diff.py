@@ -12,6 +12,7 @@ from castore_cli.text import echo_json
 if TYPE_CHECKING:
     from castore.view.compare import Comparison, Divergence, Side
     from castore.view.dataset import Dataset
+    from castore_cli.expect import Expected
 
 
 WHOLE = 1 << 40
@@ -20,7 +21,8 @@ WHOLE = 1 << 40
 
 @click.command()
 @click.argument("a")
-@click.argument("b")
+@click.argument("b", required=False)
+@click.option("--expect", metavar="FILE", help="Compare A with a lock file, in place of B.")
 @click.option("--strict", is_flag=True, help="Differences of recipe and sources count too.")
 @click.option("--stat", is_flag=True, help="Counts only.")
 @click.option("--first", "first_only", is_flag=True, help="The first difference only, without the list of changes.")
@@ -39,7 +41,8 @@ WHOLE = 1 << 40
 def diff(
     state: State,
     a: str,
-    b: str,
+    b: str | None,
+    expect: str | None,
     strict: bool,
     stat: bool,
     first_only: bool,
@@ -58,37 +61,54 @@ def diff(
     Equal data have equal roots, whoever made them and however. What differs is found by going down the trees: only the
     changed parts are read. Exit code 0 if equal, 1 if not.
     """
-    from castore.view.compare import compare
+    if (b is None) == (expect is None):
+        raise click.UsageError("give B, or --expect FILE in its place")
+    expected = None
+    if expect is not None:
+        from castore_cli.expect import Expected
 
-    data_a, data_b = state.pair(a, b)
-    if only is not None and not (only in data_a.manifest.arrays and only in data_b.manifest.arrays):
+        expected = Expected.open(state, expect, a)
+        names = expected.name, a
+        data = expected.data or expected.found, expected.found
+    else:
+        names = a, b or ""
+        data = state.pair(*names)
+    if only is not None and not all(only in side.manifest.arrays for side in data):
         raise click.UsageError(f"no array {only} on both sides")
-    result = compare(data_a, data_b, context=WHOLE if decode else context, only=only)
-    different = not result.equal if only is None else bool(result.hunks)
+    if expected is not None and expected.data is None:
+        result = expected.by_roots()
+        different = not (result.equal if only is None else result.arrays[only])
+    else:
+        from castore.view.compare import compare
+
+        result = compare(*data, context=WHOLE if decode else context, only=only)
+        result = expected.with_causes(result) if expected is not None else result
+        different = not result.equal if only is None else bool(result.hunks)
     different = different or (strict and bool(result.recipe))
     reads = state.reads()
+    title = _title(result, data, only, expected)
     if as_json:
-        echo_json(_document(result, data_a, data_b, reads))
+        document = _document(result, *data, reads)
+        echo_json(document if expected is None else expected.document(document))
     elif as_markdown:
         from castore_cli.diff_markdown import markdown
 
-        click.echo(markdown(result, (data_a, data_b), (a, b), limit=limit, only=only))
+        click.echo(markdown(result, title, names, limit=limit))
     elif not quiet:
         from castore_cli.diff_text import print_comparison
 
-        names = a, b
-        print_comparison(
-            result,
-            (data_a, data_b),
-            names,
-            reads,
-            stat=stat,
-            first_only=first_only,
-            limit=limit,
-            only=only,
-            decode=decode,
-        )
+        print_comparison(result, title, names, reads, stat=stat, first_only=first_only, limit=limit, decode=decode)
+        if expected is not None and expected.data is None:
+            click.echo(expected.missing())
     raise click.exceptions.Exit(1 if different else 0)
+
+
+def _title(result: Comparison, data: tuple[Dataset, Dataset], only: str | None, expected: Expected | None) -> str:
+    from castore_cli.diff_text import headline
+
+    if expected is None:
+        return headline(result, data, only)
+    return expected.headline(result, "" if expected.data is None else headline(result, data, only))
 
 
 def _document(result: Comparison, a: Dataset, b: Dataset, reads: dict[str, int]) -> dict[str, object]:

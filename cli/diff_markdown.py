@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from castore_cli.diff_text import cause_lines, headline, hunk_lines
+from castore_cli.diff_text import cause_lines, hunk_lines
 from castore_cli.text import visible
 
 if TYPE_CHECKING:
     from castore.view.compare import Comparison, Divergence, Side
-    from castore.view.dataset import Dataset
 
 
-def markdown(
-    result: Comparison, data: tuple[Dataset, Dataset], names: tuple[str, str], *, limit: int, only: str | None
-) -> str:
+def markdown(result: Comparison, title: str, names: tuple[str, str], *, limit: int) -> str:
     """The comparison: what it says, the causes, a table of the first difference, and the list of changes."""
-    parts = [f"**{headline(result, data, only)}**"]
+    parts = [f"**{title}**"]
     causes = cause_lines(result)
     if causes:
         parts.append("\n".join(f"- {_cell(line)}" for line in causes))

@@ -20,18 +20,17 @@ COLOURS = {"~": "yellow", "+": "green", "-": "red"}
 
 def print_comparison(
     result: Comparison,
-    data: tuple[Dataset, Dataset],
+    title: str,
     names: tuple[str, str],
     reads: dict[str, int],
     *,
     stat: bool,
     first_only: bool,
     limit: int,
-    only: str | None,
     decode: bool,
 ) -> None:
     """Print a comparison: one line that says it, the causes, the first difference, the list of changes, the cost."""
-    click.echo(headline(result, data, only))
+    click.echo(title)
     for line in cause_lines(result):
         click.echo(f"  {line}")
     if not stat and result.first is not None:
