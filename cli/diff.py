@@ -10,6 +10,7 @@ from castore_cli.context import State
 from castore_cli.text import echo_json
 
 if TYPE_CHECKING:
+    from castore.view.changes import Change
     from castore.view.compare import Comparison, Divergence, Side
     from castore.view.dataset import Dataset
 
@@ -63,7 +64,8 @@ def diff(
     data_a, data_b = state.pair(a, b)
     if only is not None and not (only in data_a.manifest.arrays and only in data_b.manifest.arrays):
         raise click.UsageError(f"no array {only} on both sides")
-    result = compare(data_a, data_b, context=WHOLE if decode else context, only=only)
+    detailed = not (quiet or stat) or as_json
+    result = compare(data_a, data_b, context=WHOLE if decode else context, only=only, changes=detailed)
     different = not result.equal if only is None else bool(result.hunks)
     different = different or (strict and bool(result.recipe))
     reads = state.reads()
@@ -109,8 +111,34 @@ def _document(result: Comparison, a: Dataset, b: Dataset, reads: dict[str, int])
         },
         "hunks": [{"op": h.op, "a": h.a, "b": h.b, "arrays": h.arrays} for h in result.hunks],
         "first": None if result.first is None else _first(result.first),
+        "first_change": None if result.first_change is None else _change(result.first_change),
         "recipe": [{"field": field, "a": x, "b": y} for field, x, y in result.recipe],
+        "causes": [{"id": c.id, "text": c.text, "a": c.a, "b": c.b, "lines": c.lines} for c in result.causes],
+        "changes": {
+            "replaced": result.changes.replaced,
+            "looked_at": result.changes.looked_at,
+            "other": result.changes.other,
+            "groups": [
+                {
+                    "kind": group.kind,
+                    "text": group.text,
+                    "samples": group.samples,
+                    "examples": [_change(example) for example in group.examples],
+                }
+                for group in result.changes.groups
+            ],
+        },
         "reads": reads,
+    }
+
+
+def _change(change: Change) -> dict[str, object]:
+    return {
+        "sample_a": change.sample_a,
+        "sample_b": change.sample_b,
+        "edits": [[edit.op, *edit.a, *edit.b] for edit in change.edits],
+        "flips": [[*flip.a, *flip.b, flip.trained] for flip in change.flips],
+        "coarse": change.coarse,
     }
 
 
