@@ -10,6 +10,7 @@ from castore_cli.context import State
 from castore_cli.text import echo_json
 
 if TYPE_CHECKING:
+    from castore.view.changes import Change
     from castore.view.compare import Comparison, Divergence, Side
     from castore.view.dataset import Dataset
     from castore_cli.expect import Expected
@@ -81,7 +82,8 @@ def diff(
     else:
         from castore.view.compare import compare
 
-        result = compare(*data, context=WHOLE if decode else context, only=only)
+        detailed = not (quiet or stat) or as_json
+        result = compare(*data, context=WHOLE if decode else context, only=only, changes=detailed)
         result = expected.with_causes(result) if expected is not None else result
         different = not result.equal if only is None else bool(result.hunks)
     different = different or (strict and bool(result.recipe))
@@ -129,8 +131,34 @@ def _document(result: Comparison, a: Dataset, b: Dataset, reads: dict[str, int])
         },
         "hunks": [{"op": h.op, "a": h.a, "b": h.b, "arrays": h.arrays} for h in result.hunks],
         "first": None if result.first is None else _first(result.first),
+        "first_change": None if result.first_change is None else _change(result.first_change),
         "recipe": [{"field": field, "a": x, "b": y} for field, x, y in result.recipe],
+        "causes": [{"id": c.id, "text": c.text, "a": c.a, "b": c.b, "lines": c.lines} for c in result.causes],
+        "changes": {
+            "replaced": result.changes.replaced,
+            "looked_at": result.changes.looked_at,
+            "other": result.changes.other,
+            "groups": [
+                {
+                    "kind": group.kind,
+                    "text": group.text,
+                    "samples": group.samples,
+                    "examples": [_change(example) for example in group.examples],
+                }
+                for group in result.changes.groups
+            ],
+        },
         "reads": reads,
+    }
+
+
+def _change(change: Change) -> dict[str, object]:
+    return {
+        "sample_a": change.sample_a,
+        "sample_b": change.sample_b,
+        "edits": [[edit.op, *edit.a, *edit.b] for edit in change.edits],
+        "flips": [[*flip.a, *flip.b, flip.trained] for flip in change.flips],
+        "coarse": change.coarse,
     }
 
 

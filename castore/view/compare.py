@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from blake3 import blake3
@@ -11,8 +11,11 @@ from castore.format.schema import KEY_BYTES
 from castore.tree.align import Gap, align
 from castore.tree.diff import differing, unequal
 from castore.tree.walk import Tree
+from castore.view.changes import Change, change_of, label_flips, token_edits
 from castore.view.dataset import Dataset, Origin
+from castore.view.groups import Changes, Grouping
 from castore.view.layout import Place, place_of
+from castore.view.recipes import RecipeChange, recipe_changes, recipe_differences
 
 DERIVED = frozenset({"key", "length"})
 """Arrays that follow from the token ids, so that comparing them would say everything twice."""
@@ -20,6 +23,12 @@ DERIVED = frozenset({"key", "length"})
 FEW_STRETCHES = 8
 """Up to this many differing stretches the keys are computed from the token chunks, which are read anyway for the first
 of them; beyond, the array of keys costs less."""
+
+LOOKED_AT_MAX = 2048
+"""Replaced pairs that are aligned token by token; of more, some from places that are evenly spaced."""
+
+LOOKED_AT_ONCE = 32
+"""Neighbouring pairs that are read together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,9 @@ class Comparison:
         hunks: All differences between the samples in stored order.
         first: The first of them in detail, None if the samples are equal.
         recipe: Entries of the recipes and sources that differ, as (name, a, b); empty where a side has no run record.
+        causes: The same in words, the likeliest explanation of differing data first.
+        first_change: How the two samples of ``first`` differ as a whole; None if one side has no sample there.
+        changes: The kinds of change among replaced samples.
     """
 
     equal: bool
@@ -91,6 +103,9 @@ class Comparison:
     hunks: list[Hunk] = field(default_factory=list)
     first: Divergence | None = None
     recipe: list[tuple[str, object, object]] = field(default_factory=list)
+    causes: list[RecipeChange] = field(default_factory=list)
+    first_change: Change | None = None
+    changes: Changes = field(default_factory=Changes)
 
     def count(self, op: str) -> int:
         """Samples of all hunks of one kind."""
@@ -102,19 +117,21 @@ class Comparison:
         return not self.hunks
 
 
-def compare(a: Dataset, b: Dataset, *, context: int = 8, only: str | None = None) -> Comparison:
+def compare(a: Dataset, b: Dataset, *, context: int = 8, only: str | None = None, changes: bool = True) -> Comparison:
     """Compare two datasets, reading only what differs.
 
     Args:
         a, b: The datasets; their ``fetch`` may be of two repositories.
         context: Tokens shown before and after the first divergence.
         only: Name of the one array to compare.
+        changes: Align replaced samples, and group what changed in them.
     """
-    recipe = list(_recipes(a, b))
+    recipe = list(recipe_differences(a, b))
     names = _names(a, b)
     if a.root == b.root:
         samples = a.manifest.samples
-        return Comparison(True, dict.fromkeys(names, True), True, samples, samples, recipe=recipe)
+        causes = recipe_changes(a, b, recipe) if recipe else []
+        return Comparison(True, dict.fromkeys(names, True), True, samples, samples, recipe=recipe, causes=causes)
     roots = {name: _same_tree(a, b, name) for name in names}
     hunks = list(_hunks(a, b, [name for name in names if name not in DERIVED] if only is None else [only]))
     return Comparison(
@@ -126,7 +143,51 @@ def compare(a: Dataset, b: Dataset, *, context: int = 8, only: str | None = None
         hunks,
         _first(a, b, hunks[0], context) if hunks else None,
         recipe,
+        recipe_changes(a, b, recipe),
+        _first_change(a, b, hunks[0]) if hunks else None,
+        _changes(a, b, hunks) if changes else Changes(),
     )
+
+
+# ---- kinds of change
+
+
+def _first_change(a: Dataset, b: Dataset, hunk: Hunk) -> Change | None:
+    return change_of(a, hunk.a[0], b, hunk.b[0]) if hunk.op == "replace" else None
+
+
+def _changes(a: Dataset, b: Dataset, hunks: Sequence[Hunk]) -> Changes:
+    """Align replaced samples, all or some of every region, and group what changed in them."""
+    replaced = [(hunk.a[0], hunk.b[0], hunk.a[1] - hunk.a[0]) for hunk in hunks if hunk.op == "replace"]
+    total = sum(count for _, _, count in replaced)
+    grouping = Grouping(a.vocabulary, b.vocabulary) if replaced else Grouping()
+    labels = a.has("labels_mask") and b.has("labels_mask")
+    for a_lo, b_lo, count in _looked_at(replaced, total):
+        tokens_a, tokens_b = a.token_ids(a_lo, a_lo + count), b.token_ids(b_lo, b_lo + count)
+        spans_a = a.spans(a_lo, a_lo + count) if labels else [[]] * count
+        spans_b = b.spans(b_lo, b_lo + count) if labels else [[]] * count
+        for i in range(count):
+            edits, coarse = token_edits(tokens_a[i], tokens_b[i])
+            flips = label_flips(spans_a[i], spans_b[i], edits)
+            grouping.add(Change(a_lo + i, b_lo + i, edits, flips, coarse), tokens_a[i], tokens_b[i])
+    return grouping.changes(total)
+
+
+def _looked_at(replaced: Sequence[tuple[int, int, int]], total: int) -> Iterator[tuple[int, int, int]]:
+    """Which pairs to align, as stretches: all if they are few, else some from places that are evenly spaced."""
+    if total <= LOOKED_AT_MAX:
+        for a_lo, b_lo, count in replaced:
+            for at in range(0, count, LOOKED_AT_ONCE):
+                yield a_lo + at, b_lo + at, min(LOOKED_AT_ONCE, count - at)
+        return
+    places = LOOKED_AT_MAX // LOOKED_AT_ONCE
+    wanted = [total * place // places for place in range(places)]
+    before = 0
+    for a_lo, b_lo, count in replaced:
+        while wanted and wanted[0] < before + count:
+            at = wanted.pop(0) - before
+            yield a_lo + at, b_lo + at, min(LOOKED_AT_ONCE, count - at)
+        before += count
 
 
 def _names(a: Dataset, b: Dataset) -> list[str]:
@@ -313,37 +374,3 @@ def _element(data: Dataset, array: str, sample: int, index: int, tokens: Sequenc
     if data.tree(array).array.dtype == "bytes16":
         return data.keys(array, sample, sample + 1)[0].hex()
     return data.integers(array, sample, sample + 1)[0]
-
-
-# ---- recipes
-
-
-def _recipes(a: Dataset, b: Dataset) -> Iterator[tuple[str, object, object]]:
-    """What differs in how the two came to be, apart from names, times and places."""
-    if a.run is None or b.run is None or a.run_digest == b.run_digest:
-        return
-    if not a.run.recipe or not b.run.recipe:
-        if a.run.recipe or b.run.recipe:
-            said = ["recorded" if side.recipe else "not recorded" for side in (a.run, b.run)]
-            yield "recipe", said[0], said[1]
-        return
-    yield from _differences("recipe", dict(a.run.recipe), dict(b.run.recipe))
-    for name in ("mix_seed", "num_examples", "shuffle_seed"):
-        pair = a.run.configuration.get(name), b.run.configuration.get(name)
-        if pair[0] != pair[1]:
-            yield name, pair[0], pair[1]
-    digests = [_digests(side.run.sources) for side in (a, b) if side.run]
-    if digests[0] != digests[1]:
-        yield "sources", digests[0], digests[1]
-
-
-def _digests(sources: Iterable[object]) -> list[str]:
-    return [f"{s.get('amount')} of {str(s.get('digest'))[:12]}" for s in sources if isinstance(s, dict)]
-
-
-def _differences(path: str, x: object, y: object) -> Iterator[tuple[str, object, object]]:
-    if isinstance(x, dict) and isinstance(y, dict):
-        for key in sorted({*x, *y}):
-            yield from _differences(f"{path}.{key}", x.get(key), y.get(key))
-    elif x != y:
-        yield path, x, y

@@ -152,7 +152,9 @@ class Lock:
             x, y = dict(_flat("recipe", self.recipe)), dict(_flat("recipe", other.recipe))
             found += [(name, x.get(name), y.get(name)) for name in sorted({*x, *y}) if x.get(name) != y.get(name)]
         if self.sources and other.sources:
-            pair = [[f"{s.get('amount')} of {str(s.get('digest'))[:12]}" for s in side.sources] for side in (self, other)]
+            pair = [
+                [f"{s.get('amount')} of {str(s.get('digest'))[:12]}" for s in side.sources] for side in (self, other)
+            ]
             if pair[0] != pair[1]:
                 found.append(("sources", pair[0], pair[1]))
         return found
