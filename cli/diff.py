@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from castore_cli.expect import Expected
 
 
+CONTEXT, LIMIT = 8, 20
+"""Tokens around a difference, and changes listed, where the user does not say."""
+
 WHOLE = 1 << 40
 """Tokens around a difference that are all of a sample."""
 
@@ -28,14 +31,11 @@ WHOLE = 1 << 40
 @click.option("--stat", is_flag=True, help="Counts only.")
 @click.option("--first", "first_only", is_flag=True, help="The first difference only, without the list of changes.")
 @click.option("--only", metavar="ARRAY", help="Compare one array, for example token_ids.")
-@click.option(
-    "--context", type=click.IntRange(0, 1000), metavar="N", default=8, show_default=True, help="Tokens shown around."
-)
-@click.option(
-    "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="Changes listed at most."
-)
+@click.option("--context", type=click.IntRange(0, 1000), metavar="N", help="Tokens shown around: 8, in a page 24.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Changes listed at most: 20, in a page 100 samples.")
 @click.option("--decode", is_flag=True, help="Show both samples of the first difference whole, as text.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for a pull request.")
+@click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page too, to be read in a browser.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
@@ -48,10 +48,11 @@ def diff(
     stat: bool,
     first_only: bool,
     only: str | None,
-    context: int,
-    limit: int,
+    context: int | None,
+    limit: int | None,
     decode: bool,
     as_markdown: bool,
+    html_file: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -82,26 +83,36 @@ def diff(
     else:
         from castore.view.compare import compare
 
-        detailed = not (quiet or stat) or as_json
-        result = compare(*data, context=WHOLE if decode else context, only=only, changes=detailed)
+        detailed = not (quiet or stat) or as_json or html_file is not None
+        around = WHOLE if decode else CONTEXT if context is None else context
+        result = compare(*data, context=around, only=only, changes=detailed)
         result = expected.with_causes(result) if expected is not None else result
         different = not result.equal if only is None else bool(result.hunks)
     different = different or (strict and bool(result.recipe))
     reads = state.reads()
     title = _title(result, data, only, expected)
+    note = "" if expected is None or expected.data is not None else expected.missing()
+    if html_file is not None:
+        from castore_cli.diff_page import Page
+        from castore_cli.page_file import write_page
+
+        page = Page(result, title, names, None if note else data, note, reads)
+        write_page(html_file, page, limit or 100, 24 if context is None else context, quiet=quiet)
     if as_json:
         document = _document(result, *data, reads)
         echo_json(document if expected is None else expected.document(document))
     elif as_markdown:
         from castore_cli.diff_markdown import markdown
 
-        click.echo(markdown(result, title, names, limit=limit))
+        click.echo(markdown(result, title, names, limit=limit or LIMIT))
     elif not quiet:
         from castore_cli.diff_text import print_comparison
 
-        print_comparison(result, title, names, reads, stat=stat, first_only=first_only, limit=limit, decode=decode)
-        if expected is not None and expected.data is None:
-            click.echo(expected.missing())
+        print_comparison(
+            result, title, names, reads, stat=stat, first_only=first_only, limit=limit or LIMIT, decode=decode
+        )
+        if note:
+            click.echo(note)
     raise click.exceptions.Exit(1 if different else 0)
 
 
