@@ -34,6 +34,7 @@ WHOLE = 1 << 40
 @click.option("--context", type=click.IntRange(0, 1000), metavar="N", help="Tokens shown around: 8, in a page 24.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Changes listed at most: 20, in a page 100 samples.")
 @click.option("--decode", is_flag=True, help="Show both samples of the first difference whole, as text.")
+@click.option("--side-by-side", is_flag=True, help="Samples in two columns, in place of the list of changes.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for a pull request.")
 @click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page too, to be read in a browser.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
@@ -51,6 +52,7 @@ def diff(
     context: int | None,
     limit: int | None,
     decode: bool,
+    side_by_side: bool,
     as_markdown: bool,
     html_file: str | None,
     quiet: bool,
@@ -77,6 +79,7 @@ def diff(
         data = state.pair(*names)
     if only is not None and not all(only in side.manifest.arrays for side in data):
         raise click.UsageError(f"no array {only} on both sides")
+    around = WHOLE if decode else CONTEXT if context is None else context
     if expected is not None and expected.data is None:
         result = expected.by_roots()
         different = not (result.equal if only is None else result.arrays[only])
@@ -84,7 +87,6 @@ def diff(
         from castore.view.compare import compare
 
         detailed = not (quiet or stat) or as_json or html_file is not None
-        around = WHOLE if decode else CONTEXT if context is None else context
         result = compare(*data, context=around, only=only, changes=detailed)
         result = expected.with_causes(result) if expected is not None else result
         different = not result.equal if only is None else bool(result.hunks)
@@ -105,6 +107,11 @@ def diff(
         from castore_cli.diff_markdown import markdown
 
         click.echo(markdown(result, title, names, limit=limit or LIMIT))
+    elif side_by_side and not quiet and not stat:
+        from castore_cli.diff_columns import print_side_by_side
+
+        most = 1 if first_only else limit or LIMIT
+        print_side_by_side(result, title, data, names, state.reads, limit=most, context=around, note=note)
     elif not quiet:
         from castore_cli.diff_text import print_comparison
 

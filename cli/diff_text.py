@@ -30,14 +30,26 @@ def print_comparison(
     decode: bool,
 ) -> None:
     """Print a comparison: one line that says it, the causes, the first difference, the list of changes, the cost."""
-    click.echo(title)
-    for line in cause_lines(result):
-        click.echo(f"  {line}")
+    print_head(result, title, groups=not stat and not first_only)
     if not stat and result.first is not None:
         _print_first(result.first, names, decode)
     if not stat and not first_only:
         for line in hunk_lines(result.hunks, limit):
             click.echo(_paint(line, COLOURS.get(line[0], "")))
+    print_reads(reads)
+
+
+def print_head(result: Comparison, title: str, *, groups: bool) -> None:
+    """Print what is said first: one line, the causes, and the kinds of change."""
+    click.echo(title)
+    for line in cause_lines(result):
+        click.echo(f"  {line}")
+    for line in group_lines(result) if groups else []:
+        click.echo(line)
+
+
+def print_reads(reads: dict[str, int]) -> None:
+    """Print what the comparison cost."""
     click.echo(_dim(f"read {plural(reads['objects'], 'object')}, {size(reads['bytes'])}"))
 
 
@@ -84,8 +96,28 @@ def _order(data: tuple[Dataset, Dataset]) -> str:
 
 
 def cause_lines(result: Comparison) -> list[str]:
-    """What differs in how the two came to be, a line each."""
-    return [f"{field}: {_short(x)} → {_short(y)}" for field, x, y in result.recipe]
+    """What differs in how the two came to be, a line each; lines below one are indented."""
+    if not result.causes:
+        return [f"{field}: {_short(x)} → {_short(y)}" for field, x, y in result.recipe]
+    return [visible(line) for cause in result.causes for line in (cause.text, *(f"  {line}" for line in cause.lines))]
+
+
+def group_lines(result: Comparison) -> list[str]:
+    """What changed in the replaced samples, a line for each kind of change."""
+    changes = result.changes
+    if not changes.groups:
+        return []
+    looked = "" if changes.looked_at == changes.replaced else f", of which {number(changes.looked_at)} were looked at"
+    width = len(number(max(group.samples for group in changes.groups)))
+    lines = [f"changes in {plural(changes.replaced, 'replaced sample')}{looked}:"]
+    for group in changes.groups:
+        examples = ", ".join(str(change.sample_a) for change in group.examples)
+        which = plural(len(group.examples), "sample").partition(" ")[2]
+        more = ", …" if group.samples > len(group.examples) else ""
+        lines.append(f"  {number(group.samples):>{width}}  {visible(group.text)} ({which} {examples}{more})")
+    if changes.other:
+        lines.append(f"  {number(changes.other):>{width}}  otherwise")
+    return lines
 
 
 def _short(value: object) -> str:

@@ -170,8 +170,8 @@ def _order(order: Order | None) -> dict[str, Any]:
 
 
 def _arrays(manifest: Manifest) -> dict[str, str]:
-    digests = {name: root.digest for name, (_, root) in manifest.arrays.items()}
-    return {name: "" if digests[name] is None else digests[name].hex() for name in sorted(digests)}
+    digests = {name: root.digest for name, (_, root) in sorted(manifest.arrays.items())}
+    return {name: "" if digest is None else digest.hex() for name, digest in digests.items()}
 
 
 def _chosen(source: Mapping[str, Value], names: Sequence[str]) -> dict[str, str]:
