@@ -33,6 +33,7 @@ WHOLE = 1 << 40
     "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="Changes listed at most."
 )
 @click.option("--decode", is_flag=True, help="Show both samples of the first difference whole, as text.")
+@click.option("--place", "places", is_flag=True, help="Name file and byte in an export however large the data are.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for a pull request.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
@@ -48,6 +49,7 @@ def diff(
     context: int,
     limit: int,
     decode: bool,
+    places: bool,
     as_markdown: bool,
     quiet: bool,
     as_json: bool,
@@ -65,7 +67,8 @@ def diff(
     if only is not None and not (only in data_a.manifest.arrays and only in data_b.manifest.arrays):
         raise click.UsageError(f"no array {only} on both sides")
     detailed = not (quiet or stat) or as_json
-    result = compare(data_a, data_b, context=WHOLE if decode else context, only=only, changes=detailed)
+    width = WHOLE if decode else context
+    result = compare(data_a, data_b, context=width, only=only, changes=detailed, places=places)
     different = not result.equal if only is None else bool(result.hunks)
     different = different or (strict and bool(result.recipe))
     reads = state.reads()
@@ -108,8 +111,13 @@ def _document(result: Comparison, a: Dataset, b: Dataset, reads: dict[str, int])
             "replaced": result.count("replace"),
             "inserted": result.count("insert"),
             "deleted": result.count("delete"),
+            "moved": result.moved,
         },
-        "hunks": [{"op": h.op, "a": h.a, "b": h.b, "arrays": h.arrays} for h in result.hunks],
+        "reordered": result.reordered,
+        "hunks": [
+            {"op": h.op, "a": h.a, "b": h.b, "arrays": h.arrays, **({"moved": h.moved} if h.moved else {})}
+            for h in result.hunks
+        ],
         "first": None if result.first is None else _first(result.first),
         "first_change": None if result.first_change is None else _change(result.first_change),
         "recipe": [{"field": field, "a": x, "b": y} for field, x, y in result.recipe],
@@ -146,6 +154,7 @@ def _first(first: Divergence) -> dict[str, object]:
     return {
         "array": first.array,
         "index": first.index,
+        "placed": first.placed,
         **_side(first.a, "a"),
         **_side(first.b, "b"),
     }
