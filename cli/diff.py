@@ -102,8 +102,8 @@ def _document(result: Comparison, a: Dataset, b: Dataset, reads: dict[str, int])
         "version": 1,
         "equal": result.equal,
         "same_order": result.same_order,
-        "a": {"root": a.root, "run": a.run_digest},
-        "b": {"root": b.root, "run": b.run_digest},
+        "a": {"root": a.root or None, "run": a.run_digest},
+        "b": {"root": b.root or None, "run": b.run_digest},
         "arrays": {name: {"equal": equal} for name, equal in result.arrays.items()},
         "samples": {
             "a": result.samples_a,

@@ -46,7 +46,8 @@ def headline(result: Comparison, data: tuple[Dataset, Dataset], only: str | None
     """What is equal and what is not, in one line."""
     if result.equal:
         tokens = number(data[0].manifest.tokens)
-        return f"equal: {plural(result.samples_a, 'sample')}, {tokens} tokens, root {data[0].root.hex()}"
+        root = f", root {data[0].root.hex()}" if data[0].root else ""  # directories are compared without
+        return f"equal: {plural(result.samples_a, 'sample')}, {tokens} tokens{root}"
     if result.same_samples:
         if only is not None:
             return f"equal in {only}: {plural(result.samples_a, 'sample')}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from castore.view.changes import Change, change_of, label_flips, token_edits
 from castore.view.dataset import Dataset, Origin
 from castore.view.groups import Changes, Grouping
-from castore.view.hunks import Hunk, find
+from castore.view.hunks import Hunk, Pair, find
 from castore.view.layout import Place, place_is_cheap, place_of
 from castore.view.recipes import RecipeChange, recipe_changes, recipe_differences
 from castore.view.trees import TreePair, sample_key
@@ -122,13 +122,13 @@ def compare(
     """
     recipe = list(recipe_differences(a, b))
     names = _names(a, b)
-    if a.root == b.root:
+    pair = _pair(a, b)
+    if pair.equal():
         samples = a.manifest.samples
         causes = recipe_changes(a, b, recipe) if recipe else []
         return Comparison(
             True, dict.fromkeys(names, True), True, samples, samples, recipe=recipe, causes=causes
         )
-    pair = TreePair(a, b)
     roots = {name: pair.same(name) for name in names}
     found = find(pair, [name for name in names if name not in DERIVED] if only is None else [only])
     hunks = found.hunks
@@ -187,6 +187,16 @@ def _looked_at(replaced: Sequence[tuple[int, int, int]], total: int) -> Iterator
             at = wanted.pop(0) - before
             yield a_lo + at, b_lo + at, min(LOOKED_AT_ONCE, count - at)
         before += count
+
+
+def _pair(a: Dataset, b: Dataset) -> Pair:
+    if a.root or b.root:
+        return TreePair(a, b)
+    from castore.view.folders import FolderDataset, FolderPair
+
+    assert isinstance(a, FolderDataset)
+    assert isinstance(b, FolderDataset)
+    return FolderPair(a, b)
 
 
 def _names(a: Dataset, b: Dataset) -> list[str]:

@@ -175,6 +175,11 @@ class Dataset:
                 f"sample {index} of {self.manifest.samples}: ask for 0 to {self.manifest.samples - 1}"
             )
 
+    def token_start(self, index: int) -> int:
+        """Tokens of all samples before one, in stored order."""
+        leaf = next(iter(leaves(self.fetch, self.tree("token_ids"), index, index + 1)))
+        return leaf.item_start + sum(self.integers("length", leaf.start, index))
+
     def origin(self, index: int) -> Origin | None:
         """Where a sample came from, None if nothing was recorded."""
         if self.run is None or not self.run.sources:

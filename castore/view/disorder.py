@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.format.samples import SpanColumn, offsets_of
+from castore.format.samples import Column, SpanColumn, offsets_of
 from castore.tree.walk import leaves
 from castore.view.arrays import span_column, whole
 from castore.view.dataset import Dataset
@@ -16,21 +16,30 @@ from castore.view.keys import Run
 Ints = NDArray[np.int64]
 
 
-def relabelled(a: Dataset, b: Dataset, name: str, runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
+def relabelled(a: Column, b: Column, runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
     """Pairs of samples whose elements of an array differ.
 
     Args:
-        a, b: The datasets.
-        name: An array stored as spans, or one of uint32 with an element a sample.
+        a, b: The whole array of either dataset, spans or one element a sample.
         runs: Samples that stand for each other: (sample of a, sample of b, count).
     """
     at_a, at_b = _places([(i, n) for i, _, n in runs]), _places([(j, n) for _, j, n in runs])
-    if a.tree(name).array.is_spans:
-        differ = _spans_differ(_spans(a, name), at_a, _spans(b, name), at_b)
+    if isinstance(a, SpanColumn) and isinstance(b, SpanColumn):
+        differ = _spans_differ(a, at_a, b, at_b)
     else:
-        differ = whole(a, name)[at_a] != whole(b, name)[at_b]
+        assert isinstance(a, np.ndarray)
+        assert isinstance(b, np.ndarray)
+        differ = a[at_a] != b[at_b]
     for at in np.flatnonzero(differ).tolist():
         yield int(at_a[at]), int(at_b[at])
+
+
+def whole_column(data: Dataset, name: str) -> Column:
+    """A whole array of a dataset with trees: stored as spans, or uint32 with an element a sample."""
+    tree = data.tree(name)
+    if not tree.array.is_spans:
+        return whole(data, name)
+    return SpanColumn.concat([span_column(data, leaf, tree.array) for leaf in leaves(data.fetch, tree)])
 
 
 def _places(ranges: Sequence[tuple[int, int]]) -> Ints:
@@ -39,15 +48,9 @@ def _places(ranges: Sequence[tuple[int, int]]) -> Ints:
     return np.repeat(starts - offsets_of(counts)[:-1], counts) + np.arange(int(counts.sum()))
 
 
-def _spans(data: Dataset, name: str) -> SpanColumn:
-    tree = data.tree(name)
-    parts = [span_column(data, leaf, tree.array) for leaf in leaves(data.fetch, tree)]
-    return SpanColumn.concat(parts)
-
-
 def _spans_differ(a: SpanColumn, at_a: Ints, b: SpanColumn, at_b: Ints) -> NDArray[np.bool_]:
     counts = a.counts[at_a].astype(np.int64)
-    differ = counts != b.counts[at_b]
+    differ: NDArray[np.bool_] = counts != b.counts[at_b]
     same = np.flatnonzero(~differ & (counts > 0))
     if len(same) == 0:
         return differ

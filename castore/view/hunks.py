@@ -68,8 +68,15 @@ class Pair(Protocol):
         a, b: The datasets.
     """
 
-    a: Dataset
-    b: Dataset
+    @property
+    def a(self) -> Dataset: ...
+
+    @property
+    def b(self) -> Dataset: ...
+
+    def equal(self) -> bool:
+        """Whether all arrays are equal, and the orders."""
+        ...
 
     def same(self, name: str) -> bool:
         """Whether an array is equal, element by element."""
@@ -81,6 +88,10 @@ class Pair(Protocol):
 
     def changed(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
         """Offsets of samples whose elements of an array differ, of ``count`` whose tokens do not."""
+        ...
+
+    def relabelled(self, name: str, runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
+        """Samples in other places whose elements of an array differ."""
         ...
 
 
@@ -122,12 +133,10 @@ def _find_disordered(
     for gap in [*kept, end]:
         disorder.append((a_at, b_at, gap.a_lo - a_at))
         a_at, b_at = gap.a_hi, gap.b_hi
-    from castore.view.disorder import relabelled
-
     changed: dict[tuple[int, int], list[str]] = {}
     for name in shared:
         if not pair.same(name):
-            for at in relabelled(pair.a, pair.b, name, disorder):
+            for at in pair.relabelled(name, disorder):
                 changed.setdefault(at, []).append(name)
     hunks = [Hunk("replace", (i, i + 1), (j, j + 1), tuple(arrays)) for (i, j), arrays in changed.items()]
     total = sum(count for _, count, _ in moves.of_a)

@@ -228,7 +228,8 @@ def _common_words(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.ui
 
     both = np.concatenate([_distinct(a), _distinct(b)])
     both.sort()
-    return both[1:][both[1:] == both[:-1]]
+    common: NDArray[np.uint64] = both[1:][both[1:] == both[:-1]]
+    return common
 
 
 def _distinct(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

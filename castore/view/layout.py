@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from castore.tree.walk import leaves
 from castore.view.dataset import Dataset
 
 PART_BYTES = 1 << 30
@@ -73,8 +72,7 @@ def _export_start(data: Dataset, sample: int) -> int | None:
     """Tokens before a sample in an export."""
     order = data.manifest.order
     if order is None:
-        leaf = next(iter(leaves(data.fetch, data.tree("token_ids"), sample, sample + 1)))
-        return leaf.item_start + sum(data.integers("length", leaf.start, sample))
+        return data.token_start(sample)
     import numpy as np
 
     from castore.view.arrays import whole

@@ -11,7 +11,7 @@ from castore.tree.align import Gap
 from castore.tree.diff import differing, unequal
 from castore.tree.walk import Tree
 from castore.view.dataset import Dataset
-from castore.view.keys import Keys, align_keys
+from castore.view.keys import Keys, Run, align_keys
 
 FEW_STRETCHES = 8
 FEW_SAMPLES = 1 << 16
@@ -28,6 +28,10 @@ class TreePair:
 
     def __init__(self, a: Dataset, b: Dataset) -> None:
         self.a, self.b = a, b
+
+    def equal(self) -> bool:
+        """Whether all arrays are equal, and the orders."""
+        return self.a.root == self.b.root
 
     def same(self, name: str) -> bool:
         """Whether an array is equal, element by element: one comparison."""
@@ -55,6 +59,12 @@ class TreePair:
             for i, (x, y) in enumerate(zip(values_a, values_b, strict=True)):
                 if x != y:
                     yield lo + i
+
+    def relabelled(self, name: str, runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
+        """Samples in other places whose elements of an array differ."""
+        from castore.view.disorder import relabelled, whole_column
+
+        yield from relabelled(whole_column(self.a, name), whole_column(self.b, name), runs)
 
 
 def _keys(data: Dataset, lo: int, hi: int, few: bool) -> Keys:
