@@ -42,6 +42,10 @@ class State:
         A directory is taken to be in the order of the other side where that can be.
         """
         folders = self._is_folder(a), self._is_folder(b)
+        if all(folders):
+            from castore.view.folders import FolderDataset
+
+            return FolderDataset(a), FolderDataset(b)
         data_a = None if folders[0] else self.dataset(a)[1]
         data_b = None if folders[1] else self.dataset(b)[1]
         if data_a is None or data_b is None:

@@ -35,6 +35,7 @@ WHOLE = 1 << 40
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Changes listed at most: 20, in a page 100 samples.")
 @click.option("--decode", is_flag=True, help="Show both samples of the first difference whole, as text.")
 @click.option("--side-by-side", is_flag=True, help="Samples in two columns, in place of the list of changes.")
+@click.option("--place", "places", is_flag=True, help="Name file and byte in an export however large the data are.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for a pull request.")
 @click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page too, to be read in a browser.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
@@ -53,6 +54,7 @@ def diff(
     limit: int | None,
     decode: bool,
     side_by_side: bool,
+    places: bool,
     as_markdown: bool,
     html_file: str | None,
     quiet: bool,
@@ -87,7 +89,7 @@ def diff(
         from castore.view.compare import compare
 
         detailed = not (quiet or stat) or as_json or html_file is not None
-        result = compare(*data, context=around, only=only, changes=detailed)
+        result = compare(*data, context=around, only=only, changes=detailed, places=places)
         result = expected.with_causes(result) if expected is not None else result
         different = not result.equal if only is None else bool(result.hunks)
     different = different or (strict and bool(result.recipe))
@@ -137,8 +139,8 @@ def _document(result: Comparison, a: Dataset, b: Dataset, reads: dict[str, int])
         "version": 1,
         "equal": result.equal,
         "same_order": result.same_order,
-        "a": {"root": a.root, "run": a.run_digest},
-        "b": {"root": b.root, "run": b.run_digest},
+        "a": {"root": a.root or None, "run": a.run_digest},
+        "b": {"root": b.root or None, "run": b.run_digest},
         "arrays": {name: {"equal": equal} for name, equal in result.arrays.items()},
         "samples": {
             "a": result.samples_a,
@@ -146,8 +148,13 @@ def _document(result: Comparison, a: Dataset, b: Dataset, reads: dict[str, int])
             "replaced": result.count("replace"),
             "inserted": result.count("insert"),
             "deleted": result.count("delete"),
+            "moved": result.moved,
         },
-        "hunks": [{"op": h.op, "a": h.a, "b": h.b, "arrays": h.arrays} for h in result.hunks],
+        "reordered": result.reordered,
+        "hunks": [
+            {"op": h.op, "a": h.a, "b": h.b, "arrays": h.arrays, **({"moved": h.moved} if h.moved else {})}
+            for h in result.hunks
+        ],
         "first": None if result.first is None else _first(result.first),
         "first_change": None if result.first_change is None else _change(result.first_change),
         "recipe": [{"field": field, "a": x, "b": y} for field, x, y in result.recipe],
@@ -184,6 +191,7 @@ def _first(first: Divergence) -> dict[str, object]:
     return {
         "array": first.array,
         "index": first.index,
+        "placed": first.placed,
         **_side(first.a, "a"),
         **_side(first.b, "b"),
     }

@@ -47,11 +47,14 @@ def print_side_by_side(
     note: str = "",
 ) -> None:
     """Print a comparison: one line that says it, the causes, and the samples, each as soon as it is read."""
+    from castore.view.aligned import shown_hunks
+
     print_head(result, title, groups=True)
-    total = sum(_pairs(hunk) for hunk in result.hunks)
+    hunks = list(shown_hunks(result.hunks))
+    total = sum(hunk.count for hunk in hunks)
     width = max(shutil.get_terminal_size((WIDTH, 0)).columns, WIDTH_MIN)
     colour = use_colour()
-    for pair in islice(_read(data, result.hunks, context), limit):
+    for pair in islice(_read(data, hunks, context), limit):
         for line in pair_lines(pair, names, width, colour=colour):
             click.echo(line)
     if total:
@@ -63,15 +66,11 @@ def print_side_by_side(
         click.echo(note)
 
 
-def _pairs(hunk: Hunk) -> int:
-    return max(hunk.a[1] - hunk.a[0], hunk.b[1] - hunk.b[0])
-
-
 def _read(data: tuple[Dataset, Dataset], hunks: Sequence[Hunk], context: int) -> Iterator[Pair]:
     from castore.view.aligned import read_pair
 
     for hunk in hunks:
-        for i in range(_pairs(hunk)):
+        for i in range(hunk.count):
             a = hunk.a[0] + (0 if hunk.op == "insert" else i)
             b = hunk.b[0] + (0 if hunk.op == "delete" else i)
             yield read_pair(*data, hunk.op, a, b, hunk.arrays, context)

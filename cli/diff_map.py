@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 BINS = 240
 _WIDTH, _LEFT, _HEIGHT, _GAP = 1180, 120, 26, 8
-_LANES = ("tokens", "labels", "arrays", "deleted", "inserted")
-_TITLES = {"tokens": "tokens", "labels": "labels only", "arrays": "other arrays"}
+_LANES = ("tokens", "labels", "arrays", "deleted", "inserted", "moved")
+_TITLES = {"labels": "labels only", "arrays": "other arrays", "moved": "moved, both ends"}
 _ARRAYS = {"tokens": "token_ids", "labels": "labels_mask"}
 _SOURCES_NAMED = 12
 
@@ -61,7 +61,14 @@ def _title(lane: str) -> str:
     return _TITLES.get(lane, lane)
 
 
+def places(result: Comparison) -> int:
+    """Length of the axis: the samples of a, and those that b has elsewhere or alone."""
+    return result.samples_a + sum(hunk.count for hunk in result.hunks if hunk.op == "insert")
+
+
 def _kind(hunk: Hunk | Picked) -> str:
+    if getattr(hunk, "moved", None) is not None:
+        return "moved"
     if hunk.op != "replace":
         return "deleted" if hunk.op == "delete" else "inserted"
     return "tokens" if "token_ids" in hunk.arrays else "labels" if "labels_mask" in hunk.arrays else "arrays"
@@ -69,17 +76,16 @@ def _kind(hunk: Hunk | Picked) -> str:
 
 def _binned(result: Comparison) -> tuple[_Axis, dict[str, dict[int, int]]]:
     """The axis, and by lane the differing samples in each bin."""
-    total = max(result.samples_a + result.count("insert"), 1)
+    total = max(places(result), 1)
     bins: dict[str, dict[int, int]] = {}
     inserts: list[tuple[int, int]] = []
     shift = 0
     for hunk in result.hunks:
-        count = hunk.b[1] - hunk.b[0] if hunk.op == "insert" else hunk.a[1] - hunk.a[0]
         lane = bins.setdefault(_kind(hunk), {})
-        for at, inside in _spread(hunk.a[0] + shift, count, total):
+        for at, inside in _spread(hunk.a[0] + shift, hunk.count, total):
             lane[at] = lane.get(at, 0) + inside
         if hunk.op == "insert":
-            shift += count
+            shift += hunk.count
             inserts.append((hunk.a[0], shift))
     return _Axis(total, inserts), bins
 

@@ -66,13 +66,13 @@ def _groups(changes: Changes) -> str:
 
 def _first(first: Divergence, names: tuple[str, str]) -> str:
     rows = [("", *(f"`{name}`" for name in names)), ("---", "---", "---")]
-    sides = [_side(first.a), _side(first.b)]
+    sides = [_side(first.a, first.placed), _side(first.b, first.placed)]
     rows += [(title, *(side[i] for side in sides)) for i, title in enumerate(("sample", "from", "value", "text", "at"))]
     table = "\n".join(f"| {title} | {a} | {b} |" for title, a, b in rows)
     return f"First difference: `{first.array}[{first.index}]`\n\n{table}"
 
 
-def _side(side: Side) -> tuple[str, str, str, str, str]:
+def _side(side: Side, placed: bool) -> tuple[str, str, str, str, str]:
     if side.sample is None:
         return ("none", "", "", "", "")
     origin, place = side.origin, side.place
@@ -83,7 +83,7 @@ def _side(side: Side) -> tuple[str, str, str, str, str]:
         "" if origin is None else _cell(origin.source + row),
         "ends here" if side.value is None else str(side.value),
         "" if side.context is None else f"{_cell(before)}【{_cell(at)}】{_cell(after)}",
-        "not exported" if place is None else f"{place.file}, byte {place.offset}",
+        f"{place.file}, byte {place.offset}" if place else "not exported" if placed else "`--place`",
     )
 
 

@@ -16,7 +16,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from castore import __version__
-from castore_cli.diff_map import strip_map
+from castore_cli.diff_map import places, strip_map
 from castore_cli.diff_samples import Picked, card, pick
 from castore_cli.html import clip, element, safe, token_text
 from castore_cli.text import number, plural, size
@@ -114,6 +114,8 @@ class Page:
         lines = []
         if self.data is not None:
             for name, data in zip(self.names, self.data, strict=True):
+                if not data.root:  # directories are compared without
+                    continue
                 lines.append(f"{safe(clip(name, 200))}: root {element('code', data.root.hex())}")
         read = f"{plural(self.reads['objects'], 'object')}, {size(self.reads['bytes'])}"
         lines.append(f"Written by castore {__version__}, which read {read} to compare.")
@@ -153,9 +155,11 @@ def _source(text: str) -> str:
 def _tiles(result: Comparison) -> Iterator[str]:
     counts = [("replaced", result.count("replace")), ("inserted", result.count("insert"))]
     counts.append(("deleted", result.count("delete")))
+    if result.moved:
+        counts.append(("moved", result.moved))
     yield _tile("samples", result.samples_a, result.samples_b)
     if result.hunks or result.equal:
-        same = result.samples_a - counts[0][1] - counts[2][1]
+        same = result.samples_a - result.count("replace") - result.count("delete") - result.moved
         for word, count in [*counts, ("unchanged", same)]:
             yield _tile(word, count)
 
@@ -199,6 +203,8 @@ def _groups(result: Comparison, shown: list[Picked]) -> str:
             alone = [one for one in shown if one.op == op][:3]
             links = [_link(one.anchor, one.a if op == "delete" else one.b, anchors) for one in alone]
             items.append(_group(count, 0, word, links))
+    if result.moved:
+        items.append(_group(result.moved, 0, "moved: the same samples in another place", []))
     aside = "among the replaced samples, as shares of them"
     if changes.looked_at < changes.replaced:
         aside = f"{number(changes.looked_at)} of {number(changes.replaced)} replaced samples were looked at"
@@ -223,12 +229,12 @@ def _link(anchor: str, sample: int, anchors: set[str]) -> str:
 
 def _first(first: Divergence, names: tuple[str, str]) -> str:
     tags = ("del", "ins") if first.array == "token_ids" else ("mark", "mark")
-    rows = _first_side(first.a, names[0], tags[0]) + _first_side(first.b, names[1], tags[1])
+    rows = _first_side(first.a, names[0], tags[0], first.placed) + _first_side(first.b, names[1], tags[1], first.placed)
     where = f"{first.array}[{first.index}]" if first.a.context or first.b.context else first.array
     return section("First difference", f'<ul class="causes">{rows}</ul>', where, "of-first")
 
 
-def _first_side(side: Side, name: str, tag: str) -> str:
+def _first_side(side: Side, name: str, tag: str, placed: bool) -> str:
     if side.sample is None:
         return f"<li><b>{safe(clip(name, 200))}</b>: no such sample</li>"
     value = "ends here" if side.value is None else f"value {side.value}"
@@ -241,15 +247,20 @@ def _first_side(side: Side, name: str, tag: str) -> str:
     if side.origin is not None:
         row = "" if side.origin.row is None else f" row {number(side.origin.row + 1)}"
         origin = f", {safe(clip(side.origin.source, 200))}{row}"
-    place = "not exported" if side.place is None else f"{side.place.file} at byte {number(side.place.offset)}"
+    place = ""
+    if side.place is not None:
+        place = f"; in an export: {side.place.file} at byte {number(side.place.offset)}"
+    elif placed:
+        place = "; not in an export"
     return (
         f"<li><b>{safe(clip(name, 200))}</b>: sample {number(side.sample)}{origin}: {safe(value)}"
-        f'<span class="aside">; in an export: {safe(place)}</span>{text}</li>'
+        f'<span class="aside">{safe(place)}</span>{text}</li>'
     )
 
 
 def _samples(result: Comparison, shown: list[Picked], cards: list[str]) -> str:
-    total = sum(max(hunk.a[1] - hunk.a[0], hunk.b[1] - hunk.b[0]) for hunk in result.hunks)
+    total = sum(result.count(op) for op in ("replace", "insert", "delete"))
+    total += sum(hunk.count for hunk in result.hunks if hunk.op == "delete" and hunk.moved and hunk.arrays)
     aside = f"{number(len(shown))} of {number(total)} that differ"
     if len(shown) < total:
         aside += "; the others are left out of this page (--limit N shows more, diff --json names all)"
@@ -280,7 +291,7 @@ def _boxes(name: str, title: str, values: Iterable[str], words: dict[str, str]) 
 
 
 def _total(result: Comparison) -> str:
-    return plural(result.samples_a + result.count("insert"), "sample")
+    return plural(places(result), "sample")
 
 
 def _sources(data: Dataset) -> list[tuple[str, int]]:

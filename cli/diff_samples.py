@@ -40,8 +40,10 @@ class Picked:
 def pick(result: Comparison, limit: int) -> list[Picked]:
     """The pairs that a page shows, in stored order: all, or examples of every kind of change, the first, and some from
     everywhere."""
-    hunks = result.hunks
-    ends = list(accumulate(_pairs(hunk) for hunk in hunks))
+    from castore.view.aligned import shown_hunks
+
+    hunks = list(shown_hunks(result.hunks))
+    ends = list(accumulate(hunk.count for hunk in hunks))
     total = ends[-1] if ends else 0
     if total <= limit:
         chosen = set(range(total))
@@ -60,19 +62,15 @@ def _alone(hunks: Sequence[Hunk], ends: Sequence[int]) -> Iterator[int]:
     """Where the first samples that one side alone has stand among all pairs."""
     for op in ("delete", "insert"):
         places = (
-            at for hunk, end in zip(hunks, ends, strict=True) if hunk.op == op for at in range(end - _pairs(hunk), end)
+            at for hunk, end in zip(hunks, ends, strict=True) if hunk.op == op for at in range(end - hunk.count, end)
         )
         yield from islice(places, 3)
-
-
-def _pairs(hunk: Hunk) -> int:
-    return max(hunk.a[1] - hunk.a[0], hunk.b[1] - hunk.b[0])
 
 
 def _picked(hunks: Sequence[Hunk], ends: Sequence[int], index: int) -> Picked:
     at = bisect_right(ends, index)
     hunk = hunks[at]
-    offset = index - (ends[at] - _pairs(hunk))
+    offset = index - (ends[at] - hunk.count)
     a = hunk.a[0] + (0 if hunk.op == "insert" else offset)
     return Picked(hunk.op, a, hunk.b[0] + (0 if hunk.op == "delete" else offset), hunk.arrays)
 
@@ -85,7 +83,7 @@ def _indices(hunks: Sequence[Hunk], ends: Sequence[int], samples: Sequence[tuple
         while at >= 0 and hunks[at].op != "replace":
             at -= 1
         if at >= 0 and hunks[at].a[0] <= a < hunks[at].a[1] and b - hunks[at].b[0] == a - hunks[at].a[0]:
-            yield ends[at] - _pairs(hunks[at]) + a - hunks[at].a[0]
+            yield ends[at] - hunks[at].count + a - hunks[at].a[0]
 
 
 # ---- one of them

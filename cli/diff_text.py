@@ -57,17 +57,21 @@ def headline(result: Comparison, data: tuple[Dataset, Dataset], only: str | None
     """What is equal and what is not, in one line."""
     if result.equal:
         tokens = number(data[0].manifest.tokens)
-        return f"equal: {plural(result.samples_a, 'sample')}, {tokens} tokens, root {data[0].root.hex()}"
+        root = f", root {data[0].root.hex()}" if data[0].root else ""  # directories are compared without
+        return f"equal: {plural(result.samples_a, 'sample')}, {tokens} tokens{root}"
     if result.same_samples:
         if only is not None:
             return f"equal in {only}: {plural(result.samples_a, 'sample')}"
         if not result.same_order:
             return _same_samples(data, plural(result.samples_a, "sample"))
+        if result.moved:
+            return f"another order of the same {plural(result.samples_a, 'sample')}: {number(result.moved)} moved"
         return "the same samples, stored otherwise"
     counts = [
         (result.count(op), word)
         for op, word in (("replace", "replaced"), ("insert", "inserted"), ("delete", "deleted"))
     ]
+    counts.append((result.moved, "moved"))
     said = ", ".join(f"{number(count)} {word}" for count, word in counts if count)
     totals = plural(result.samples_a, "sample")
     if result.samples_a != result.samples_b:
@@ -135,11 +139,11 @@ def _print_first(first: Divergence, names: tuple[str, str], decode: bool) -> Non
     where = f"{first.array}[{first.index}]" if first.a.context or first.b.context else first.array
     click.echo(f"\nfirst difference: {where}")
     for side, name, colour in ((first.a, names[0], "red"), (first.b, names[1], "green")):
-        _print_side(side, name, colour, decode)
+        _print_side(side, name, colour, decode, first.placed)
     click.echo()
 
 
-def _print_side(side: Side, name: str, colour: str, decode: bool) -> None:
+def _print_side(side: Side, name: str, colour: str, decode: bool, placed: bool) -> None:
     if side.sample is None:
         click.echo(f"  {name}: no such sample")
         return
@@ -153,8 +157,13 @@ def _print_side(side: Side, name: str, colour: str, decode: bool) -> None:
         marked = _paint(f"【{at}】", colour)
         click.echo("".join(f"    {line}" for line in f"{before}{marked}{after}".splitlines(keepends=True)))
     value = "ends here" if side.value is None else str(side.value)
-    place = "not exported" if side.place is None else f"{side.place.file} at byte {side.place.offset}"
-    click.echo(_dim(f"    value {value}; {place}"))
+    click.echo(_dim(f"    value {value}; {_place(side, placed)}"))
+
+
+def _place(side: Side, placed: bool) -> str:
+    if side.place is not None:
+        return f"{side.place.file} at byte {side.place.offset}"
+    return "not exported" if placed else "--place says where in an export"
 
 
 def hunk_lines(hunks: list[Hunk], limit: int) -> list[str]:
@@ -167,10 +176,18 @@ def hunk_lines(hunks: list[Hunk], limit: int) -> list[str]:
 
 def _hunk_line(hunk: Hunk) -> str:
     ranges = f"{_range(hunk.a)} → {_range(hunk.b)}"
+    if hunk.moved:
+        if hunk.op == "delete":
+            return f"- {_range(hunk.a)}  moved to {_range(hunk.moved)}{_also(hunk)}"
+        return f"+ {_range(hunk.b)}  moved from {_range(hunk.moved)}{_also(hunk)}"
     if hunk.op != "replace":
         ranges = _range(hunk.b if hunk.op == "insert" else hunk.a)
         return f"{SIGNS[hunk.op]} {ranges}"
     return f"{SIGNS[hunk.op]} {ranges}  {', '.join(hunk.arrays)}"
+
+
+def _also(hunk: Hunk) -> str:
+    return f", other {', '.join(hunk.arrays)}" if hunk.arrays else ""
 
 
 def _range(bounds: tuple[int, int]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from castore.format.files import Vocabulary
 from castore.view.changes import Change, Range, change_of
 from castore.view.dataset import Dataset, Origin
+from castore.view.hunks import Hunk
 
 EQUAL, SKIP, LABEL = "equal", "skip", "label"
 """Kinds of stretches beside ``replace``, ``insert`` and ``delete``; of ``label`` only the labels differ."""
@@ -95,6 +96,16 @@ class Pair:
     b: Sample | None
     stretches: tuple[Stretch, ...]
     coarse: bool = False
+
+
+def shown_hunks(hunks: Iterable[Hunk]) -> Iterator[Hunk]:
+    """The hunks whose samples are worth showing: what has only moved is not, and what has moved and changed is shown
+    once, across from where it is now."""
+    for hunk in hunks:
+        if hunk.moved is None:
+            yield hunk
+        elif hunk.arrays and hunk.op == "delete":
+            yield Hunk("replace", hunk.a, hunk.moved, hunk.arrays)
 
 
 def read_pair(

@@ -271,3 +271,4 @@ def _word(kind: _Kind) -> str:
 
 def _spelled(tokens: Tokens | int) -> str:
     return f"#{tokens}" if isinstance(tokens, int) else ",".join(map(str, tokens))
+

@@ -78,7 +78,7 @@ def recipe_changes(a: Dataset, b: Dataset, differences: Iterable[tuple[str, obje
     found = [_change(a, b, entry, x, y) for entry, x, y in differences]
     version_a, version_b = (run.origin.get("castore") for run in (a.run, b.run))
     if found and version_a and version_b and version_a != version_b:
-        found.append(RecipeChange("code", f"castore {version_a} → {version_b}", version_a, version_b))
+        found.append(RecipeChange("code", f"castore {_shown(version_a)} → {_shown(version_b)}", version_a, version_b))
     return sorted(found, key=lambda change: _RANKS.index(change.id))
 
 
@@ -147,12 +147,12 @@ def _vocabularies(a: Dataset, b: Dataset) -> str:
 
 def _template_lines(a: Dataset, b: Dataset) -> tuple[str, ...]:
     """The lines of two templates that differ, as ``- …`` and ``+ …``."""
-    texts = [_template(side) for side in (a, b)]
-    if texts[0] is None or texts[1] is None:
+    text_a, text_b = _template(a), _template(b)
+    if text_a is None or text_b is None:
         return ()
     from difflib import unified_diff  # only here: it costs start-up
 
-    lines = [line for line in unified_diff(*texts, lineterm="", n=0) if line[:2] not in ("--", "++", "@@")]
+    lines = [line for line in unified_diff(text_a, text_b, lineterm="", n=0) if line[:2] not in ("--", "++", "@@")]
     shown = [f"{line[0]} {line[1:]}" for line in lines[:TEMPLATE_LINES_MAX]]
     rest = len(lines) - len(shown)
     return (*shown, f"… and {rest:,} more lines") if rest else tuple(shown)

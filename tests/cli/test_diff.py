@@ -180,7 +180,7 @@ def test_json(run: Run) -> None:
         "length": {"equal": False},
         "source": {"equal": True},
     }
-    assert found["samples"] == {"a": 59, "b": 59, "replaced": 1, "inserted": 0, "deleted": 0}
+    assert found["samples"] == {"a": 59, "b": 59, "replaced": 1, "inserted": 0, "deleted": 0, "moved": 0}
     assert found["hunks"] == [{"op": "replace", "a": [10, 11], "b": [10, 11], "arrays": ["token_ids"]}]
     first = found["first"]
     assert {k: first[k] for k in ("sample_a", "sample_b", "array", "index", "a", "b", "text_a", "text_b")} == {
