@@ -6,7 +6,7 @@ second, and numpy alone takes longer than that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 RESOLVED_MAX = 1000
 """Objects with one digest prefix that are looked at before the prefix is called ambiguous."""
+
+LOG_MAX = 100
+"""Entries of a log, and names, that are looked at for the run record of a root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +135,49 @@ class Repository:
 
     def dataset(self, address: str) -> Dataset:
         """The dataset that an address names."""
+        found = self._dataset_at(self.resolve(address))
+        if found is None:
+            raise CorruptionError(f"{address} names an object that is neither a run record nor a manifest")
+        return found
+
+    def dataset_of_root(self, root: Digest, name: str = "") -> Dataset | None:
+        """The dataset of a root, None if it is not here; with its run record if a name leads or led to one.
+
+        Args:
+            root: Digest of the manifest.
+            name: The name whose log is looked at before the other names.
+        """
+        if not self.objects.has(root):
+            return None
+        for target in self._targets(name):
+            found = self._dataset_at(target)
+            if found is not None and found.root == root:
+                return found
+        return self._dataset_at(root)
+
+    def _targets(self, name: str) -> Iterator[Digest]:
+        """What a name has meant, newest first, then what the others mean."""
+        log = self.refs.log(name)[:LOG_MAX] if is_ref_name(name) else []
+        yield from (entry.target for entry in log if entry.target is not None)
+        for other in self.refs.names()[:LOG_MAX]:
+            target = self.refs.current(other)
+            if target is not None:
+                yield target
+
+    def _dataset_at(self, digest: Digest) -> Dataset | None:
+        """The dataset of a run record or manifest, None if the object is neither."""
         from castore.format.fields import kind_of
         from castore.format.manifest import MANIFEST_KIND
         from castore.format.run import RUN_KIND, Run
         from castore.view.dataset import CachedFetch, Dataset
 
-        digest = self.resolve(address)
         # One cache for all datasets of the repository: what two of them share is read once.
         fetch = self._fetch = self._fetch or CachedFetch(self.objects.get)
         data = fetch(digest)
         kind = kind_of(data)
         if kind == RUN_KIND:
             return Dataset(fetch, Run.decode(data).manifest, digest)
-        if kind == MANIFEST_KIND:
-            return Dataset(fetch, digest, None)
-        raise CorruptionError(f"{address} names an object that is neither a run record nor a manifest")
+        return Dataset(fetch, digest, None) if kind == MANIFEST_KIND else None
 
     # ---- verbs
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "tokenize": ("tokenize", "Turn conversations into a dataset of the repository."),
     "import": ("imports", "Make a dataset of an output directory of open-instruct."),
     "diff": ("diff", "Compare two datasets and show where they part."),
+    "lock": ("lock", "Print what a dataset is, to be committed and compared with."),
     "export": ("export", "Write a dataset as files for OLMo-core."),
     "check": ("check", "Tell what a trainer will make of an export, before training."),
     "ls": ("names", "List names and what they mean."),
