@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
@@ -85,8 +86,24 @@ class ObjectStore:
             NotFoundError: There is no such object.
             CorruptionError: What is stored is not this object.
         """
+        return self._opened(digest, self._backend.get(object_key(digest), FRAME_BYTES_MAX))
+
+    def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """``get`` of many, each with its digest, in the order asked; several at once where the place allows it."""
+        asked: deque[Digest] = deque()
+
+        def keys() -> Iterator[str]:
+            for digest in digests:
+                asked.append(digest)
+                yield object_key(digest)
+
+        for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+            digest = asked.popleft()
+            yield digest, self._opened(digest, frame)
+
+    def _opened(self, digest: Digest, frame: bytes | None) -> bytes:
+        """The canonical bytes in a frame that was read under ``digest``, verified."""
         key = object_key(digest)
-        frame = self._backend.get(key, FRAME_BYTES_MAX)
         if frame is None:
             raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
         self.reads += 1
