@@ -28,6 +28,7 @@ COMMANDS = {
     "tag": ("names", "Give a dataset another name."),
     "rm": ("names", "Remove a name; its log and the data stay."),
     "cat": ("cat", "Show one sample: ids, labels, text."),
+    "fsck": ("fsck", "Check everything that is stored, and repair it from a copy."),
 }
 """Command to the module that has it, and its line in the help."""
 

@@ -18,7 +18,7 @@ it aside meanwhile, also if the process dies at that moment.
 """
 
 # pathlib costs 2 to 5 ms to import and several microseconds an operation, on the way of every command and object.
-# ruff: noqa: PTH100, PTH102, PTH105, PTH108, PTH112, PTH116, PTH118, PTH120
+# ruff: noqa: PTH100, PTH102, PTH104, PTH105, PTH108, PTH112, PTH116, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 

@@ -90,16 +90,7 @@ class ObjectStore:
 
     def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
         """``get`` of many, each with its digest, in the order asked; several at once where the place allows it."""
-        asked: deque[Digest] = deque()
-
-        def keys() -> Iterator[str]:
-            for digest in digests:
-                asked.append(digest)
-                yield object_key(digest)
-
-        for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
-            digest = asked.popleft()
-            yield digest, self._opened(digest, frame)
+        return ((digest, data) for digest, _, data in self.get_frames(digests))
 
     def _opened(self, digest: Digest, frame: bytes | None) -> bytes:
         """The canonical bytes in a frame that was read under ``digest``, verified."""
@@ -149,12 +140,37 @@ class ObjectStore:
         """Make all objects put so far durable and visible to everybody; the promises of ``Backend.flush``."""
         self._backend.flush()
 
+    def get_frames(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes, bytes]]:
+        """``get_many`` with the frames: digest, frame as stored, and the verified canonical bytes in it."""
+        asked: deque[Digest] = deque()
+
+        def keys() -> Iterator[str]:
+            for digest in digests:
+                asked.append(digest)
+                yield object_key(digest)
+
+        for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+            digest = asked.popleft()
+            data = self._opened(digest, frame)
+            assert frame is not None
+            yield digest, frame, data
+
+    def put_frame(self, digest: Digest, frame: bytes) -> None:
+        """Store a frame of an object in place of whatever is stored under its digest; otherwise as ``put``.
+
+        Args:
+            digest: The object.
+            frame: From ``get_frames`` of a store, which has verified it.
+        """
+        self._backend.put(object_key(digest), frame)
+        self.writes += 1
+        self.bytes_written += len(frame)
+
     def _below(self, folder: str) -> Iterator[Digest]:
         for key in self._backend.list(folder):
-            name = key[-_DIGITS:]
-            well_named = len(name) == _DIGITS and not name.strip(_HEX_DIGITS)
-            if well_named and key == f"{_FOLDER}/{name[:2]}/{name}":
-                yield digest_from_hex(name)
+            digest = digest_of_key(key)
+            if digest is not None:
+                yield digest
 
     def _damaged(self, key: str, how: str) -> CorruptionError:
         return CorruptionError(
@@ -167,3 +183,11 @@ def object_key(digest: Digest) -> str:
     """The key under which an object is stored."""
     name = digest_hex(digest)
     return f"{_FOLDER}/{name[:2]}/{name}"
+
+
+def digest_of_key(key: str) -> Digest | None:
+    """The digest of the object that is stored under ``key``; None if no object would be."""
+    name = key[-_DIGITS:]
+    if len(name) != _DIGITS or name.strip(_HEX_DIGITS) or key != f"{_FOLDER}/{name[:2]}/{name}":
+        return None
+    return digest_from_hex(name)

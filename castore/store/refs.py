@@ -253,9 +253,9 @@ class RefStore:
 
     def _entries(self, folder: str) -> Iterator[tuple[str, int]]:
         for key in self._backend.list(folder):
-            name, _, digits = key[len(_FOLDER) + 1 :].rpartition("/")
-            if _is_sequence(digits) and is_ref_name(name) and int(digits) <= _SEQUENCE_MAX:
-                yield name, int(digits)
+            place = entry_of_key(key)
+            if place is not None:
+                yield place
 
     def _entry(self, name: str, sequence: int) -> RefEntry:
         key = _entry_key(name, sequence)
@@ -302,6 +302,14 @@ def _is_name_part(part: str) -> bool:
 
 def _is_sequence(part: str) -> bool:
     return len(part) == _SEQUENCE_DIGITS and _DIGITS.issuperset(part)
+
+
+def entry_of_key(key: str) -> tuple[str, int] | None:
+    """Name and sequence of the entry that is stored under ``key``; None if no entry would be."""
+    folder, _, rest = key.partition("/")
+    name, _, digits = rest.rpartition("/")
+    well_named = folder == _FOLDER and _is_sequence(digits) and is_ref_name(name) and int(digits) <= _SEQUENCE_MAX
+    return (name, int(digits)) if well_named else None
 
 
 def _entry_key(name: str, sequence: int) -> str:
