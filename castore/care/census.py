@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from castore.errors import BackendError
 from castore.format.digest import DIGEST_BYTES, Digest
 from castore.store.backend import Backend
+from castore.store.layout import FORMAT_KEY
 from castore.store.objects import digest_of_key
+from castore.store.protection import PROTECTED_KEY
 
 UNKNOWN_KEPT = 1000
 """Unknown keys that are remembered by name; the others are counted."""
@@ -113,7 +115,7 @@ def take_census(backend: Backend, report: Callable[[int], None] = lambda count: 
         folder = key.partition("/")[0]
         if folder in records:
             records[folder].append(key)
-        elif key != "format" and not key.startswith(IGNORED):
+        elif key not in (FORMAT_KEY, PROTECTED_KEY) and not key.startswith(IGNORED):
             unknown_count += 1
             if len(unknown) < UNKNOWN_KEPT:
                 unknown.append(key)

@@ -42,9 +42,14 @@ class ImportStore:
         self._backend = backend
 
     def get(self, name: Digest) -> Imported | None:
-        """The record, or None. One that is damaged or of another version counts as absent."""
+        """The record, or None. One that is damaged or of another version counts as absent.
+
+        Its age is renewed: a collection removes records that are not used for long.
+        """
         key = _key(name)
         try:
+            if not self._backend.touch(key):
+                return None
             data = self._backend.get(key, IMPORT_BYTES_MAX)
             return None if data is None else decode_import(unseal(data, key))
         except (CorruptionError, FormatError):

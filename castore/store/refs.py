@@ -166,6 +166,14 @@ class RefStore:
             raise CorruptionError(f"{place} has no entry {missing}, but later ones")
         return [self._entry(name, sequence) for sequence in reversed(sequences)]
 
+    def entry(self, name: str, sequence: int) -> RefEntry:
+        """One entry of a log.
+
+        Raises:
+            CorruptionError: It is missing or damaged.
+        """
+        return self._entry(name, sequence)
+
     def at(self, name: str, n: int) -> RefEntry:
         """The ``n``-th entry before the newest, as in ``name@{n}``; 0 is the newest.
 
