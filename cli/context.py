@@ -32,9 +32,17 @@ class State:
 
     def dataset(self, address: str) -> tuple[Repository, Dataset]:
         """The dataset that an address names, ``URL#name`` included, and the repository that has it."""
-        url, mark, name = address.rpartition("#")
-        repository = self._open(url) if mark else self.open()
+        repository, name = self.place(address)
         return repository, repository.dataset(name)
+
+    def place(self, address: str) -> tuple[Repository, str]:
+        """The repository that an address is in, and the rest of the address: ``URL#name`` or a plain one."""
+        url, mark, name = address.rpartition("#")
+        return (self._open(url) if mark else self.open()), name
+
+    def at(self, url: str, *, create: bool = False) -> Repository:
+        """Another repository."""
+        return self._open(url, create=create)
 
     def pair(self, a: str, b: str) -> tuple[Dataset, Dataset]:
         """Two datasets to compare; either address may also be an output directory of open-instruct.

@@ -29,6 +29,9 @@ COMMANDS = {
     "tag": ("names", "Give a dataset another name."),
     "rm": ("names", "Remove a name; its log and the data stay."),
     "cat": ("cat", "Show one sample: ids, labels, text."),
+    "copy": ("copy", "Copy a dataset to another repository: what is missing travels."),
+    "gc": ("gc", "Remove what nothing uses, safely beside writers."),
+    "fsck": ("fsck", "Check everything that is stored, and repair it from a copy."),
 }
 """Command to the module that has it, and its line in the help."""
 

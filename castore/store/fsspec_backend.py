@@ -7,12 +7,14 @@ It relies on what object stores give: a value appears whole or not at all, and i
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from castore.errors import BackendError, CastoreError
-from castore.store.backend import check_key, check_prefix, check_size, is_key
+from castore.store.backend import Entry, check_key, check_prefix, check_size, is_key
 
 # Filesystems whose pipe_file(mode="create") was seen to be, or is by its source, one conditional request. Judged by
 # module and not by protocol: obstore.fsspec serves "s3" as well and ignores the mode; fsspec's own local one looks
@@ -21,6 +23,12 @@ _ATOMIC_CREATE = ("fsspec.implementations.memory", "s3fs.", "gcsfs.", "adlfs.")
 
 # fsspec's memory looks and then stores. It belongs to one process, so a lock of this process makes that atomic.
 _memory_lock = allocate_lock()
+
+
+# Names under which filesystems tell when a value was stored.
+_MODIFIED_NAMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
+
+_REQUESTS_AT_ONCE = 16
 
 
 class FsspecBackend:
@@ -49,6 +57,29 @@ class FsspecBackend:
             except FileNotFoundError:
                 return None
         return data
+
+    def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+        if not getattr(self._fs, "async_impl", False):
+            for key in keys:
+                yield key, self.get(key, max_bytes)
+            return
+        # The synchronous calls of an asynchronous filesystem hand over to one event loop and may come from any thread.
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+            waiting: deque[tuple[str, Future[bytes | None]]] = deque()
+            try:
+                for key in keys:
+                    waiting.append((key, pool.submit(self.get, key, max_bytes)))
+                    if len(waiting) >= _REQUESTS_AT_ONCE:
+                        asked, answer = waiting.popleft()
+                        yield asked, answer.result()
+                while waiting:
+                    asked, answer = waiting.popleft()
+                    yield asked, answer.result()
+            finally:
+                for _, answer in waiting:
+                    answer.cancel()
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
@@ -91,19 +122,24 @@ class FsspecBackend:
         return True
 
     def list(self, prefix: str) -> Iterator[str]:
+        return (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
         check_prefix(prefix)
         start = self._root + "/"
         folder = start + prefix if prefix else self._root
         with self._asking("list", prefix):
             self._fs.invalidate_cache()
             try:
-                paths = self._fs.find(folder)
+                found = self._fs.find(folder, detail=True)
             except FileNotFoundError:
-                paths = []
+                found = {}
         # A file called as the prefix itself is found too, and is not below it.
         below = start + prefix + "/" if prefix else start
-        keys = (path[len(start) :] for path in map(self._fs._strip_protocol, paths) if path.startswith(below))
-        return iter(sorted(key for key in keys if is_key(key)))
+        paths = ((self._fs._strip_protocol(path), info) for path, info in found.items())
+        keys = ((path[len(start) :], info) for path, info in paths if path.startswith(below))
+        wanted = (Entry(key, int(info["size"] or 0), _modified_s(info)) for key, info in keys if is_key(key))
+        return iter(sorted(wanted))
 
     def delete(self, key: str) -> bool:
         path = self._path(key)
@@ -116,22 +152,39 @@ class FsspecBackend:
                 return False
         return True
 
+    def expire(self, key: str, before_s: float) -> bool:
+        """As the protocol says, but in two steps: a value renewed between looking and removing is removed."""
+        path = self._path(key)
+        with self._asking("look at", key):
+            info = self._info(path)
+        if info is None:
+            return False
+        modified_s = _modified_s(info)
+        if modified_s is None:
+            raise BackendError(f"{self.url}: the store does not say how old {key} is")
+        return modified_s < before_s and self.delete(key)
+
     def _path(self, key: str) -> str:
         check_key(key)
         return f"{self._root}/{key}"
 
     def _size(self, path: str) -> int | None:
         """The size of a value now, not as a listing said it was; None if there is none."""
+        info = self._info(path)
+        if info is None:
+            return None
+        if info["size"] is None:
+            raise BackendError(f"{self.url}: the store does not say how large {path} is")
+        return int(info["size"])
+
+    def _info(self, path: str) -> dict[str, Any] | None:
+        """What the store tells of a value now; None if there is none."""
         self._fs.invalidate_cache(path)
         try:
             info = self._fs.info(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if info["type"] != "file":
-            return None
-        if info["size"] is None:
-            raise BackendError(f"{self.url}: the store does not say how large {path} is")
-        return int(info["size"])
+        return None if info["type"] != "file" else dict(info)
 
     @contextmanager
     def _asking(self, action: str, key: str) -> Iterator[None]:
@@ -144,3 +197,13 @@ class FsspecBackend:
             transient = isinstance(error, (ConnectionError, TimeoutError)) or "Timeout" in type(error).__name__
             reason = " ".join(str(error).split())[:500] or type(error).__name__
             raise BackendError(f"cannot {action} {self.url}: {key}: {reason}", transient=transient) from error
+
+
+def _modified_s(info: dict[str, Any]) -> float | None:
+    """When a value was stored, by the clock of the store; None if the store does not tell."""
+    found = next((info[name] for name in _MODIFIED_NAMES if info.get(name)), None)
+    if isinstance(found, datetime):
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    if isinstance(found, str):
+        return _modified_s({"mtime": datetime.fromisoformat(found)})
+    return None if found is None else float(found)

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
@@ -84,8 +85,15 @@ class ObjectStore:
             NotFoundError: There is no such object.
             CorruptionError: What is stored is not this object.
         """
+        return self._opened(digest, self._backend.get(object_key(digest), FRAME_BYTES_MAX))
+
+    def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """``get`` of many, each with its digest, in the order asked; several at once where the place allows it."""
+        return ((digest, data) for digest, _, data in self.get_frames(digests))
+
+    def _opened(self, digest: Digest, frame: bytes | None) -> bytes:
+        """The canonical bytes in a frame that was read under ``digest``, verified."""
         key = object_key(digest)
-        frame = self._backend.get(key, FRAME_BYTES_MAX)
         if frame is None:
             raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
         self.reads += 1
@@ -131,12 +139,37 @@ class ObjectStore:
         """Make all objects put so far durable and visible to everybody; the promises of ``Backend.flush``."""
         self._backend.flush()
 
+    def get_frames(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes, bytes]]:
+        """``get_many`` with the frames: digest, frame as stored, and the verified canonical bytes in it."""
+        asked: deque[Digest] = deque()
+
+        def keys() -> Iterator[str]:
+            for digest in digests:
+                asked.append(digest)
+                yield object_key(digest)
+
+        for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+            digest = asked.popleft()
+            data = self._opened(digest, frame)
+            assert frame is not None
+            yield digest, frame, data
+
+    def put_frame(self, digest: Digest, frame: bytes) -> None:
+        """Store a frame of an object in place of whatever is stored under its digest; otherwise as ``put``.
+
+        Args:
+            digest: The object.
+            frame: From ``get_frames`` of a store, which has verified it.
+        """
+        self._backend.put(object_key(digest), frame)
+        self.writes += 1
+        self.bytes_written += len(frame)
+
     def _below(self, folder: str) -> Iterator[Digest]:
         for key in self._backend.list(folder):
-            name = key[-_DIGITS:]
-            well_named = len(name) == _DIGITS and not name.strip(_HEX_DIGITS)
-            if well_named and key == f"{_FOLDER}/{name[:2]}/{name}":
-                yield digest_from_hex(name)
+            digest = digest_of_key(key)
+            if digest is not None:
+                yield digest
 
     def _damaged(self, key: str, how: str) -> CorruptionError:
         return CorruptionError(
@@ -149,3 +182,11 @@ def object_key(digest: Digest) -> str:
     """The key under which an object is stored."""
     name = digest_hex(digest)
     return f"{_FOLDER}/{name[:2]}/{name}"
+
+
+def digest_of_key(key: str) -> Digest | None:
+    """The digest of the object that is stored under ``key``; None if no object would be."""
+    name = key[-_DIGITS:]
+    if len(name) != _DIGITS or name.strip(_HEX_DIGITS) or key != f"{_FOLDER}/{name[:2]}/{name}":
+        return None
+    return digest_from_hex(name)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
+from collections.abc import Iterator
 from typing import Protocol
 
 import pytest
@@ -231,6 +233,87 @@ class BackendTests:
             backend.put("a", b"y")
             backend.flush()
         assert place.raw_get("a/b") == b"x"
+
+    def test_get_many(self, place: Place) -> None:
+        backend = place.open()
+        data = {f"o/{i:03d}": b"%d" % i * i for i in range(50)}
+        for key, value in data.items():
+            backend.put(key, value)
+        asked = [*reversed(data), "o/none", "o/007", "o/007"]
+        for _ in range(2):
+            assert list(backend.get_many(iter(asked), LIMIT)) == [(key, data.get(key)) for key in asked]
+            backend.flush()
+        assert list(backend.get_many([], LIMIT)) == []
+        with pytest.raises(CorruptionError, match="98 bytes"):
+            list(place.open().get_many(["o/001", "o/049"], 97))
+        with pytest.raises(InvalidInputError):
+            list(backend.get_many(["../a"], LIMIT))
+        # A caller may stop in the middle.
+        assert next(iter(place.open().get_many(data, LIMIT))) == ("o/000", b"")
+
+    def test_get_many_asks_no_further_ahead_than_it_must(self, place: Place) -> None:
+        backend = place.open()
+        backend.put("a", b"x")
+        backend.flush()
+        asked = 0
+
+        def keys() -> Iterator[str]:
+            nonlocal asked
+            for _ in range(10_000):
+                asked += 1
+                yield "a"
+
+        assert next(iter(backend.get_many(keys(), LIMIT))) == ("a", b"x")
+        assert asked <= 256
+
+    def test_entries(self, place: Place) -> None:
+        backend = place.open()
+        data = {"a/b": b"12", "a/c/d": b"", "a-b": b"345"}
+        for key, value in data.items():
+            backend.put(key, value)
+        for _ in range(2):
+            found = list(backend.entries(""))
+            assert [entry.key for entry in found] == sorted(data)
+            assert {entry.key: entry.size_bytes for entry in found} == {key: len(value) for key, value in data.items()}
+            assert [entry.key for entry in backend.entries("a")] == ["a/b", "a/c/d"]
+            backend.flush()
+        assert list(backend.entries("z")) == []
+        with pytest.raises(InvalidInputError):
+            list(backend.entries("../a"))
+
+    def test_ages(self, place: Place) -> None:
+        backend = place.open()
+        backend.put("a", b"x")
+        backend.put("b", b"x")
+        backend.flush()
+        before = {entry.key: entry.modified_s for entry in backend.entries("")}
+        time.sleep(1.1)  # some stores tell whole seconds
+        assert place.open().touch("a")
+        other = place.open()
+        assert other.touch("a")
+        other.flush()
+        after = {entry.key: entry.modified_s for entry in backend.entries("")}
+        assert after["b"] == before["b"] is not None
+        assert after["a"] is not None
+        assert before["a"] is not None
+        assert before["a"] < after["a"] < before["a"] + 60
+
+    def test_expire(self, place: Place) -> None:
+        backend = place.open()
+        assert not backend.expire("o/a", 2.0**40)
+        for key in ("o/a", "o/b"):
+            backend.put(key, key.encode())
+        backend.flush()
+        stored = min(entry.modified_s or 0 for entry in backend.entries(""))
+        assert not backend.expire("o/a", stored)
+        assert not backend.expire("o/a", stored - 1000)
+        assert place.open().get("o/a", LIMIT) == b"o/a"
+        assert place.open().expire("o/a", stored + 1000)
+        assert not place.open().expire("o/a", stored + 1000)
+        assert place.raw_get("o/a") is None
+        assert place.open().get("o/a", LIMIT) is None
+        assert not backend.touch("o/a")
+        assert list(backend.list("")) == ["o/b"]
 
     def test_url(self, place: Place) -> None:
         assert place.open().url
