@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from castore.errors import ConflictError, CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest, digest_hex
 from castore.store.backend import Backend
+from castore.store.cache import open_cache
 from castore.store.layout import open_layout
 from castore.store.objects import PREFIX_DIGITS_MIN, ObjectStore
 from castore.store.protection import is_protected
@@ -62,7 +63,7 @@ class Repository:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.objects = ObjectStore(backend)
+        self.objects = ObjectStore(backend, cache=open_cache() if getattr(backend, "needs_probe", False) else None)
         self.refs = RefStore(backend)
         self._fetch: Fetch | None = None
 
@@ -205,6 +206,7 @@ class Repository:
         message = origin.message or "tokenize"
         # What cannot be logged is refused now, not after hours of work.
         RefEntry(name, 0, None, origin.time_s, origin.author, message).encode()
+        self.refs.require_writable()
         expected = self.refs.current(name)
         self._guard(name, expected, None, origin, force)
         result = tokenize(job, self.objects, UnitStore(self.backend), _fields(origin), report=report, warn=warn)
@@ -239,6 +241,7 @@ class Repository:
         from castore.view.arrays import whole_keys
 
         check_ref_name(name)
+        self.refs.require_writable()
         expected = self.refs.current(name)
         self._guard(name, expected, None, origin, force)
         keys = None if like is None else whole_keys(self.dataset(like))

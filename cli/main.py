@@ -32,6 +32,7 @@ COMMANDS = {
     "copy": ("copy", "Copy a dataset to another repository: what is missing travels."),
     "gc": ("gc", "Remove what nothing uses, safely beside writers."),
     "fsck": ("fsck", "Check everything that is stored, and repair it from a copy."),
+    "check-backend": ("check_backend", "Tell whether a store does what a repository needs."),
 }
 """Command to the module that has it, and its line in the help."""
 
@@ -49,7 +50,7 @@ class Commands(click.Group):
             return None
         module = import_module(f"castore_cli.{COMMANDS[cmd_name][0]}")
         # "import" cannot be the name of a function.
-        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)
+        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name.replace("-", "_"))
         return command
 
     def invoke(self, ctx: click.Context) -> object:

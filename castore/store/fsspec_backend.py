@@ -9,7 +9,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,9 @@ from castore.store.backend import Entry, check_key, check_prefix, check_size, is
 # Filesystems whose pipe_file(mode="create") was seen to be, or is by its source, one conditional request. Judged by
 # module and not by protocol: obstore.fsspec serves "s3" as well and ignores the mode; fsspec's own local one looks
 # first and writes then; and what wraps another filesystem cannot be known.
-_ATOMIC_CREATE = ("fsspec.implementations.memory", "s3fs.", "gcsfs.", "adlfs.")
+_MEMORY = "fsspec.implementations.memory."
+_READ_ONLY = "fsspec.implementations.http."
+_ATOMIC_CREATE = (_MEMORY, "s3fs.", "gcsfs.", "adlfs.")
 
 # fsspec's memory looks and then stores. It belongs to one process, so a lock of this process makes that atomic.
 _memory_lock = allocate_lock()
@@ -44,6 +46,9 @@ class FsspecBackend:
         self.url = url
         self._fs = filesystem
         self._root = root.rstrip("/")
+        self._module = type(filesystem).__module__ + "."
+        self.needs_probe = not self._module.startswith(_MEMORY)
+        """Whether a conditional create here is atomic, only a race can tell."""
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
         path = self._path(key)
@@ -83,6 +88,8 @@ class FsspecBackend:
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
+        if self._module.startswith(_READ_ONLY):
+            raise BackendError(f"{self.url} can only be read")
         with self._asking("write", key):
             self._fs.pipe_file(path, bytes(data))
 
@@ -91,16 +98,21 @@ class FsspecBackend:
 
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)
-        module = type(self._fs).__module__
-        if not (module + ".").startswith(_ATOMIC_CREATE):
-            raise BackendError(f"{self.url}: {module} is not known to create atomically, which a repository needs")
+        if self._module.startswith(_READ_ONLY):
+            raise BackendError(f"{self.url} can only be read")
+        if not self._module.startswith(_ATOMIC_CREATE):
+            raise BackendError(
+                f"{self.url}: {self._module[:-1]} is not known to create atomically, which a repository needs"
+            )
         with self._asking("create", key):
             try:
-                with _memory_lock:
+                with _memory_lock if self._module.startswith(_MEMORY) else nullcontext():
                     self._fs.pipe_file(path, bytes(data), mode="create")
             except FileExistsError:
                 return False
-            except Exception:
+            except Exception as error:
+                if _is_refusal(error) and self._size(path) is not None:
+                    return False
                 # The answer may be lost and the value stored. Never guess: look.
                 if self._size(path) != len(data) or self.get(key, len(data)) != data:
                     raise
@@ -197,6 +209,15 @@ class FsspecBackend:
             transient = isinstance(error, (ConnectionError, TimeoutError)) or "Timeout" in type(error).__name__
             reason = " ".join(str(error).split())[:500] or type(error).__name__
             raise BackendError(f"cannot {action} {self.url}: {key}: {reason}", transient=transient) from error
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether a store refused a conditional write, where the library does not say so: it knows the answer of AWS only.
+
+    Ceph's gateway sends the same status with an empty message, and s3fs makes "invalid argument" of it.
+    """
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412)
 
 
 def _modified_s(info: dict[str, Any]) -> float | None:

@@ -203,6 +203,17 @@ class RefStore:
         except (CorruptionError, FormatError):
             return True
 
+    def require_writable(self) -> None:
+        """Refuse now what would be refused after hours of work: a store in which no name can be written safely.
+
+        Raises:
+            BackendError: The store's conditional create does not hold under a race (``probe``).
+        """
+        if getattr(self._backend, "needs_probe", False):
+            from castore.store.probe import require_atomic_create
+
+            require_atomic_create(self._backend)
+
     def compare_and_set(
         self, name: str, expected: Digest | None, new: Digest | None, *, time_s: int, author: str, message: str
     ) -> RefEntry:
@@ -224,6 +235,7 @@ class RefStore:
                 written; look again and decide.
             NotFoundError: A ref that does not exist cannot be removed.
         """
+        self.require_writable()
         before = self.read(name)
         found = None if before is None else before.target
         if found != expected:
