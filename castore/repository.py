@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from castore.errors import ConflictError, CorruptionError, InvalidInputError, NotFoundError
+from castore.errors import BackendError, ConflictError, CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest, digest_hex
 from castore.store.backend import Backend
 from castore.store.layout import open_layout
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from castore.tree.walk import Fetch
     from castore.view.dataset import Dataset
     from castore.view.export import Exported
+    from castore.view.instances import Instances, PackingRule
 
 RESOLVED_MAX = 1000
 """Objects with one digest prefix that are looked at before the prefix is called ambiguous."""
@@ -230,6 +231,41 @@ class Repository:
         from castore.view.export import export_olmo_core
 
         return export_olmo_core(data, folder, replace=replace, time_text=time_text, report=report)
+
+    def pack(
+        self,
+        data: Dataset,
+        rule: PackingRule,
+        *,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Instances:
+        """The packing of a dataset of this repository: read if somebody has made it, else made and stored for others.
+
+        A repository that cannot be written to serves as well; then nothing is stored.
+        """
+        from castore.format.packing import packing_name
+        from castore.store.packings import PackingStore
+        from castore.view.instances import pack_dataset, read_instances
+
+        records = PackingStore(self.backend)
+        name = packing_name(data.root, rule.value())
+        known = records.get(name)
+        if known is not None:
+            try:
+                return read_instances(self.objects.get, known, data.root, rule)
+            except NotFoundError:  # it was collected: a packing can be made again
+                pass
+        packing, chunks = pack_dataset(data, rule, report=report)
+        document = packing.encode()
+        objects = {item.digest: item for item in [*chunks, document]}
+        try:
+            for item in objects.values():
+                self.objects.put(item.digest, item.data, u32_tail=item.u32_tail)
+            self.objects.flush()
+            records.put(name, document.digest)
+        except BackendError:
+            pass
+        return read_instances(lambda digest: objects[digest].data, document.digest, data.root, rule)
 
     def tag(self, address: str, name: str, origin: Origin) -> RefEntry:
         """Let ``name`` mean what ``address`` means."""
