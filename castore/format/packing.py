@@ -21,8 +21,8 @@ PACKING_VERSION = 1
 PACKING_CHUNK = 1 << 20
 """Numbers in a chunk of a packing's column, the last one aside."""
 
-ALGORITHM = "best-fit-decreasing-1"
-"""Longest first, ties as ``castore.view.best_fit`` settles them. Another algorithm has another name."""
+ALGORITHM = "best-fit-1"
+"""``tight_fit`` of ``castore.view.best_fit`` for mode ``documents``, else ``best_fit``. Others have another name."""
 
 COLUMNS = ("instance_documents", "document_segments", "segment_sample", "segment_start", "segment_length")
 """Columns of uint32: documents in each instance, segments in each document, and of each segment the sample it is of,

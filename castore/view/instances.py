@@ -23,7 +23,7 @@ from castore.format.packing import COLUMNS, PACKING_CHUNK, Packing
 from castore.format.samples import TOKENS_MAX, offsets_of
 from castore.tree.walk import Fetch
 from castore.view.arrays import whole
-from castore.view.best_fit import best_fit
+from castore.view.best_fit import best_fit, tight_fit
 from castore.view.blocks import Ints, blocks_of, with_next
 from castore.view.dataset import Dataset
 from castore.view.export import in_order
@@ -193,7 +193,7 @@ def _of_samples(samples: Ints, lengths: Ints, capacity: int) -> _Found:
     owners = np.repeat(np.arange(len(samples)), pieces)
     starts = (np.arange(len(owners)) - np.repeat(offsets_of(pieces)[:-1], pieces)) * capacity
     counts = np.minimum(lengths[owners] - starts, capacity)
-    packed = best_fit(counts, capacity)
+    packed = tight_fit(counts, capacity)
     chosen = packed.documents
     ones = np.ones(len(chosen), np.int64)
     return _Found(packed.counts, ones, samples[owners[chosen]], starts[chosen], counts[chosen])
