@@ -131,6 +131,10 @@ class Repository:
 
         return kind_of(self.objects.get(digest)) in (RUN_KIND, MANIFEST_KIND)
 
+    def __getitem__(self, address: str) -> Dataset:
+        """The dataset that an address names."""
+        return self.dataset(address)
+
     def dataset(self, address: str) -> Dataset:
         """The dataset that an address names."""
         from castore.format.fields import kind_of
@@ -142,11 +146,11 @@ class Repository:
         # One cache for all datasets of the repository: what two of them share is read once.
         fetch = self._fetch = self._fetch or CachedFetch(self.objects.get)
         data = fetch(digest)
-        kind = kind_of(data)
+        kind, reopen = kind_of(data), (open_dataset, (self.url, digest.hex()))
         if kind == RUN_KIND:
-            return Dataset(fetch, Run.decode(data).manifest, digest)
+            return Dataset(fetch, Run.decode(data).manifest, digest, reopen)
         if kind == MANIFEST_KIND:
-            return Dataset(fetch, digest, None)
+            return Dataset(fetch, digest, None, reopen)
         raise CorruptionError(f"{address} names an object that is neither a run record nor a manifest")
 
     # ---- verbs
@@ -285,6 +289,11 @@ class Repository:
         return self.refs.compare_and_set(
             name, expected, target, time_s=origin.time_s, author=origin.author, message=message
         )
+
+
+def open_dataset(url: str, address: str) -> Dataset:
+    """A dataset by the place of its repository: how one that was pickled is opened again."""
+    return Repository.open(url).dataset(address)
 
 
 def _fields(origin: Origin) -> Mapping[str, Value]:
