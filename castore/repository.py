@@ -148,9 +148,9 @@ class Repository:
         data = fetch(digest)
         kind, reopen = kind_of(data), (open_dataset, (self.url, digest.hex()))
         if kind == RUN_KIND:
-            return Dataset(fetch, Run.decode(data).manifest, digest, reopen)
+            return Dataset(fetch, Run.decode(data).manifest, digest, reopen, self.pack)
         if kind == MANIFEST_KIND:
-            return Dataset(fetch, digest, None, reopen)
+            return Dataset(fetch, digest, None, reopen, self.pack)
         raise CorruptionError(f"{address} names an object that is neither a run record nor a manifest")
 
     # ---- verbs

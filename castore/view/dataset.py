@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from castore.format.codec import Value
     from castore.format.order import Order
     from castore.view.compare import Comparison
+    from castore.view.instances import Instances, PackingRule
     from castore.view.reader import ArrayView, Batch, Reader, Sample, SampleView
 
 CACHE_BYTES = 64 * 1024 * 1024
@@ -72,6 +73,7 @@ class Dataset:
         root: Digest of the manifest.
         run_digest: Digest of the run record, None if only the root is known.
         reopen: A function and arguments that open the dataset in another process; None if it is in no repository.
+        packer: Finds or stores a packing of the dataset; None if there is no place to store it.
     """
 
     def __init__(
@@ -80,11 +82,13 @@ class Dataset:
         root: Digest,
         run_digest: Digest | None,
         reopen: tuple[Callable[..., Dataset], tuple[str, ...]] | None = None,
+        packer: Callable[[Dataset, PackingRule], Instances] | None = None,
     ) -> None:
         self.fetch = fetch
         self.root = root
         self.run_digest = run_digest
         self._reopen = reopen
+        self._packer = packer
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reopen is None:
@@ -233,6 +237,26 @@ class Dataset:
         from castore.view.compare import compare
 
         return compare(self, other, context=context, only=only)
+
+    def pack(self, sequence_length: int, mode: str = "documents", **options: Any) -> Instances:
+        """Pack the samples, in the recorded order, into instances of ``sequence_length`` tokens.
+
+        The first to ask computes the packing and stores it in the repository, where everybody finds it by the root and
+        the rule. It is the same on every machine.
+
+        Args:
+            sequence_length: Tokens of an instance.
+            mode: ``documents``: true boundaries, longer samples are split, nothing is lost; ``olmo-core``: the
+                boundaries that OLMo-core finds, with what it drops.
+            options: ``eos``, ``bos``, ``fragment`` of mode ``olmo-core`` (``castore.view.instances.packing_rule``).
+
+        Raises:
+            InvalidInputError: No such mode or length, or EOS was not recorded.
+        """
+        from castore.view.instances import computed, packing_rule
+
+        rule = packing_rule(self, sequence_length, mode, **options)
+        return computed(self, rule) if self._packer is None else self._packer(self, rule)
 
     # ---- ranges of one array
 

@@ -154,6 +154,14 @@ def pack_dataset(
     return packing, [chunk for name in COLUMNS for chunk in chunks[name]]
 
 
+def computed(data: Dataset, rule: PackingRule) -> Instances:
+    """The packing of a dataset, stored nowhere."""
+    packing, chunks = pack_dataset(data, rule)
+    document = packing.encode()
+    objects = {item.digest: item.data for item in [*chunks, document]}
+    return read_instances(objects.__getitem__, document.digest, data.root, rule)
+
+
 def read_instances(fetch: Fetch, digest: Digest, root: Digest, rule: PackingRule) -> Instances:
     """The packing of the dataset with that root under that rule, from its stored form.
 
