@@ -271,7 +271,9 @@ class DataLoader(torch_data.DataLoader[Item]):
         for batch in super().__iter__():
             left -= min(size, left)
             self._position = (len(epochs) - left) * epochs.world_size
-            if left < (size if self.drop_last else 1):  # so that a state that is taken after the last batch is at the next epoch
+            if left < (
+                size if self.drop_last else 1
+            ):  # so that a state that is taken after the last batch is at the next epoch
                 self._epoch, self._position = self._epoch + 1, 0
             yield batch
 
@@ -292,9 +294,8 @@ class DataLoader(torch_data.DataLoader[Item]):
 class IterableDataset(torch_data.IterableDataset[Item]):
     """The items of a ``SampleDataset`` or ``PackedDataset`` as a stream, cut among ranks and workers.
 
-    Each worker has a state of its own, which ``torchdata.stateful_dataloader.StatefulDataLoader`` keeps; it goes on with
-    the same number of workers and ranks. With PyTorch's own loader use ``DataLoader`` of this module, which needs
-    no more.
+    Each worker has a state of its own, which ``torchdata.stateful_dataloader.StatefulDataLoader`` keeps; it goes on
+    with the same number of workers and ranks. ``DataLoader`` of this module needs neither.
 
     Args:
         dataset: What to read.

@@ -52,7 +52,7 @@ def best_fit(lengths: Ints, capacity: int) -> Packed:
     """
     if not len(lengths):
         return Packed(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    assert 1 <= lengths.min(), "a document without tokens"
+    assert lengths.min() >= 1, "a document without tokens"
     assert lengths.max() <= capacity, f"a document of {lengths.max()} tokens for instances of {capacity}"
     spaces = _Spaces(capacity)
     for length, count in sorted(_histogram(lengths).items(), reverse=True):
@@ -130,7 +130,7 @@ class _Spaces:
             count -= self._fill(lo, hi, space, length, count)
 
     def _fill(self, lo: int, hi: int, space: int, length: int, count: int) -> int:
-        """Fill instances ``lo`` to ``hi``, which have ``space``, one after the other; the number of documents placed."""
+        """Fill instances ``lo`` to ``hi``, which have ``space``, in turn; the number of documents placed."""
         each = space // length
         full = min(count // each, hi - lo)
         placed = full * each

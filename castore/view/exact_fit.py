@@ -2,10 +2,10 @@
 
 Best fit looks at one document at a time. Where documents are all of about one length, or few fit together, the last
 places of its instances stay empty. Here an instance takes the longest document that is left and then the set of others
-that comes nearest to filling it, found by subset sums ("minimum bin slack": Gupta and Ho, "A new heuristic algorithm for
-the one-dimensional bin-packing problem", 1999). Of equal sets it takes the one with the longest documents, since short
-ones are of use later. Sums are bits of an integer, so that one shift adds a length to all of them. What fills one
-instance fills as many as there are such documents, so the work depends on the lengths that occur and hardly on the
+that comes nearest to filling it, found by subset sums ("minimum bin slack": Gupta and Ho, "A new heuristic algorithm
+for the one-dimensional bin-packing problem", 1999). Of equal sets it takes the one with the longest documents, since
+short ones are of use later. Sums are bits of an integer, so that one shift adds a length to all of them. What fills
+one instance fills as many as there are such documents, so the work depends on the lengths that occur and hardly on the
 number of documents. Integers only: one answer on every machine.
 """
 

@@ -207,9 +207,7 @@ def _of_samples(samples: Ints, lengths: Ints, capacity: int) -> _Found:
     return _Found(packed.counts, ones, samples[owners[chosen]], starts[chosen], counts[chosen])
 
 
-def _of_stream(
-    data: Dataset, samples: Ints, edges: Ints, rule: Rule, part_items: int, report: Progress
-) -> _Found:
+def _of_stream(data: Dataset, samples: Ints, edges: Ints, rule: Rule, part_items: int, report: Progress) -> _Found:
     """OLMo-core's boundaries: documents between EOS ids, packed part by part."""
     ends = _ends(data, rule, part_items, report)
     instance_documents, starts, lengths = [], [], []

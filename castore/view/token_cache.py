@@ -1,9 +1,9 @@
 """Decoded tokens of a dataset in local files that several processes map into memory: reading at random, fast.
 
-A chunk is verified and decoded when a sample of it is asked for first, and written to its place in the files; from then
-on its samples are slices of mapped memory, in every process that shares the cache. Two processes may decode one chunk at
-once: they write the same bytes. A chunk is marked after its bytes are written, and the files live no longer than the
-process that made them, so there is nothing to recover after a crash.
+A chunk is verified and decoded when a sample of it is asked for first, and written to its place in the files; from
+then on its samples are slices of mapped memory, in every process that shares the cache. Two processes may decode one
+chunk at once: they write the same bytes. A chunk is marked after its bytes are written, and the files live no longer
+than the process that made them, so there is nothing to recover after a crash.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 import weakref
 from bisect import bisect_right
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from castore.view.reader import Reader
 
 if TYPE_CHECKING:
     from castore.view.dataset import Dataset
+
+Tokens: TypeAlias = tuple[NDArray[np.uint32], NDArray[np.bool_]]
+"""Token ids uint32[t] and labels bool[t]."""
 
 BYTES_A_TOKEN = 5
 """Four of the id and one of the label."""
@@ -106,8 +109,8 @@ class TokenCache:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def read(self, sample: int, start: int = 0, stop: int | None = None) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        """Token ids uint32[t] and labels bool[t] of a sample, or of its tokens ``start`` to ``stop``; not to be changed.
+    def read(self, sample: int, start: int = 0, stop: int | None = None) -> Tokens:
+        """Token ids and labels of a sample, or of its tokens ``start`` to ``stop``; not to be changed.
 
         Raises:
             CorruptionError: What is stored is damaged.
