@@ -24,7 +24,7 @@ from castore.view.olmo_core import check_olmo_core
 from castore.view.trainer import Rule
 from tests.support.commands import castore as run
 from tests.support.commands import environment
-from tests.support.jobs import TOKENIZER, example_rows, row, run_job, write_rows
+from tests.support.jobs import TOKENIZER, example_rows, run_job, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -163,15 +163,6 @@ def test_a_repository_that_cannot_be_written_to_serves(tmp_path: Path) -> None:
 def test_what_cannot_be_packed(data: Dataset, length: int, mode: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         data.pack(length, mode)
-
-
-def test_a_dataset_without_samples(tmp_path: Path) -> None:
-    backend = MemoryBackend()
-    path = write_rows(tmp_path / "rows.jsonl", [row("nobody answers")])
-    run_job(backend, [(path, "1.0")], name="x")
-    for mode in MODES:
-        packing = Repository(backend)["x"].pack(64, mode)
-        assert (len(packing), packing.tokens, packing.efficiency) == (0, 0, 0.0)
 
 
 def test_a_document_that_contradicts_itself_is_refused(data: Dataset) -> None:
