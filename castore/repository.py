@@ -229,11 +229,15 @@ class Repository:
         *,
         replace: bool,
         time_text: str,
+        layout: str = "olmo-core",
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> Exported:
-        """Write a dataset as files for OLMo-core."""
+        """Write a dataset as files for OLMo-core, or in another of ``castore.view.layouts.LAYOUTS``."""
         from castore.view.export import export_olmo_core
+        from castore.view.layouts import export_layout
 
+        if layout != "olmo-core":
+            return export_layout(data, folder, layout, replace=replace, report=report)
         return export_olmo_core(data, folder, replace=replace, time_text=time_text, report=report)
 
     def pack(

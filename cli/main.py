@@ -20,7 +20,7 @@ COMMANDS = {
     "tokenize": ("tokenize", "Turn conversations into a dataset of the repository."),
     "import": ("imports", "Make a dataset of an output directory of open-instruct."),
     "diff": ("diff", "Compare two datasets and show where they part."),
-    "export": ("export", "Write a dataset as files for OLMo-core."),
+    "export": ("export", "Write a dataset as files for a trainer."),
     "check": ("check", "Tell what a trainer will make of an export, before training."),
     "ls": ("names", "List names and what they mean."),
     "show": ("show", "Show what a dataset is and how it came to be."),
