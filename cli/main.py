@@ -24,6 +24,7 @@ COMMANDS = {
     "check": ("check", "Tell what a trainer will make of an export, before training."),
     "ls": ("names", "List names and what they mean."),
     "show": ("show", "Show what a dataset is and how it came to be."),
+    "stats": ("stats", "Show lengths, trained shares and packing."),
     "log": ("names", "Show what a name has meant, newest first."),
     "tag": ("names", "Give a dataset another name."),
     "rm": ("names", "Remove a name; its log and the data stay."),

@@ -195,12 +195,22 @@ class _Found:
     segment_length: Ints
 
 
+def count_instances(lengths: Ints, capacity: int) -> int:
+    """Instances that mode ``documents`` makes of samples of these lengths."""
+    return len(tight_fit(_split(lengths, capacity)[2], capacity).counts)
+
+
+def _split(lengths: Ints, capacity: int) -> tuple[Ints, Ints, Ints]:
+    """Samples in pieces of at most ``capacity``: the sample of each piece, where it begins in it, its tokens."""
+    pieces = -(-lengths // capacity)
+    owners = np.repeat(np.arange(len(lengths)), pieces)
+    starts = (np.arange(len(owners)) - np.repeat(offsets_of(pieces)[:-1], pieces)) * capacity
+    return owners, starts, np.minimum(lengths[owners] - starts, capacity)
+
+
 def _of_samples(samples: Ints, lengths: Ints, capacity: int) -> _Found:
     """True boundaries: every sample is a document, or several where it is longer than an instance."""
-    pieces = -(-lengths // capacity)
-    owners = np.repeat(np.arange(len(samples)), pieces)
-    starts = (np.arange(len(owners)) - np.repeat(offsets_of(pieces)[:-1], pieces)) * capacity
-    counts = np.minimum(lengths[owners] - starts, capacity)
+    owners, starts, counts = _split(lengths, capacity)
     packed = tight_fit(counts, capacity)
     chosen = packed.documents
     ones = np.ones(len(chosen), np.int64)
