@@ -75,7 +75,7 @@ def _lengths(figure: Any, found: Summary) -> str:
 def _sources(figure: Any, sources: Sequence[SourceCounts]) -> str:
     """Tokens of each source, the trained ones in front."""
     shown = sorted(sources, key=lambda source: -source.tokens)[:SOURCES_MAX][::-1]
-    plot = figure(figsize=(8, 0.6 + 0.4 * max(len(shown), 1)), layout="constrained")
+    plot = figure(figsize=(8, 1 + 0.4 * max(len(shown), 1)), layout="constrained")
     axes = plot.subplots()
     places = list(range(len(shown)))
     axes.barh(places, [source.tokens for source in shown], color="#cbd5e0", label="all tokens")
@@ -87,7 +87,7 @@ def _sources(figure: Any, sources: Sequence[SourceCounts]) -> str:
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     axes.set_xlabel("tokens")
     axes.margins(x=0.12)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # over no bar
     return _svg(plot)
 
 
