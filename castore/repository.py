@@ -6,9 +6,9 @@ second, and numpy alone takes longer than that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from castore.errors import BackendError, ConflictError, CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest, digest_hex
@@ -20,13 +20,18 @@ from castore.store.urls import open_backend
 
 if TYPE_CHECKING:
     from castore.format.codec import Value
+    from castore.ingest.given import ArraySpec
     from castore.ingest.import_folder import ImportResult
+    from castore.ingest.import_zarr import GroupImport
     from castore.ingest.job import TokenizeJob, TokenizeResult
     from castore.ingest.write import Progress
+    from castore.ingest.writer import SampleWriter, WriteResult
     from castore.tree.walk import Fetch
     from castore.view.dataset import Dataset
     from castore.view.export import Exported
     from castore.view.instances import Instances, PackingRule
+    from castore.view.zarr_content import DatasetContent
+    from castore.view.zarr_store import CastoreStore
 
 RESOLVED_MAX = 1000
 """Objects with one digest prefix that are looked at before the prefix is called ambiguous."""
@@ -47,6 +52,27 @@ class Origin:
     host: str
     time_s: int
     message: str = ""
+
+    @classmethod
+    def here(cls, message: str = "") -> Origin:
+        """This user on this machine, now. ``CASTORE_AUTHOR`` and ``SOURCE_DATE_EPOCH`` speak first, as in git."""
+        import os
+        import socket
+        import time
+
+        epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+        time_s = int(epoch) if epoch.isdigit() else int(time.time())
+        return cls(os.environ.get("CASTORE_AUTHOR") or _user(), socket.gethostname(), time_s, message)
+
+
+def _user() -> str:
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid-{os.getuid()}"
 
 
 class Repository:
@@ -178,13 +204,70 @@ class Repository:
         RefEntry(name, 0, None, origin.time_s, origin.author, message).encode()
         expected = self.refs.current(name)
         result = tokenize(job, self.objects, UnitStore(self.backend), _fields(origin), report=report, warn=warn)
-        try:
-            self._move(name, expected, result.run, origin, message)
-        except ConflictError as error:
-            raise ConflictError(
-                f"{error}; the run is stored: castore tag {digest_hex(result.run)[:16]} {name}"
-            ) from error
+        self._publish(name, expected, result.run, origin, message)
         return result
+
+    def writer(
+        self,
+        name: str,
+        *,
+        recipe: Mapping[str, Value] | None = None,
+        arrays: ArraySpec | None = None,
+        sources: Sequence[str] = (),
+        shuffle_seed: int | None = None,
+        num_examples: int | None = None,
+        resume_key: str | None = None,
+        tokenizer: str | None = None,
+        origin: Origin | None = None,
+    ) -> SampleWriter:
+        """A writer of samples; ``name`` means them when it is closed, as at the end of a ``with`` block.
+
+        Args:
+            name: Of the result.
+            recipe: All that can change tokens: text, integers, lists and maps. Recorded, and compared by ``diff``.
+            arrays: Extra arrays by name: ``(dtype, axis)``, such as ``("float32", "token")``.
+            sources: Names of the sources in the order of their numbers; others are numbered as they appear.
+            shuffle_seed: Seed of the recorded order; None for the order of writing.
+            num_examples: Samples used of the order; None for all.
+            resume_key: Any text that names this write. What is stored is recorded under it as the write goes on, and a
+                writer that is opened with it again begins at ``position``.
+            tokenizer: Folder of the tokenizer, kept beside the data so that it can be shown as text.
+            origin: Who, where, when and why; this user, here and now, by default.
+
+        Raises:
+            InvalidInputError: A name, array or recipe that cannot be.
+        """
+        from castore.ingest.writer import SampleWriter, WriteJob
+
+        who = origin or Origin.here()
+        message = who.message or "write"
+        # What cannot be logged is refused now, not after hours of work.
+        RefEntry(name, 0, None, who.time_s, who.author, message).encode()
+        expected = self.refs.current(name)
+        job = WriteJob(name, recipe or {}, arrays or {}, sources, shuffle_seed, num_examples, resume_key, tokenizer)
+
+        def publish(run: Digest) -> None:
+            self._publish(name, expected, run, who, message)
+
+        return SampleWriter(job, self.backend, self.objects, _fields(who), publish)
+
+    def write(self, samples: Iterable[Any], as_: str, **options: Any) -> WriteResult:
+        """Write what an iterator gives, and let the name ``as_`` mean it.
+
+        Args:
+            samples: Each a ``(token_ids, labels_mask)`` tuple, token ids alone, or a mapping of what
+                ``SampleWriter.append`` takes.
+            as_: Name of the result.
+            **options: As ``writer`` takes them. With a ``resume_key``, samples that an interrupted write has stored are
+                taken from the iterator, compared and passed over.
+
+        Raises:
+            InvalidInputError: A sample cannot be; or is another than the interrupted write has in its place.
+            ConflictError: Somebody moved the name meanwhile; the run is stored and can be tagged by its digest.
+        """
+        from castore.ingest.write_all import write_all
+
+        return write_all(self.writer(as_, **options), samples)
 
     def import_folder(
         self,
@@ -221,6 +304,38 @@ class Repository:
         )
         self._move(name, expected, result.run, origin, origin.message or f"import {path}")
         return result
+
+    def import_zarr(
+        self,
+        place: str,
+        name: str,
+        origin: Origin,
+        *,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> GroupImport:
+        """Let ``name`` mean the samples of the zarr group at a path or URL.
+
+        Raises:
+            InvalidInputError: There is no group.
+            SourceError: It has no samples, or arrays that contradict each other.
+            ConflictError: Somebody moved the name meanwhile.
+        """
+        from castore.ingest.import_zarr import GroupSamples, write_group
+        from castore.view.zarr_store import open_group
+
+        check_ref_name(name)
+        samples = GroupSamples(place, *open_group(place))
+        who = replace(origin, message=origin.message or f"import {place}")
+        seed, take = samples.order
+        writer = self.writer(
+            name,
+            arrays=samples.extra,
+            sources=samples.sources,
+            shuffle_seed=seed,
+            num_examples=take,
+            origin=who,
+        )
+        return write_group(writer, samples, report)
 
     def export(
         self,
@@ -287,12 +402,34 @@ class Repository:
             raise NotFoundError(f"{self.url} has nothing called {name!r}")
         return self._move(name, expected, None, origin, origin.message or "rm")
 
+    def _publish(self, name: str, expected: Digest | None, run: Digest, origin: Origin, message: str) -> None:
+        try:
+            self._move(name, expected, run, origin, message)
+        except ConflictError as error:
+            raise ConflictError(f"{error}; the run is stored: castore tag {digest_hex(run)[:16]} {name}") from error
+
     def _move(
         self, name: str, expected: Digest | None, target: Digest | None, origin: Origin, message: str
     ) -> RefEntry:
         return self.refs.compare_and_set(
             name, expected, target, time_s=origin.time_s, author=origin.author, message=message
         )
+
+
+def zarr_store(url: str, name: str, *, grid: str = "regular") -> CastoreStore:
+    """A dataset as a read-only zarr store (``castore.zarr_store``)."""
+    from castore.view.zarr_store import CastoreStore, check_grid
+
+    check_grid(grid)
+    repository = Repository.open(url)
+    return CastoreStore((url, digest_hex(repository.resolve(name)), grid), open_zarr_content)
+
+
+def open_zarr_content(url: str, digest: str, grid: str) -> DatasetContent:
+    """What a zarr store shows, also where it was pickled to."""
+    from castore.view.zarr_content import DatasetContent
+
+    return DatasetContent(open_dataset(url, digest), grid)
 
 
 def open_dataset(url: str, address: str) -> Dataset:

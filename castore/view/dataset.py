@@ -18,10 +18,11 @@ from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary
 from castore.format.manifest import Manifest
 from castore.format.run import Run
-from castore.format.schema import KEY_BYTES, Array
+from castore.format.schema import ITEM_BYTES, KEY_BYTES, Array
 from castore.tree.walk import Fetch, Leaf, Tree, leaves
 
 if TYPE_CHECKING:
+    import datasets
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
@@ -258,6 +259,27 @@ class Dataset:
         rule = packing_rule(self, sequence_length, mode, **options)
         return computed(self, rule) if self._packer is None else self._packer(self, rule)
 
+    def to_hf(
+        self, *, streaming: bool = False, ordered: bool = True, cache_dir: str | None = None
+    ) -> datasets.Dataset | datasets.IterableDataset:
+        """For the trainers of Hugging Face: ``input_ids``, ``labels`` (−100 where not trained on), ``attention_mask``.
+
+        Args:
+            streaming: An ``IterableDataset``, which reads from the repository as it goes; else a ``Dataset``, for which
+                an Arrow file is written once, named by the root and verified at every load.
+            ordered: In the recorded order, of which only the samples that it uses are there; else in the stored one.
+            cache_dir: Where the Arrow file is kept; the cache of ``datasets`` by default.
+
+        Raises:
+            MissingExtraError: ``datasets`` is not installed.
+            CorruptionError: An object of the repository is damaged.
+        """
+        from castore.view.huggingface import load_dataset, stream_dataset
+
+        if streaming:
+            return stream_dataset(self, ordered=ordered)
+        return load_dataset(self, ordered=ordered, cache_dir=cache_dir)
+
     # ---- ranges of one array
 
     def values(self, leaf: Leaf, array: Array) -> Values:
@@ -297,6 +319,25 @@ class Dataset:
             out.extend(raw[i : i + KEY_BYTES] for i in range(0, len(raw), KEY_BYTES))
         return out
 
+    def elements(self, name: str, lo: int, hi: int) -> list[bytes]:
+        """Elements of samples ``lo`` to ``hi`` of any array but one of spans, as stored: bytes of each sample."""
+        tree = self.tree(name)
+        width = ITEM_BYTES[tree.array.dtype]
+        out: list[bytes] = []
+        for leaf, start, stop in _clipped(self.fetch, tree, lo, hi):
+            items = self.values(leaf, tree.array).items
+            counts = (
+                [1] * stop if tree.array.axis == "sample" else self.integers("length", leaf.start, leaf.start + stop)
+            )
+            at = 0
+            for i, count in enumerate(counts):
+                if i >= start:
+                    out.append(bytes(items[width * at : width * (at + count)]))
+                at += count
+            if at * width > len(items):
+                raise CorruptionError(f"lengths of samples {leaf.start} to {leaf.stop} do not add up to {name}")
+        return out
+
     def token_ids(self, lo: int, hi: int) -> list[Sequence[int]]:
         """Token ids of samples ``lo`` to ``hi``."""
         tree = self.tree("token_ids")
@@ -312,9 +353,9 @@ class Dataset:
                 at += length
         return out
 
-    def spans(self, lo: int, hi: int) -> list[list[tuple[int, int]]]:
-        """Trainable spans of samples ``lo`` to ``hi``, half-open within each sample."""
-        tree = self.tree("labels_mask")
+    def spans(self, lo: int, hi: int, name: str = "labels_mask") -> list[list[tuple[int, int]]]:
+        """True spans of samples ``lo`` to ``hi``, half-open within each sample: the trainable ones by default."""
+        tree = self.tree(name)
         out: list[list[tuple[int, int]]] = []
         for leaf, start, stop in _clipped(self.fetch, tree, lo, hi):
             out.extend(self.span_chunk(leaf, tree.array).by_sample(start, stop))

@@ -87,9 +87,15 @@ def _write(
 # ---- samples in the recorded order
 
 
-def in_order(data: Dataset, temporary: str | None) -> Iterator[Samples]:
-    """All samples with token_ids, labels_mask and source, in the recorded order, some megabytes at a time."""
-    order = data.manifest.order
+def in_order(data: Dataset, temporary: str | None, *, stored: bool = False) -> Iterator[Samples]:
+    """All samples with token_ids, labels_mask and source, in the recorded order, some megabytes at a time.
+
+    Args:
+        data: The dataset.
+        temporary: Folder for temporary files; the system's default if None.
+        stored: In the stored order all the same.
+    """
+    order = None if stored else data.manifest.order
     source = whole(data, "source") if data.has("source") else np.zeros(data.manifest.samples, np.uint32)
     if order is None:
         at = 0

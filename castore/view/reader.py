@@ -156,6 +156,22 @@ class Reader:
         """Tokens in each of samples ``lo`` to ``hi``, uint32."""
         return self.elements(LENGTH.name, lo, self._data.manifest.samples if hi is None else hi)
 
+    def sample_offsets(self, lo: int = 0, hi: int | None = None) -> NDArray[np.int64]:
+        """Elements ``lo`` to ``hi`` of the n + 1 places where samples begin and end among all tokens: int64[hi − lo].
+
+        Reads the lengths of those samples only.
+        """
+        count = self._data.manifest.samples
+        hi = count + 1 if hi is None else hi
+        parts = [np.zeros(0, np.int64)]
+        for leaf in self.index(TOKEN_IDS.name).leaves(lo, min(hi, count)):
+            parts.append(
+                leaf.item_start + self.offsets(leaf)[max(lo - leaf.start, 0) : min(hi, leaf.stop) - leaf.start]
+            )
+        if hi == count + 1:
+            parts.append(np.array([self._data.manifest.tokens], np.int64))
+        return np.concatenate(parts)
+
     def _checked(self, indices: ArrayLike) -> NDArray[np.int64]:
         wanted = np.asarray(indices)
         if wanted.ndim != 1 or (len(wanted) and wanted.dtype.kind not in "iu"):
@@ -181,7 +197,7 @@ class Reader:
         """The part of an array that belongs to samples ``lo`` to ``hi``, as a copy."""
         if array.axis == "sample":
             return self.elements(array.name, lo, hi)
-        parts = [np.zeros(0, self.dtype(array))]
+        parts = [self._none(array)]
         for leaf in self.index(array.name).leaves(lo, hi):
             edges = self.offsets(leaf)
             a, b = max(lo - leaf.start, 0), min(hi, leaf.stop) - leaf.start
@@ -197,11 +213,14 @@ class Reader:
             return np.dtype(np.uint8)
         return np.dtype(array.dtype)
 
+    def _none(self, array: Array) -> NDArray[Any]:
+        return np.zeros((0, 16) if array.dtype == "bytes16" else 0, self.dtype(array))
+
     def elements(self, name: str, lo: int, hi: int) -> NDArray[Any]:
         """Elements ``lo`` to ``hi`` of an array, whatever its axis, as a copy; keys as uint8[n, 16]."""
         index = self.index(name)
         array = index.tree.array
-        parts = [np.zeros((0, 16) if array.dtype == "bytes16" else 0, self.dtype(array))]
+        parts = [self._none(array)]
         for leaf in index.leaves_of_items(lo, hi):
             parts.append(self.chunk(name, leaf)[max(lo - leaf.item_start, 0) : hi - leaf.item_start])
         return np.concatenate(parts)
