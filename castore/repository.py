@@ -6,11 +6,11 @@ second, and numpy alone takes longer than that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from castore.errors import ConflictError, CorruptionError, InvalidInputError, NotFoundError
+from castore.errors import BackendError, ConflictError, CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest, digest_hex
 from castore.store.backend import Backend
 from castore.store.cache import open_cache
@@ -23,12 +23,18 @@ from castore.store.urls import open_backend
 if TYPE_CHECKING:
     from castore.care.copy import Copied
     from castore.format.codec import Value
+    from castore.ingest.given import ArraySpec
     from castore.ingest.import_folder import ImportResult
+    from castore.ingest.import_zarr import GroupImport
     from castore.ingest.job import TokenizeJob, TokenizeResult
     from castore.ingest.write import Progress
+    from castore.ingest.writer import SampleWriter, WriteResult
     from castore.tree.walk import Fetch
     from castore.view.dataset import Dataset
     from castore.view.export import Exported
+    from castore.view.instances import Instances, PackingRule
+    from castore.view.zarr_content import DatasetContent
+    from castore.view.zarr_store import CastoreStore
 
 RESOLVED_MAX = 1000
 """Objects with one digest prefix that are looked at before the prefix is called ambiguous."""
@@ -52,6 +58,27 @@ class Origin:
     host: str
     time_s: int
     message: str = ""
+
+    @classmethod
+    def here(cls, message: str = "") -> Origin:
+        """This user on this machine, now. ``CASTORE_AUTHOR`` and ``SOURCE_DATE_EPOCH`` speak first, as in git."""
+        import os
+        import socket
+        import time
+
+        epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+        time_s = int(epoch) if epoch.isdigit() else int(time.time())
+        return cls(os.environ.get("CASTORE_AUTHOR") or _user(), socket.gethostname(), time_s, message)
+
+
+def _user() -> str:
+    import getpass
+    import os
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"uid-{os.getuid()}"
 
 
 class Repository:
@@ -136,6 +163,10 @@ class Repository:
 
         return kind_of(self.objects.get(digest)) in (RUN_KIND, MANIFEST_KIND)
 
+    def __getitem__(self, address: str) -> Dataset:
+        """The dataset that an address names."""
+        return self.dataset(address)
+
     def dataset(self, address: str) -> Dataset:
         """The dataset that an address names."""
         found = self._dataset_at(self.resolve(address))
@@ -177,10 +208,10 @@ class Repository:
         # One cache for all datasets of the repository: what two of them share is read once.
         fetch = self._fetch = self._fetch or CachedFetch(self.objects.get)
         data = fetch(digest)
-        kind = kind_of(data)
+        kind, reopen = kind_of(data), (open_dataset, (self.url, digest.hex()))
         if kind == RUN_KIND:
-            return Dataset(fetch, Run.decode(data).manifest, digest)
-        return Dataset(fetch, digest, None) if kind == MANIFEST_KIND else None
+            return Dataset(fetch, Run.decode(data).manifest, digest, reopen, self.pack)
+        return Dataset(fetch, digest, None, reopen, self.pack) if kind == MANIFEST_KIND else None
 
     # ---- verbs
 
@@ -210,13 +241,70 @@ class Repository:
         expected = self.refs.current(name)
         self._guard(name, expected, None, origin, force)
         result = tokenize(job, self.objects, UnitStore(self.backend), _fields(origin), report=report, warn=warn)
-        try:
-            self._move(name, expected, result.run, origin, message)
-        except ConflictError as error:
-            raise ConflictError(
-                f"{error}; the run is stored: castore tag {digest_hex(result.run)[:16]} {name}"
-            ) from error
+        self._publish(name, expected, result.run, origin, message)
         return result
+
+    def writer(
+        self,
+        name: str,
+        *,
+        recipe: Mapping[str, Value] | None = None,
+        arrays: ArraySpec | None = None,
+        sources: Sequence[str] = (),
+        shuffle_seed: int | None = None,
+        num_examples: int | None = None,
+        resume_key: str | None = None,
+        tokenizer: str | None = None,
+        origin: Origin | None = None,
+    ) -> SampleWriter:
+        """A writer of samples; ``name`` means them when it is closed, as at the end of a ``with`` block.
+
+        Args:
+            name: Of the result.
+            recipe: All that can change tokens: text, integers, lists and maps. Recorded, and compared by ``diff``.
+            arrays: Extra arrays by name: ``(dtype, axis)``, such as ``("float32", "token")``.
+            sources: Names of the sources in the order of their numbers; others are numbered as they appear.
+            shuffle_seed: Seed of the recorded order; None for the order of writing.
+            num_examples: Samples used of the order; None for all.
+            resume_key: Any text that names this write. What is stored is recorded under it as the write goes on, and a
+                writer that is opened with it again begins at ``position``.
+            tokenizer: Folder of the tokenizer, kept beside the data so that it can be shown as text.
+            origin: Who, where, when and why; this user, here and now, by default.
+
+        Raises:
+            InvalidInputError: A name, array or recipe that cannot be.
+        """
+        from castore.ingest.writer import SampleWriter, WriteJob
+
+        who = origin or Origin.here()
+        message = who.message or "write"
+        # What cannot be logged is refused now, not after hours of work.
+        RefEntry(name, 0, None, who.time_s, who.author, message).encode()
+        expected = self.refs.current(name)
+        job = WriteJob(name, recipe or {}, arrays or {}, sources, shuffle_seed, num_examples, resume_key, tokenizer)
+
+        def publish(run: Digest) -> None:
+            self._publish(name, expected, run, who, message)
+
+        return SampleWriter(job, self.backend, self.objects, _fields(who), publish)
+
+    def write(self, samples: Iterable[Any], as_: str, **options: Any) -> WriteResult:
+        """Write what an iterator gives, and let the name ``as_`` mean it.
+
+        Args:
+            samples: Each a ``(token_ids, labels_mask)`` tuple, token ids alone, or a mapping of what
+                ``SampleWriter.append`` takes.
+            as_: Name of the result.
+            **options: As ``writer`` takes them. With a ``resume_key``, samples that an interrupted write has stored are
+                taken from the iterator, compared and passed over.
+
+        Raises:
+            InvalidInputError: A sample cannot be; or is another than the interrupted write has in its place.
+            ConflictError: Somebody moved the name meanwhile; the run is stored and can be tagged by its digest.
+        """
+        from castore.ingest.write_all import write_all
+
+        return write_all(self.writer(as_, **options), samples)
 
     def import_folder(
         self,
@@ -257,6 +345,38 @@ class Repository:
         self._move(name, expected, result.run, origin, origin.message or f"import {path}")
         return result
 
+    def import_zarr(
+        self,
+        place: str,
+        name: str,
+        origin: Origin,
+        *,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> GroupImport:
+        """Let ``name`` mean the samples of the zarr group at a path or URL.
+
+        Raises:
+            InvalidInputError: There is no group.
+            SourceError: It has no samples, or arrays that contradict each other.
+            ConflictError: Somebody moved the name meanwhile.
+        """
+        from castore.ingest.import_zarr import GroupSamples, write_group
+        from castore.view.zarr_store import open_group
+
+        check_ref_name(name)
+        samples = GroupSamples(place, *open_group(place))
+        who = replace(origin, message=origin.message or f"import {place}")
+        seed, take = samples.order
+        writer = self.writer(
+            name,
+            arrays=samples.extra,
+            sources=samples.sources,
+            shuffle_seed=seed,
+            num_examples=take,
+            origin=who,
+        )
+        return write_group(writer, samples, report)
+
     def export(
         self,
         data: Dataset,
@@ -264,12 +384,51 @@ class Repository:
         *,
         replace: bool,
         time_text: str,
+        layout: str = "olmo-core",
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> Exported:
-        """Write a dataset as files for OLMo-core."""
+        """Write a dataset as files for OLMo-core, or in another of ``castore.view.layouts.LAYOUTS``."""
         from castore.view.export import export_olmo_core
+        from castore.view.layouts import export_layout
 
+        if layout != "olmo-core":
+            return export_layout(data, folder, layout, replace=replace, report=report)
         return export_olmo_core(data, folder, replace=replace, time_text=time_text, report=report)
+
+    def pack(
+        self,
+        data: Dataset,
+        rule: PackingRule,
+        *,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Instances:
+        """The packing of a dataset of this repository: read if somebody has made it, else made and stored for others.
+
+        A repository that cannot be written to serves as well; then nothing is stored.
+        """
+        from castore.format.packing import packing_name
+        from castore.store.packings import PackingStore
+        from castore.view.instances import pack_dataset, read_instances
+
+        records = PackingStore(self.backend)
+        name = packing_name(data.root, rule.value())
+        known = records.get(name)
+        if known is not None:
+            try:
+                return read_instances(self.objects.get, known, data.root, rule)
+            except NotFoundError:  # it was collected: a packing can be made again
+                pass
+        packing, chunks = pack_dataset(data, rule, report=report)
+        document = packing.encode()
+        objects = {item.digest: item for item in [*chunks, document]}
+        try:
+            for item in objects.values():
+                self.objects.put(item.digest, item.data, u32_tail=item.u32_tail)
+            self.objects.flush()
+            records.put(name, document.digest)
+        except BackendError:
+            pass
+        return read_instances(lambda digest: objects[digest].data, document.digest, data.root, rule)
 
     def tag(self, address: str, name: str, origin: Origin, *, force: bool = False) -> RefEntry:
         """Let ``name`` mean what ``address`` means.
@@ -341,12 +500,39 @@ class Repository:
         if not origin.message.strip():
             raise InvalidInputError(f"{name} is protected: --force wants the reason with --message")
 
+    def _publish(self, name: str, expected: Digest | None, run: Digest, origin: Origin, message: str) -> None:
+        try:
+            self._move(name, expected, run, origin, message)
+        except ConflictError as error:
+            raise ConflictError(f"{error}; the run is stored: castore tag {digest_hex(run)[:16]} {name}") from error
+
     def _move(
         self, name: str, expected: Digest | None, target: Digest | None, origin: Origin, message: str
     ) -> RefEntry:
         return self.refs.compare_and_set(
             name, expected, target, time_s=origin.time_s, author=origin.author, message=message
         )
+
+
+def zarr_store(url: str, name: str, *, grid: str = "regular") -> CastoreStore:
+    """A dataset as a read-only zarr store (``castore.zarr_store``)."""
+    from castore.view.zarr_store import CastoreStore, check_grid
+
+    check_grid(grid)
+    repository = Repository.open(url)
+    return CastoreStore((url, digest_hex(repository.resolve(name)), grid), open_zarr_content)
+
+
+def open_zarr_content(url: str, digest: str, grid: str) -> DatasetContent:
+    """What a zarr store shows, also where it was pickled to."""
+    from castore.view.zarr_content import DatasetContent
+
+    return DatasetContent(open_dataset(url, digest), grid)
+
+
+def open_dataset(url: str, address: str) -> Dataset:
+    """A dataset by the place of its repository: how one that was pickled is opened again."""
+    return Repository.open(url).dataset(address)
 
 
 def _fields(origin: Origin) -> Mapping[str, Value]:

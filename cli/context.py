@@ -113,14 +113,9 @@ class State:
 
 def origin(message: str = "") -> Origin:
     """Who, where and when. ``CASTORE_AUTHOR`` and ``SOURCE_DATE_EPOCH`` speak first, as in git and Debian."""
-    import socket
-    import time
-
     from castore.repository import Origin
 
-    author = os.environ.get("CASTORE_AUTHOR") or _user()
-    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return Origin(author, socket.gethostname(), int(epoch) if epoch.isdigit() else int(time.time()), message)
+    return Origin.here(message)
 
 
 def local_time(time_s: int) -> str:
@@ -138,15 +133,6 @@ def use_colour() -> bool:
 def _is_output_folder(address: str) -> bool:
     """Whether an address is a directory in the OLMo-core layout; without a slash it never is."""
     return "/" in address and os.path.isfile(os.path.join(address, "token_ids_part_0000.npy"))  # noqa: PTH113, PTH118
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return f"uid-{os.getuid()}"
 
 
 def _data_folder() -> str:

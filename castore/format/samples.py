@@ -72,6 +72,23 @@ class SpanColumn:
         return encode_spans(*(part.astype("<u4").tobytes() for part in (self.counts, gaps, widths)))
 
     @classmethod
+    def of_mask(cls, mask: NDArray[np.bool_], lengths: NDArray[Any]) -> SpanColumn:
+        """The maximal true spans of samples: bool[sum(lengths)] and the elements of each sample."""
+        offsets = offsets_of(lengths)
+        opens, closes = mask.copy(), mask.copy()
+        if len(mask):
+            opens[1:] &= ~mask[:-1]
+            closes[:-1] &= ~mask[1:]
+            heads = offsets[:-1][lengths > 0]
+            tails = offsets[1:][lengths > 0] - 1
+            opens[heads] = mask[heads]
+            closes[tails] = mask[tails]
+        starts, stops = np.flatnonzero(opens), np.flatnonzero(closes) + 1
+        counts = np.diff(np.searchsorted(starts, offsets))
+        bases = np.repeat(offsets[:-1], counts)
+        return cls(counts.astype(np.uint32), (starts - bases).astype(np.uint32), (stops - bases).astype(np.uint32))
+
+    @classmethod
     def of(cls, spans: Spans) -> SpanColumn:
         """The column of a decoded chunk."""
         return cls(*(np.array(part, np.uint32) for part in (spans.counts, spans.starts, spans.stops)))

@@ -265,21 +265,7 @@ def spans_of(labels: NDArray[np.uint8], lengths: NDArray[Any]) -> SpanColumn:
         labels: uint8[sum(lengths)] of 0 and 1.
         lengths: Elements of each document.
     """
-    offsets = offsets_of(lengths)
-    mask = labels.view(np.bool_)
-    opens, closes = mask.copy(), mask.copy()
-    if len(mask):
-        opens[1:] &= ~mask[:-1]
-        closes[:-1] &= ~mask[1:]
-        heads = offsets[:-1][lengths > 0]
-        tails = offsets[1:][lengths > 0] - 1
-        opens[heads] = mask[heads]
-        closes[tails] = mask[tails]
-    starts, stops = np.flatnonzero(opens), np.flatnonzero(closes) + 1
-    edges = np.searchsorted(starts, offsets)
-    counts = np.diff(edges)
-    bases = np.repeat(offsets[:-1], counts)
-    return SpanColumn(counts.astype(np.uint32), (starts - bases).astype(np.uint32), (stops - bases).astype(np.uint32))
+    return SpanColumn.of_mask(labels.view(np.bool_), lengths)
 
 
 _Take: TypeAlias = "Callable[[_Part, int, int, int], NDArray[Any]]"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
+from struct import unpack
 
+from castore.format.schema import ITEM_BYTES
 from castore.view.changes import Change, change_of, label_flips, token_edits
 from castore.view.dataset import Dataset, Origin
 from castore.view.groups import Changes, Grouping
@@ -17,6 +20,18 @@ __all__ = ["Comparison", "Divergence", "Hunk", "Side", "compare", "sample_key"]
 
 DERIVED = frozenset({"key", "length"})
 """Arrays that follow from the token ids, so that comparing them would say everything twice."""
+
+_EXPORTED = ("token_ids", "labels_mask")
+
+_STRUCT = {
+    "uint8": "B",
+    "uint16": "H",
+    "uint32": "I",
+    "uint64": "Q",
+    "int64": "q",
+    "float32": "f",
+    "float64": "d",
+}
 
 LOOKED_AT_MAX = 2048
 """Replaced pairs that are aligned token by token; of more, some from places that are evenly spaced."""
@@ -40,7 +55,7 @@ class Side:
     """
 
     sample: int | None
-    value: int | str | None = None
+    value: int | float | str | None = None
     text: str | None = None
     context: tuple[str, str, str] | None = None
     origin: Origin | None = None
@@ -225,13 +240,17 @@ def _first_element(a: Dataset, sample_a: int, b: Dataset, sample_b: int, array: 
     if array == "token_ids":
         pair = a.token_ids(sample_a, sample_a + 1)[0], b.token_ids(sample_b, sample_b + 1)[0]
         return array, _first_unequal(*pair)
-    if array == "labels_mask":
-        edges_a = [edge for span in a.spans(sample_a, sample_a + 1)[0] for edge in span]
-        edges_b = [edge for span in b.spans(sample_b, sample_b + 1)[0] for edge in span]
+    kind_a, kind_b = a.tree(array).array, b.tree(array).array
+    if kind_a != kind_b or kind_a.axis == "sample":
+        return array, 0
+    if kind_a.is_spans:
+        edges_a = [edge for span in a.spans(sample_a, sample_a + 1, array)[0] for edge in span]
+        edges_b = [edge for span in b.spans(sample_b, sample_b + 1, array)[0] for edge in span]
         at = _first_unequal(edges_a, edges_b)
         # Two masks agree up to the smaller of the first edges in which they differ.
         return array, min([*edges_a[at : at + 1], *edges_b[at : at + 1]])
-    return array, 0
+    bytes_a, bytes_b = a.elements(array, sample_a, sample_a + 1)[0], b.elements(array, sample_b, sample_b + 1)[0]
+    return array, _first_unequal(bytes_a, bytes_b) // ITEM_BYTES[kind_a.dtype]
 
 
 def _first_unequal(x: Sequence[int], y: Sequence[int]) -> int:
@@ -250,15 +269,19 @@ def _side(data: Dataset, sample: int | None, array: str, index: int, context: in
         parts = tokens[max(index - context, 0) : index], tokens[index : index + 1]
         around = decode(parts[0]), decode(parts[1]), decode(tokens[index + 1 : index + 1 + context])
         text = around[1] if len(parts[1]) else None
-    place = place_of(data, sample, index, array) if token_array and placed else None
+    place = place_of(data, sample, index, array) if array in _EXPORTED and placed else None
     return Side(sample, value, text, around, data.origin(sample), place)
 
 
-def _element(data: Dataset, array: str, sample: int, index: int, tokens: Sequence[int]) -> int | str:
-    if array == "token_ids":
+def _element(data: Dataset, name: str, sample: int, index: int, tokens: Sequence[int]) -> int | float | str:
+    if name == "token_ids":
         return tokens[index]
-    if array == "labels_mask":
-        return int(any(lo <= index < hi for lo, hi in data.spans(sample, sample + 1)[0]))
-    if data.tree(array).array.dtype == "bytes16":
-        return data.keys(array, sample, sample + 1)[0].hex()
-    return data.integers(array, sample, sample + 1)[0]
+    array = data.tree(name).array
+    if array.is_spans:
+        return int(any(lo <= index < hi for lo, hi in data.spans(sample, sample + 1, name)[0]))
+    at = ITEM_BYTES[array.dtype] * (index if array.axis == "token" else 0)
+    raw = data.elements(name, sample, sample + 1)[0][at : at + ITEM_BYTES[array.dtype]]
+    if array.dtype == "bytes16":
+        return raw.hex()
+    value: int | float = unpack("<" + _STRUCT[array.dtype], raw)[0]
+    return value if isfinite(value) else f"{value} ({raw.hex()})"  # JSON has no such numbers; NaNs come in many kinds

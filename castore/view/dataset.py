@@ -1,11 +1,16 @@
-"""A manifest opened for reading: one sample, or a range of one array, without numpy."""
+"""A manifest opened for reading: one sample, or a range of one array.
+
+What the command line asks for is answered without numpy; what Python callers ask for comes as numpy arrays, which
+``castore.view.reader`` makes and which is loaded when it is asked for.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
 
 from castore.errors import CorruptionError, FormatError, InvalidInputError, NotFoundError
 from castore.format.chunk import Values, decode_values, spans_between, uint32s
@@ -13,8 +18,19 @@ from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary
 from castore.format.manifest import Manifest
 from castore.format.run import Run
-from castore.format.schema import KEY_BYTES, Array
+from castore.format.schema import ITEM_BYTES, KEY_BYTES, Array
 from castore.tree.walk import Fetch, Leaf, Tree, leaves
+
+if TYPE_CHECKING:
+    import datasets
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    from castore.format.codec import Value
+    from castore.format.order import Order
+    from castore.view.compare import Comparison
+    from castore.view.instances import Instances, PackingRule
+    from castore.view.reader import ArrayView, Batch, Reader, Sample, SampleView
 
 CACHE_BYTES = 64 * 1024 * 1024
 """Bytes of objects that one reader keeps, so that neighbours cost no second read."""
@@ -49,18 +65,39 @@ class Origin:
 
 
 class Dataset:
-    """One dataset of a repository.
+    """One dataset of a repository: a sequence of samples in stored order, read when they are asked for and verified.
+
+    A dataset of a repository may be pickled: it is opened again by its place and digest where it arrives.
 
     Args:
         fetch: Gives verified objects.
         root: Digest of the manifest.
         run_digest: Digest of the run record, None if only the root is known.
+        reopen: A function and arguments that open the dataset in another process; None if it is in no repository.
+        packer: Finds or stores a packing of the dataset; None if there is no place to store it.
     """
 
-    def __init__(self, fetch: Fetch, root: Digest, run_digest: Digest | None) -> None:
+    def __init__(
+        self,
+        fetch: Fetch,
+        root: Digest,
+        run_digest: Digest | None,
+        reopen: tuple[Callable[..., Dataset], tuple[str, ...]] | None = None,
+        packer: Callable[[Dataset, PackingRule], Instances] | None = None,
+    ) -> None:
         self.fetch = fetch
         self.root = root
         self.run_digest = run_digest
+        self._reopen = reopen
+        self._packer = packer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._reopen is None:
+            raise TypeError("a dataset that is in no repository cannot be pickled")
+        return self._reopen
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.root.hex()[:12]}: {len(self)} samples, {self.manifest.tokens} tokens>"
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -104,6 +141,154 @@ class Dataset:
         """Whether there is an array of this name."""
         return name in self.manifest.arrays or (self.run is not None and name in self.run.provenance)
 
+    # ---- for Python callers
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Reads samples as numpy arrays."""
+        from castore.view.reader import Reader
+
+        return Reader(self)
+
+    def __len__(self) -> int:
+        return self.manifest.samples
+
+    def __bool__(self) -> bool:
+        return True  # a dataset without samples is still one
+
+    @overload
+    def __getitem__(self, key: int) -> Sample: ...
+    @overload
+    def __getitem__(self, key: slice) -> SampleView: ...
+    def __getitem__(self, key: int | slice) -> Sample | SampleView:
+        """Sample ``key`` in stored order, negative from the end; or a view of several, which reads nothing yet.
+
+        Raises:
+            IndexError: There is no such sample.
+        """
+        from castore.view.reader import SampleView
+
+        found: Sample | SampleView = SampleView(self.reader, range(len(self)))[key]
+        return found
+
+    def __iter__(self) -> Iterator[Sample]:
+        """All samples in stored order, a chunk at a time."""
+        return self.reader.samples(0, len(self))
+
+    def read(self, lo: int = 0, hi: int | None = None) -> Batch:
+        """Samples ``lo`` to ``hi`` at once: token_ids uint32[m], offsets int64[n + 1], labels_mask bool[m].
+
+        Raises:
+            InvalidInputError: The range is not within 0 to the number of samples.
+        """
+        hi = len(self) if hi is None else hi
+        if not 0 <= lo <= hi <= len(self):
+            raise InvalidInputError(f"samples {lo} to {hi} of {len(self)}: ask for a range within them")
+        return self.reader.read(lo, hi)
+
+    def take(self, indices: ArrayLike) -> Batch:
+        """Any samples at once, in the order of ``indices`` (int[n]), in the form of ``read``.
+
+        Raises:
+            InvalidInputError: An index that no sample has.
+        """
+        return self.reader.take(indices)
+
+    @cached_property
+    def arrays(self) -> Mapping[str, ArrayView]:
+        """The arrays of the root by name; each has ``dtype`` and ``shape`` and is read when it is indexed."""
+        from castore.view.reader import ArrayView
+
+        trees = self.manifest.arrays
+        return {name: ArrayView(self.reader, array, root.items) for name, (array, root) in trees.items()}
+
+    @property
+    def order(self) -> Order | None:
+        """The order that was recorded for reading and exporting; None if it is the stored one."""
+        return self.manifest.order
+
+    @cached_property
+    def positions(self) -> NDArray[np.int64]:
+        """The sample at each place of the recorded order, int64[k]; shorter than the dataset where that was cut."""
+        import numpy as np
+
+        return np.arange(len(self)) if self.order is None else self.order.positions(self.fetch)
+
+    @property
+    def ordered(self) -> SampleView:
+        """The samples in the recorded order."""
+        from castore.view.reader import SampleView
+
+        return SampleView(self.reader, range(len(self)) if self.order is None else self.positions)
+
+    @property
+    def recipe(self) -> Mapping[str, Value]:
+        """All that could change tokens when they were made; empty if nothing was recorded."""
+        return {} if self.run is None else self.run.recipe
+
+    @property
+    def statistics(self) -> Mapping[str, Value]:
+        """Counts over all sources: samples, tokens, trainable tokens, dropped rows; empty if nothing was recorded."""
+        return {} if self.run is None else self.run.statistics
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """Names of the sources by their number; empty if nothing was recorded."""
+        return [] if self.run is None else [str(source.get("name", "?")) for source in self.run.sources]
+
+    def diff(self, other: Dataset, *, context: int = 8, only: str | None = None) -> Comparison:
+        """Compare with another dataset, of this or another repository, reading only what differs.
+
+        Args:
+            other: The other side, ``b`` in the result.
+            context: Tokens shown before and after the first divergence.
+            only: Name of the one array to compare.
+        """
+        from castore.view.compare import compare
+
+        return compare(self, other, context=context, only=only)
+
+    def pack(self, sequence_length: int, mode: str = "documents", **options: Any) -> Instances:
+        """Pack the samples, in the recorded order, into instances of ``sequence_length`` tokens.
+
+        The first to ask computes the packing and stores it in the repository, where everybody finds it by the root and
+        the rule. It is the same on every machine.
+
+        Args:
+            sequence_length: Tokens of an instance.
+            mode: ``documents``: true boundaries, longer samples are split, nothing is lost; ``olmo-core``: the
+                boundaries that OLMo-core finds, with what it drops.
+            options: ``eos``, ``bos``, ``fragment`` of mode ``olmo-core`` (``castore.view.instances.packing_rule``).
+
+        Raises:
+            InvalidInputError: No such mode or length, or EOS was not recorded.
+        """
+        from castore.view.instances import computed, packing_rule
+
+        rule = packing_rule(self, sequence_length, mode, **options)
+        return computed(self, rule) if self._packer is None else self._packer(self, rule)
+
+    def to_hf(
+        self, *, streaming: bool = False, ordered: bool = True, cache_dir: str | None = None
+    ) -> datasets.Dataset | datasets.IterableDataset:
+        """For the trainers of Hugging Face: ``input_ids``, ``labels`` (−100 where not trained on), ``attention_mask``.
+
+        Args:
+            streaming: An ``IterableDataset``, which reads from the repository as it goes; else a ``Dataset``, for which
+                an Arrow file is written once, named by the root and verified at every load.
+            ordered: In the recorded order, of which only the samples that it uses are there; else in the stored one.
+            cache_dir: Where the Arrow file is kept; the cache of ``datasets`` by default.
+
+        Raises:
+            MissingExtraError: ``datasets`` is not installed.
+            CorruptionError: An object of the repository is damaged.
+        """
+        from castore.view.huggingface import load_dataset, stream_dataset
+
+        if streaming:
+            return stream_dataset(self, ordered=ordered)
+        return load_dataset(self, ordered=ordered, cache_dir=cache_dir)
+
     # ---- ranges of one array
 
     def values(self, leaf: Leaf, array: Array) -> Values:
@@ -138,6 +323,25 @@ class Dataset:
             out += self.values(leaf, tree.array).items[KEY_BYTES * start : KEY_BYTES * stop]
         return out
 
+    def elements(self, name: str, lo: int, hi: int) -> list[bytes]:
+        """Elements of samples ``lo`` to ``hi`` of any array but one of spans, as stored: bytes of each sample."""
+        tree = self.tree(name)
+        width = ITEM_BYTES[tree.array.dtype]
+        out: list[bytes] = []
+        for leaf, start, stop in _clipped(self.fetch, tree, lo, hi):
+            items = self.values(leaf, tree.array).items
+            counts = (
+                [1] * stop if tree.array.axis == "sample" else self.integers("length", leaf.start, leaf.start + stop)
+            )
+            at = 0
+            for i, count in enumerate(counts):
+                if i >= start:
+                    out.append(bytes(items[width * at : width * (at + count)]))
+                at += count
+            if at * width > len(items):
+                raise CorruptionError(f"lengths of samples {leaf.start} to {leaf.stop} do not add up to {name}")
+        return out
+
     def token_ids(self, lo: int, hi: int) -> list[Sequence[int]]:
         """Token ids of samples ``lo`` to ``hi``."""
         tree = self.tree("token_ids")
@@ -153,9 +357,9 @@ class Dataset:
                 at += length
         return out
 
-    def spans(self, lo: int, hi: int) -> list[list[tuple[int, int]]]:
-        """Trainable spans of samples ``lo`` to ``hi``, half-open within each sample."""
-        tree = self.tree("labels_mask")
+    def spans(self, lo: int, hi: int, name: str = "labels_mask") -> list[list[tuple[int, int]]]:
+        """True spans of samples ``lo`` to ``hi``, half-open within each sample: the trainable ones by default."""
+        tree = self.tree(name)
         out: list[list[tuple[int, int]]] = []
         for leaf, start, stop in _clipped(self.fetch, tree, lo, hi):
             samples, spans = spans_between(self.fetch(leaf.entry.digest), start, stop)

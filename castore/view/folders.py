@@ -78,7 +78,7 @@ class FolderDataset(Dataset):
         tokens, edges = uint32s(ids.astype("<u4").tobytes()), offsets_of(samples.lengths).tolist()
         return [tokens[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
 
-    def spans(self, lo: int, hi: int) -> list[list[tuple[int, int]]]:
+    def spans(self, lo: int, hi: int, name: str = "labels_mask") -> list[list[tuple[int, int]]]:
         """Trainable spans of samples ``lo`` to ``hi``, half-open within each sample."""
         spans = self.span_column(lo, hi)
         pairs = list(zip(spans.starts.tolist(), spans.stops.tolist(), strict=True))

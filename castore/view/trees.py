@@ -84,8 +84,9 @@ def sample_key(token_ids: Sequence[int]) -> bytes:
 
 def _elements(data: Dataset, tree: Tree, lo: int, hi: int) -> Sequence[object]:
     """One comparable value a sample."""
+    name = tree.array.name
     if tree.array.is_spans:
-        return data.spans(lo, hi)
-    if tree.array.dtype == "bytes16":
-        return data.keys(tree.array.name, lo, hi)
-    return data.integers(tree.array.name, lo, hi)
+        return data.spans(lo, hi, name)
+    if tree.array.axis == "sample" and tree.array.dtype in ("uint32", "uint64"):
+        return data.integers(name, lo, hi)
+    return data.elements(name, lo, hi)

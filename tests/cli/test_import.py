@@ -153,3 +153,25 @@ def test_statistics_are_read_as_open_instruct_writes_them(run: Run, out: Path) -
     for document in documents:
         del document["output_directory"], document["timestamp"]
     assert documents[0] == documents[1]
+
+
+def test_a_zarr_group_is_imported(run: Run, tmp_path: Path) -> None:
+    import numpy as np
+    import zarr
+
+    group = zarr.open_group(tmp_path / "x.zarr", mode="w")
+    for name, values in (("token_ids", [5, 6, 7]), ("sample_offsets", [0, 2, 3]), ("odd", [[1]])):
+        group[name] = np.asarray(values)
+    repo = tmp_path / "other"
+    said = run("--repo", repo, "import", tmp_path / "x.zarr", "--as", "x", "-q")
+    assert "samples  2, 3 tokens" in said.out
+    assert (
+        said.err
+        == "castore: warning: array odd is left out: its shape [1, 1] is neither one a token nor one a sample\n"
+    )
+    (tmp_path / "x.zarr").rename(tmp_path / "y")  # found by what it holds, too
+    again = run("--repo", repo, "import", tmp_path / "y", "--as", "y", "--json").json
+    assert (again["samples"], again["tokens"], list(again["left_out"])) == (2, 3, ["odd"])
+    assert run("--repo", repo, "diff", "x", "y", status=0).out.startswith("equal")
+    refused = run("--repo", repo, "import", tmp_path / "y", "--as", "z", "--like", "x", status=2)
+    assert "not for zarr groups" in refused.err

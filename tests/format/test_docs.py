@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from castore.format import chunk, codec, files, manifest, node, order, run, samples, schema, unit
-from castore.store import backend, compress, layout, objects, refs, units
+from castore.store import backend, compress, layout, objects, refs, units, writes
 from castore.tree import split
 from tests.vectors import generate
 
 DOCS = Path(__file__).parents[2] / "docs" / "format"
 PAGES = sorted(DOCS.glob("*.md"))
 MODULES = (backend, chunk, codec, compress, files, layout, manifest, node, objects, order, refs, run, samples, schema)
-MODULES += (split, unit, units)
+MODULES += (split, unit, units, writes)
 
 
 def page(name: str) -> str:
@@ -33,6 +33,7 @@ def test_limits() -> None:
 
 def test_numbers_of_this_version() -> None:
     assert (layout.FORMAT_VERSION, manifest.FORMAT_VERSION, unit.UNIT_VERSION, refs.REF_ENTRY_VERSION) == (1, 1, 1, 1)
+    assert writes.WRITE_VERSION == 1
     assert f"`{split.RULE_NAME}`" in page("trees")
     assert f"`chunk_bytes` = {split.CHUNK_BYTES}" in page("trees")
     assert f"`fanout` = {split.FANOUT}" in page("trees")
@@ -50,6 +51,7 @@ def test_every_kind_is_told_of() -> None:
         manifest.MANIFEST_KIND,
         run.RUN_KIND,
         unit.UNIT_KIND,
+        writes.WRITE_KIND,
     ):
         assert f"`{kind}`" in page("README")
     for kind in (files.FILE_KIND, files.VOCABULARY_KIND, files.DROPPED_KIND):

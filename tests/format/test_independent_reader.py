@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import castore
 from castore.format.digest import Digest
 from castore.format.files import encode_file
 from castore.format.manifest import Manifest, SplitRule
@@ -149,3 +150,18 @@ def test_the_root_can_be_found_from_the_samples_alone(both: tuple[Written, dict[
         keys = [bytes.fromhex(key) for key in found["key"]]
         skeleton = reference.skeleton(keys, found["length"], written.split.chunk_bytes, written.split.fanout)
         assert sum(skeleton.levels[0]) == len(keys)
+
+
+def test_more_arrays_are_read_too(tmp_path: Path) -> None:
+    repository = castore.open(str(tmp_path / "repo"), create=True)
+    rows = random_rows(500, 6)
+    weights = np.arange(sum(len(ids) for ids, _ in rows), dtype=np.float32) / 3
+    at = 0
+    with repository.writer("x", arrays={"weight": "float32", "rank": ("int64", "sample")}) as writer:
+        for i, (ids, _) in enumerate(rows):
+            writer.append(ids, weight=weights[at : at + len(ids)], rank=i)
+            at += len(ids)
+    found = bare_reader.read(tmp_path / "repo", "x")
+    assert found["extra"]["rank"] == list(range(500))
+    assert bytes.fromhex("".join(found["extra"]["weight"])) == weights.astype("<f4").tobytes()
+    assert found["root"] == repository["x"].root.hex()

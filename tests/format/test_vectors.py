@@ -37,6 +37,7 @@ from castore.store.objects import OBJECT_BYTES_MAX, object_key
 from castore.store.records import seal, unseal
 from castore.store.refs import RefEntry
 from castore.store.units import unit_key
+from castore.store.writes import Stored, write_key, write_name
 from castore.tree.split import Splitter, level_hash
 from castore.view.compare import sample_key
 from tests.support import reference
@@ -135,6 +136,24 @@ def test_explicit_orders() -> None:
 def test_units(case: Case) -> None:
     data = bytes.fromhex(case["hex"])
     assert Unit.decode(data).encode() == data == encode(from_json(case["value"]))
+
+
+@pytest.mark.parametrize("case", cases("write"))
+def test_writes(case: Case) -> None:
+    data = bytes.fromhex(case["hex"])
+    assert Stored.decode(data).encode() == data == encode(from_json(case["value"]))
+
+
+@pytest.mark.parametrize("case", cases("write", "names"))
+def test_names_of_writes(case: Case) -> None:
+    name = write_name(case["resume_key"], from_json(case["what"]))
+    assert (name.hex(), write_key(name, 3)) == (case["write_name"], case["key"])
+
+
+def test_extra_arrays_are_elements_as_they_are() -> None:
+    case = load("extra")["chunk"]
+    values = decode_values(bytes.fromhex(case["hex"]), case["dtype"])
+    assert (values.sample_count, bytes(values.items).hex()) == (case["samples"], case["items"])
 
 
 @pytest.mark.parametrize("case", cases("unit", "names"))
@@ -244,6 +263,7 @@ DECODERS: dict[str, Callable[[bytes, Case], object]] = {
     "manifest": lambda data, case: Manifest.decode(data),
     "run": lambda data, case: Run.decode(data),
     "unit": lambda data, case: Unit.decode(data),
+    "write": lambda data, case: Stored.decode(data),
     "files": lambda data, case: {"file": decode_file, "vocabulary": decode_vocabulary, "dropped": decode_dropped}[
         case["kind"]
     ](data),

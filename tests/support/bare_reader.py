@@ -16,7 +16,9 @@ import msgpack
 import zstandard
 from blake3 import blake3
 
-WIDTHS = {"uint32": 4, "uint64": 8, "bytes16": 16}
+WIDTHS = {"uint8": 1, "uint16": 2, "uint32": 4, "uint64": 8, "int64": 8, "float32": 4, "float64": 8, "bytes16": 16}
+AS_BYTES = ("bytes16", "float32", "float64")
+KNOWN = ("token_ids", "labels_mask", "length", "key", "source")
 
 
 class Repository:
@@ -95,7 +97,7 @@ def elements(repository: Repository, array: dict[str, Any]) -> list[Any]:
         width = WIDTHS[dtype]
         assert (kind, dtype, count, len(payload)) == ("castore/values", array["dtype"], samples, items * width)
         parts = [payload[i : i + width] for i in range(0, len(payload), width)]
-        out += parts if dtype == "bytes16" else [int.from_bytes(part, "little") for part in parts]
+        out += parts if dtype in AS_BYTES else [int.from_bytes(part, "little") for part in parts]
     return out
 
 
@@ -165,8 +167,13 @@ def read(folder: Path, name: str) -> dict[str, Any]:
         "length": columns["length"],
         "key": [key.hex() for key in columns["key"]],
         "source": columns["source"],
-        "row": columns["row"],
-        "raw_key": [key.hex() for key in columns["raw_key"]],
+        "row": columns.get("row"),
+        "raw_key": [key.hex() for key in columns.get("raw_key", [])],
+        "extra": {
+            key: [one.hex() for one in columns[key]] if arrays[key]["dtype"] in AS_BYTES else columns[key]
+            for key in arrays
+            if key not in KNOWN
+        },
         "order": order(repository, manifest["order"], len(rows)),
         "split": manifest["split"],
         "files": {key: repository.object(value)[1].hex() for key, value in run["files"].items()},

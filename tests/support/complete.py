@@ -66,6 +66,7 @@ def check_dataset(repository: Repository, digest: Digest) -> Checked:
     wanted = skeleton(keys, list(map(len, tokens)), manifest.split.chunk_bytes, manifest.split.fanout)
     for tree in trees.values():
         _check_shape(fetch, tree, wanted)
+        _check_elements(fetch, tree, list(map(len, tokens)))
     if manifest.order is not None:
         assert len(set(manifest.order.positions(fetch).tolist())) == manifest.order.take
     sources = _integers(fetch, trees["source"])
@@ -147,6 +148,23 @@ def _check_shape(fetch: Fetch, tree: Tree, wanted: Skeleton) -> None:
     assert tree.root.level == max(len(wanted.levels) - 1, tree.array.grain), tree.array.name
     for level, counts in sizes.items():
         assert counts == wanted.levels[level], (tree.array.name, level)
+
+
+def _check_elements(fetch: Fetch, tree: Tree, lengths: list[int]) -> None:
+    """Every chunk has the elements that its samples take, whatever array it is of."""
+    at = 0
+    for entry in _leaves(fetch, tree)[0]:
+        inside = lengths[at : at + entry.samples]
+        assert entry.items == (sum(inside) if tree.array.axis == "token" else entry.samples), tree.array.name
+        if tree.array.is_spans:
+            rows = _spans(fetch, entry)
+            assert len(rows) == entry.samples
+            assert all(0 <= lo < hi <= n for row, n in zip(rows, inside, strict=True) for lo, hi in row)
+        else:
+            values = decode_values(fetch(entry.digest), tree.array.dtype)
+            assert (values.sample_count, values.item_count) == (entry.samples, entry.items), tree.array.name
+        at += entry.samples
+    assert at == len(lengths)
 
 
 def _spans(fetch: Fetch, entry: Entry) -> list[list[tuple[int, int]]]:

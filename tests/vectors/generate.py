@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from castore.format.chunk import encode_spans, encode_values
-from castore.format.codec import encode
+from castore.format.codec import Value, encode
 from castore.format.digest import Digest, digest_of
 from castore.format.files import DroppedRow, encode_dropped, encode_file, encode_vocabulary
 from castore.format.manifest import Manifest, Root, SplitRule
@@ -23,14 +23,15 @@ from castore.format.node import Entry, encode_node
 from castore.format.object import Object
 from castore.format.order import Order, explicit_order
 from castore.format.run import Run
-from castore.format.samples import sample_keys
-from castore.format.schema import DATA_ARRAYS, LENGTH, PROVENANCE_ARRAYS, TOKEN_IDS
+from castore.format.samples import Piece, Samples, sample_keys
+from castore.format.schema import DATA_ARRAYS, LENGTH, PROVENANCE_ARRAYS, TOKEN_IDS, Array
 from castore.format.unit import Slice, Unit, recipe_digest, unit_name
 from castore.store.layout import FORMAT_VERSION
 from castore.store.objects import object_key
 from castore.store.records import seal
 from castore.store.refs import RefEntry
 from castore.store.units import unit_key
+from castore.store.writes import SourceTotal, Stored, write_key, write_name
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME, Splitter, boundary_hashes, level_hash
 from tests.support.strategies import piece_of
@@ -506,6 +507,46 @@ def unit() -> File:
     }
 
 
+def write() -> File:
+    chunks_of = {"labels_mask": digest("labels"), "token_ids": digest("tokens"), "weight": digest("weights")}
+    full = Stored(
+        [2, 1],
+        [chunks_of, chunks_of],
+        u32(10, 0, 7),
+        bytes(range(48)),
+        {"score": np.array([0.5, -0.0, np.inf], "<f8").tobytes(), "source": u32(0, 0, 1)},
+        [SourceTotal("a", 2, 10, 4), SourceTotal("b", 1, 7, 0)],
+    )
+    made = Object.of(full.encode())
+    what: Value = [{"max_seq_length": None}, [["score", "float64", "sample"]], ["a"], 262144, 32]
+    return {
+        "about": "docs/format/writes.md. hex is the payload of the sealed record; names are how a write is found.",
+        "names": [
+            {
+                "name": "a write",
+                "resume_key": "nightly 42",
+                "what": to_json(what),
+                "write_name": write_name("nightly 42", what).hex(),
+                "key": write_key(write_name("nightly 42", what), 3),
+            }
+        ],
+        "valid": [document("three samples in two chunks", made)],
+        "invalid": [
+            bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("another kind", changed(made, "kind", to="castore/unit")),
+            bad("a length too few", changed(made, "lengths", to=u32(1, 2))),
+            bad("a key cut short", changed(made, "keys", to=bytes(47))),
+            bad("chunks that hold too few", changed(made, "counts", to=[1, 1])),
+            bad("an empty chunk", changed(made, "counts", to=[3, 0])),
+            bad("a chunk without a count", changed(made, "counts", to=[3])),
+            bad("a chunk named by 31 bytes", changed(made, "chunks", to=[{"token_ids": bytes(31)}] * 2)),
+            bad("a source of three", changed(made, "sources", to=[["a", 1, 2]])),
+            bad("a column that is a list", changed(made, "columns", to={"source": [0, 0, 1]})),
+            bad("no sources", changed(made, "sources", drop=True)),
+        ],
+    }
+
+
 def files() -> File:
     rows = [
         DroppedRow(0, 7, 8, "no-trainable-tokens"),
@@ -648,6 +689,51 @@ def dataset() -> File:
         "about": "A golden root: samples of tests/vectors/generator.py, all of source 0, in stored order.",
         "generator": {**LARGE, "tokens": sum(len(ids) for ids, _ in rows)},
         "valid": out,
+    }
+
+
+WEIGHT, SCORE = Array("weight", "float32", "token", 0), Array("score", "float64", "sample", 1)
+
+
+def extra() -> File:
+    rows = samples(11, 300, 50)
+    tokens = sum(len(ids) for ids, _ in rows)
+    # Bit patterns, not numbers: every float there is, signed zeros, infinities and NaNs with their payloads among them.
+    weight = (np.arange(tokens, dtype=np.uint32) * np.uint32(2654435761)).view("<f4")
+    score = (np.arange(len(rows), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)).view("<f8")
+    arrays = (*DATA_ARRAYS, WEIGHT, SCORE)
+    builder = SequenceBuilder(arrays, chunk_bytes=2048, fanout=8)
+    plain = piece_of(rows)
+    loaded = plain.load()
+    piece = Piece(
+        plain.lengths,
+        plain.keys,
+        {**plain.scalars, "score": score},
+        lambda: Samples(loaded.lengths, {**loaded.columns, "weight": weight}),
+    )
+    builder.add(piece)
+    roots, _ = builder.finish()
+    trees = {array.name: (array, roots[array.name]) for array in arrays}
+    made = Manifest(len(rows), trees, SplitRule(RULE_NAME, 2048, 8), None)
+    few = np.array([0x00000000, 0x80000000, 0x7F800000, 0x7FC00001, 0x3FC00000], "<u4").tobytes()
+    return {
+        "about": "docs/format/chunks.md: arrays more than every dataset has. Element i of weight is the float32 with "
+        "the bits i * 2654435761 mod 2**32, of score the float64 with the bits i * 0x9e3779b97f4a7c15 mod 2**64.",
+        "generator": {"seed": 11, "count": 300, "mean": 50, "tokens": tokens},
+        "chunk": {
+            "dtype": "float32",
+            "samples": 2,
+            "items": few.hex(),
+            "hex": encode_values("float32", 2, few).data.hex(),
+        },
+        "valid": [
+            {
+                "name": "two arrays more",
+                "split": to_json(made.split.value()),
+                "root": made.encode().digest.hex(),
+                "arrays": array_digests(made),
+            }
+        ],
     }
 
 
@@ -809,7 +895,23 @@ def records() -> File:
 
 FILES: dict[str, Callable[[], File]] = {
     f.__name__: f
-    for f in (encoding, chunks, nodes, manifest, order, run, unit, files, keys, boundaries, dataset, frames, records)
+    for f in (
+        encoding,
+        chunks,
+        nodes,
+        manifest,
+        order,
+        run,
+        unit,
+        write,
+        files,
+        keys,
+        boundaries,
+        dataset,
+        extra,
+        frames,
+        records,
+    )
 }
 
 

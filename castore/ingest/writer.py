@@ -1,0 +1,433 @@
+"""Samples from any iterator become a run: Megatron, datatrove or a notebook write as ``tokenize`` does.
+
+The trees are those of any other writer of the same samples. With a resume key the samples are recorded as they are
+stored, a stretch at a time: objects, then the record that names them. A write that was killed goes on behind the last
+record, and comes to the root of one that was not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from castore.errors import CastoreError, ConflictError, InvalidInputError
+from castore.format.codec import Value, encode
+from castore.format.digest import Digest
+from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
+from castore.format.manifest import Manifest, SplitRule
+from castore.format.object import Object
+from castore.format.order import Order
+from castore.format.run import Run
+from castore.format.samples import TOKENS_MAX, Piece, sample_keys
+from castore.format.schema import DATA_ARRAYS, SOURCE
+from castore.ingest.given import ArraySpec, Gathered, extra_arrays
+from castore.ingest.unfinished import Waiting, is_whole, keys_of, pieces_of, record_of
+from castore.store.backend import Backend
+from castore.store.objects import ObjectStore
+from castore.store.writes import SourceTotal, WriteStore, write_name
+from castore.tree.build import Cut, SequenceBuilder
+from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
+
+BATCH_TOKENS = 1 << 18
+BATCH_SAMPLES = 1 << 13
+"""Samples that are gathered before they enter the builder."""
+
+RECORD_TOKENS = 1 << 24
+RECORD_SAMPLES = 1 << 18
+"""Stored samples after which a record of them is made: what a write that is killed repeats at most, and one batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What a write came to: digests of run record and manifest, counts, and what the repository grew by."""
+
+    run: Digest
+    root: Digest
+    samples: int
+    tokens: int
+    trainable: int
+    objects_new: int
+    bytes_new: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteJob:
+    """What is written, apart from the samples.
+
+    Attributes:
+        name: Of the result; also of the only source, where none is named.
+        recipe: All that can change tokens: text, integers, lists and maps.
+        arrays: Extra arrays by name.
+        sources: Names of sources in the order of their numbers; others are numbered as they appear.
+        shuffle_seed: Seed of the recorded order; None for the order of writing.
+        num_examples: Samples used of the order; None for all.
+        resume_key: Name of the write for going on with it; None to keep no records.
+        tokenizer: Folder of the tokenizer, kept beside the data so that diff and show have its text.
+        chunk_bytes, fanout: As ``SequenceBuilder`` takes them. Part of the format: only tests want other ones.
+    """
+
+    name: str
+    recipe: Mapping[str, Value] = field(default_factory=dict)
+    arrays: ArraySpec = field(default_factory=dict)
+    sources: Sequence[str] = ()
+    shuffle_seed: int | None = None
+    num_examples: int | None = None
+    resume_key: str | None = None
+    tokenizer: str | None = None
+    chunk_bytes: int = CHUNK_BYTES
+    fanout: int = FANOUT
+
+
+class SampleWriter:
+    """Takes samples in order; as a context manager it finishes at the end of the block, unless that raises.
+
+    Args:
+        job: What is written.
+        backend: Where the records of the write go.
+        objects: Where everything else goes.
+        origin: Who, where and when, for the run record.
+        publish: Called with the digest of the finished run record; lets the name mean it.
+
+    Attributes:
+        position: Samples that the writer has. After going on with a write: those that need not be given again.
+        result: What the write came to; None until it is finished.
+    """
+
+    def __init__(
+        self,
+        job: WriteJob,
+        backend: Backend,
+        objects: ObjectStore,
+        origin: Mapping[str, Value],
+        publish: Callable[[Digest], None],
+    ) -> None:
+        encode(dict(job.recipe))  # what cannot be recorded is refused before the work
+        if job.shuffle_seed is None and job.num_examples is not None:
+            raise InvalidInputError("num_examples takes the first samples of a shuffle: give a shuffle_seed too")
+        self._job, self._objects, self._origin, self._publish = job, objects, origin, publish
+        self._extra = extra_arrays(job.arrays)
+        self._arrays = (*DATA_ARRAYS, *self._extra)
+        self._scalars = [SOURCE, *(array for array in self._extra if array.grain == 1)]
+        self._fine = [array for array in self._arrays if array.grain == 0]
+        self._files = {} if job.tokenizer is None else _tokenizer_files(job.tokenizer)
+        self._totals = [SourceTotal(name) for name in job.sources]
+        self._numbers = _numbered(job.sources)
+        self._builder = SequenceBuilder(self._arrays, chunk_bytes=job.chunk_bytes, fanout=job.fanout)
+        self._gathered = Gathered(self._extra)
+        self._torn = self._closed = False
+        self._before = objects.writes, objects.bytes_written
+        self._waiting: deque[Waiting] = deque()
+        self._cuts: list[Cut] = []
+        self._recorded = 0  # samples in records
+        self._sequence = 0
+        self._known: list[NDArray[np.uint8]] = []
+        self.result: WriteResult | None = None
+        self.position = 0
+        self._records = None if job.resume_key is None else WriteStore(backend, self._write_name(job.resume_key))
+        if self._records is not None:
+            self._take_up(self._records)
+
+    def _write_name(self, resume_key: str) -> Digest:
+        job = self._job
+        arrays: list[Value] = [[array.name, array.dtype, array.axis] for array in self._extra]
+        return write_name(resume_key, [dict(job.recipe), arrays, list(job.sources), job.chunk_bytes, job.fanout])
+
+    # ---- taking samples
+
+    def append(
+        self,
+        token_ids: ArrayLike,
+        labels_mask: ArrayLike | None = None,
+        *,
+        source: str | int | None = None,
+        **arrays: ArrayLike,
+    ) -> None:
+        """Append one sample; what is given is copied.
+
+        Args:
+            token_ids: Integers [t], 0 to 2**32 − 1.
+            labels_mask: Booleans (or 0 and 1) [t]; None if all tokens are trained on.
+            source: Name of its source, or the number of one that has been named; the name of the result by default.
+            **arrays: The extra arrays that were declared: [t], or one element for the axis ``sample``.
+
+        Raises:
+            InvalidInputError: Something has another type, shape or range. The writer has what it had before.
+        """
+        ids = np.asarray(token_ids)
+        per_sample = {array.name for array in self._extra if array.axis == "sample" and array.dtype != "bytes16"}
+        more: dict[str, Any] = {name: [given] if name in per_sample else given for name, given in arrays.items()}
+        self._take(ids, np.array([ids.size], np.int64), labels_mask, source, more)
+
+    def extend(
+        self,
+        token_ids: NDArray[Any],
+        offsets: NDArray[np.int64],
+        labels_mask: NDArray[np.bool_] | None = None,
+        *,
+        source: str | int | None = None,
+        **arrays: NDArray[Any],
+    ) -> None:
+        """Append n samples at once, in the form that ``Dataset.read`` gives.
+
+        Args:
+            token_ids: Integers [m].
+            offsets: Where samples begin and end in them: int64[n + 1].
+            labels_mask: Booleans [m]; None if all tokens are trained on.
+            source: Name or number of the source of all of them.
+            **arrays: The extra arrays: [m], or [n] for the axis ``sample``.
+
+        Raises:
+            InvalidInputError: As ``append``; samples before the first bad batch were taken.
+        """
+        edges, count = np.asarray(offsets, np.int64), len(token_ids)
+        lengths = np.diff(edges)
+        if edges.ndim != 1 or not len(edges) or edges[0] != 0 or edges[-1] != count or np.any(lengths < 0):
+            raise InvalidInputError(f"offsets do not ascend from 0 to the {count} tokens")
+        per_token = {array.name for array in self._extra if array.axis == "token"}
+        at = 0
+        while at < len(lengths):
+            stop = int(np.searchsorted(edges, edges[at] + BATCH_TOKENS, side="right")) - 1
+            stop = min(max(stop, at + 1), at + BATCH_SAMPLES)
+            lo, hi = edges[at], edges[stop]
+            more = {name: given[lo:hi] if name in per_token else given[at:stop] for name, given in arrays.items()}
+            mask = None if labels_mask is None else labels_mask[lo:hi]
+            self._take(token_ids[lo:hi], lengths[at:stop], mask, source, more)
+            at = stop
+
+    def _take(
+        self,
+        token_ids: NDArray[Any],
+        lengths: NDArray[np.int64],
+        labels_mask: ArrayLike | None,
+        source: str | int | None,
+        more: Mapping[str, ArrayLike],
+    ) -> None:
+        self._check_open()
+        try:
+            if int(lengths.max()) > TOKENS_MAX:
+                raise InvalidInputError(f"a sample of {lengths.max()} tokens: at most {TOKENS_MAX} are possible")
+            self._gathered.add(token_ids, lengths.astype(np.uint32), labels_mask, self._number(source), more)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"sample {self.position}: {error}") from error
+        self.position += len(lengths)
+        if self._gathered.tokens >= BATCH_TOKENS or self._gathered.count >= BATCH_SAMPLES:
+            self._hand_over()
+
+    def is_known(self, at: int, token_ids: ArrayLike) -> bool:
+        """Whether sample ``at``, which an interrupted write has stored, has these tokens."""
+        ids = np.asarray(token_ids).astype(np.uint32)
+        for keys in self._known:
+            if at < len(keys):
+                return bool(np.array_equal(keys[at], sample_keys(ids, np.array([len(ids)], np.uint32))[0]))
+            at -= len(keys)
+        return False
+
+    def _number(self, source: str | int | None) -> int:
+        if isinstance(source, int):
+            if not 0 <= source < len(self._totals):
+                raise InvalidInputError(f"source {source} has no name: give sources to the writer")
+            return source
+        name = self._job.name if source is None else source
+        if name not in self._numbers:
+            encode(name)  # text that can be recorded
+            self._numbers[name] = len(self._totals)
+            self._totals.append(SourceTotal(name))
+        return self._numbers[name]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidInputError("the write is over: open another writer")
+        if self._torn:
+            raise InvalidInputError("the write was interrupted half-way: open another writer with the same resume_key")
+
+    # ---- into the repository
+
+    def _hand_over(self) -> None:
+        """Give the gathered samples to the builder."""
+        if not self._gathered.count:
+            return
+        samples, keys, trainable = self._gathered.samples()
+        scalars = {array.name: np.asarray(samples.columns[array.name]) for array in self._scalars}
+        self._torn = True
+        self._gathered = Gathered(self._extra)
+        self._waiting.append(Waiting(samples.lengths, keys, scalars, trainable))
+        self._add(Piece(samples.lengths, keys, dict(scalars), lambda: samples))
+        self._torn = False
+        if self._records is None:
+            self._settle(len(samples))
+            self._cuts.clear()
+        elif self._due():
+            self.checkpoint()
+
+    def _add(self, piece: Piece) -> None:
+        self._put(self._builder.add(piece))
+        self._cuts += self._builder.take_cuts()
+
+    def _put(self, objects: Iterable[Object]) -> None:
+        for made in objects:
+            self._objects.put(made.digest, made.data, u32_tail=made.u32_tail)
+
+    def _settle(self, count: int) -> list[Waiting]:
+        """Count the next samples towards their sources, and let them go."""
+        done = []
+        while count:
+            first = self._waiting.popleft()
+            if len(first.lengths) > count:
+                first, rest = first.split(count)
+                self._waiting.appendleft(rest)
+            count -= len(first.lengths)
+            first.added_to(self._totals)
+            done.append(first)
+        return done
+
+    # ---- records of an unfinished write
+
+    def _due(self) -> bool:
+        tokens = sum(waiting.tokens for waiting in self._waiting)
+        samples = sum(len(waiting.lengths) for waiting in self._waiting)
+        return bool(self._cuts) and (tokens >= RECORD_TOKENS or samples >= RECORD_SAMPLES)
+
+    def checkpoint(self) -> int:
+        """Record what is stored so far; how many samples a write that goes on from here need not be given again.
+
+        Called now and then by the writer itself. Without a resume key nothing is recorded, and the answer is 0.
+
+        Raises:
+            ConflictError: Another process goes on with the same write.
+        """
+        if self._records is None or self._torn:
+            return self._recorded
+        # After going on, the cuts of recorded samples come out once more.
+        cuts, self._cuts = [cut for cut in self._cuts if cut.start >= self._recorded], []
+        if cuts:
+            done = self._settle(cuts[-1].stop - self._recorded)
+            self._objects.flush()
+            if not self._records.create(self._sequence, record_of(cuts, done, self._scalars, self._totals)):
+                self._torn = True
+                raise ConflictError(f"another process writes with the resume_key {self._job.resume_key!r} too")
+            self._sequence += 1
+            self._recorded = cuts[-1].stop
+        return self._recorded
+
+    def _take_up(self, records: WriteStore) -> None:
+        """Go on behind the last record whose chunks are all there."""
+        while (stored := records.get(self._sequence)) is not None:
+            if not is_whole(stored, self._fine, self._scalars, self._objects):
+                break
+            for piece in pieces_of(stored, self._fine, self._scalars, self._objects):
+                self._add(piece)
+            self._sequence += 1
+            self._known.append(keys_of(stored))
+            self._totals = list(stored.sources)
+            self._numbers = _numbered([total.name for total in self._totals])
+            self._recorded += stored.samples
+        self.position = self._recorded
+        records.forget(self._sequence)
+
+    # ---- the end
+
+    def close(self) -> WriteResult:
+        """Finish: everything is durable and the name means it on return.
+
+        Raises:
+            InvalidInputError: No sample was written.
+            ConflictError: Somebody moved the name meanwhile; the run is stored.
+        """
+        self._check_open()
+        self._hand_over()
+        if self.position == 0:
+            raise InvalidInputError("no sample was written")
+        take = self._examples()
+        self._torn = True
+        roots, objects = self._builder.finish()
+        self._put(objects)
+        self._settle(sum(len(waiting.lengths) for waiting in self._waiting))
+        job, samples = self._job, self.position
+        arrays = {array.name: (array, roots[array.name]) for array in self._arrays}
+        order = None if job.shuffle_seed is None else Order.shuffled(job.shuffle_seed, samples, take)
+        rule = SplitRule(RULE_NAME, job.chunk_bytes, job.fanout)
+        manifest = Manifest(samples, arrays, rule, order).encode()
+        for file in self._files.values():
+            self._objects.put(file.digest, file.data)
+        tokens, trainable = (sum(getattr(total, name) for total in self._totals) for name in ("tokens", "trainable"))
+        run = self._run(manifest, tokens, trainable)
+        for made in (manifest, run):
+            self._objects.flush()  # children are durable before anything that names them is written
+            self._objects.put(made.digest, made.data)
+        self._objects.flush()
+        self._publish(run.digest)
+        if self._records is not None:
+            self._records.forget()
+        self._closed = True
+        grown = self._objects.writes - self._before[0], self._objects.bytes_written - self._before[1]
+        self.result = WriteResult(run.digest, manifest.digest, samples, tokens, trainable, *grown)
+        return self.result
+
+    def _examples(self) -> int | None:
+        take = self._job.num_examples
+        if take is not None and not 1 <= take <= self.position:
+            raise InvalidInputError(f"num_examples {take} of {self.position} samples: ask for 1 to {self.position}")
+        return take
+
+    def _run(self, manifest: Object, tokens: int, trainable: int) -> Object:
+        job = self._job
+        configuration: dict[str, Value] = {"num_examples": job.num_examples, "shuffle_seed": job.shuffle_seed}
+        if job.tokenizer is not None:
+            from castore.ingest.folder import TokenizerFolder
+
+            configuration |= {"tokenizer": job.tokenizer, "vocab_size": TokenizerFolder.load(job.tokenizer).vocab_size}
+        sources: list[dict[str, Value]] = [
+            {"name": t.name, "samples": t.samples, "tokens": t.tokens, "trainable": t.trainable} for t in self._totals
+        ]
+        statistics: dict[str, Value] = {
+            "dropped": {},
+            "samples": self.position,
+            "tokens": tokens,
+            "trainable": trainable,
+        }
+        files = {name: made.digest for name, made in self._files.items()}
+        recipe = dict(job.recipe)
+        return Run(
+            manifest.digest, self.position, {}, recipe, configuration, sources, statistics, files, self._origin
+        ).encode()
+
+    def __enter__(self) -> SampleWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._closed:
+            return
+        if error is None:
+            self.close()
+        elif isinstance(error, (Exception, KeyboardInterrupt)) and not self._torn:
+            # What is stored need not be given again; the name stays as it is.
+            with suppress(CastoreError):  # the first error counts
+                self._hand_over()
+                self.checkpoint()
+            self._closed = True
+
+
+def _numbered(names: Sequence[str]) -> dict[str, int]:
+    """Numbers of sources by name, of a name that is there twice the first one."""
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(names):
+        numbers.setdefault(name, number)
+    return numbers
+
+
+def _tokenizer_files(path: str) -> dict[str, Object]:
+    from castore.ingest.folder import TokenizerFolder
+
+    folder = TokenizerFolder.load(path)
+    files = {f"tokenizer/{name}": encode_file(content) for name, content in sorted(folder.files.items())}
+    files[VOCABULARY_FILE] = encode_vocabulary(folder.vocabulary())
+    return files

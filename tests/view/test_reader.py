@@ -1,0 +1,195 @@
+"""Reading a dataset from Python: what numpy would give, chunk for chunk verified, and no more than was asked for."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import castore
+from castore.errors import CorruptionError, InvalidInputError, NotFoundError
+from castore.repository import Repository
+from castore.store.backend import MemoryBackend
+from castore.store.objects import object_key
+from castore.view.dataset import Dataset
+from castore.view.reader import Reader, SampleView
+from tests.support.complete import check_complete
+from tests.support.jobs import ORIGIN, example_rows, make_job, run_job, write_rows
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl", example_rows())
+
+
+@pytest.fixture(scope="module")
+def repository(path: Path) -> Repository:
+    backend = MemoryBackend()
+    run_job(backend, [(path, "1.0"), (path, "0.5")], name="x", num_examples=100)
+    return Repository(backend)
+
+
+@pytest.fixture
+def data(repository: Repository) -> Dataset:
+    return repository["x"]
+
+
+@pytest.fixture(scope="module")
+def rows(repository: Repository) -> list[tuple[list[int], list[bool], int]]:
+    """All samples as another reader has them."""
+    found = []
+    for token_ids, spans, source in check_complete(repository)["x"].rows:
+        mask = [False] * len(token_ids)
+        for lo, hi in spans:
+            mask[lo:hi] = [True] * (hi - lo)
+        found.append((list(token_ids), mask, source))
+    return found
+
+
+def test_samples_are_those_of_another_reader(
+    data: Dataset, rows: list[tuple[list[int], list[bool], int]], repository: Repository
+) -> None:
+    assert len(data) == len(rows) == data.statistics["samples"]
+    read = [(s.token_ids.tolist(), s.labels_mask.tolist(), s.source) for s in data]
+    assert read == rows
+    assert [s.index for s in data] == list(range(len(rows)))
+    some = data[7]
+    assert (some.token_ids.dtype, some.labels_mask.dtype) == (np.uint32, np.bool_)
+    assert some.key == data.keys("key", 7, 8)[0]
+    assert data[-1].token_ids.tolist() == rows[-1][0]
+    assert [len(s) for s in data[10:20:3]] == [len(rows[i][0]) for i in (10, 13, 16, 19)]
+    with pytest.raises(IndexError):
+        data[len(rows)]
+    with pytest.raises(NotFoundError, match="nothing called"):
+        repository["y"]
+
+
+def test_ranges_and_choices_are_slices_of_the_whole(data: Dataset) -> None:
+    ids, offsets, mask = data.read()
+    assert (ids.dtype, offsets.dtype, mask.dtype) == (np.uint32, np.int64, np.bool_)
+    assert len(ids) == len(mask) == offsets[-1] == data.manifest.tokens
+    for lo, hi in ((0, 0), (0, 1), (3, 90), (len(data) - 1, len(data)), (len(data), len(data))):
+        part = data.read(lo, hi)
+        first, last = offsets[lo], offsets[hi]
+        assert np.array_equal(part.token_ids, ids[first:last])
+        assert np.array_equal(part.labels_mask, mask[first:last])
+        assert np.array_equal(part.offsets, offsets[lo : hi + 1] - first)
+    chosen = np.random.default_rng(1).integers(0, len(data), 300)  # some of them twice
+    taken = data.take(chosen)
+    assert np.array_equal(taken.token_ids, np.concatenate([ids[offsets[i] : offsets[i + 1]] for i in chosen]))
+    assert np.array_equal(taken.labels_mask, np.concatenate([mask[offsets[i] : offsets[i + 1]] for i in chosen]))
+    assert np.array_equal(np.diff(taken.offsets), np.diff(offsets)[chosen])
+    assert len(data.take([]).token_ids) == 0
+    assert np.array_equal(data.reader.lengths(), np.diff(offsets))
+
+
+@pytest.mark.parametrize("bad", [[-1], [10**9], [0.5], [[1]], "x"])
+def test_indices_that_no_sample_has_are_refused(data: Dataset, bad: object) -> None:
+    with pytest.raises(InvalidInputError):
+        data.take(bad)  # type: ignore[arg-type]
+
+
+def test_ranges_outside_are_refused(data: Dataset) -> None:
+    for lo, hi in ((-1, 2), (2, 1), (0, len(data) + 1)):
+        with pytest.raises(InvalidInputError, match="ask for a range"):
+            data.read(lo, hi)
+
+
+def test_what_is_read_may_be_written_to(data: Dataset) -> None:
+    """A caller that changes its arrays changes nothing for the next one."""
+    before = data[5].token_ids.copy()
+    for ids in (data[5].token_ids, data.read(5, 6).token_ids, data.take([5]).token_ids, data.arrays["token_ids"][:]):
+        ids[:] = 0
+    next(iter(data)).token_ids[:] = 0
+    assert np.array_equal(data[5].token_ids, before)
+
+
+def test_the_recorded_order_is_a_view(data: Dataset) -> None:
+    assert data.order is not None
+    view = data.ordered
+    assert len(view) == data.order.take == 100
+    assert [s.index for s in view] == data.positions.tolist()
+    assert isinstance(view[2:5], SampleView)
+    assert np.array_equal(view[2:5].read().token_ids, data.take(data.positions[2:5]).token_ids)
+    assert np.array_equal(data[2:5].read().token_ids, data.read(2, 5).token_ids)
+    assert data[5:0:-2].read().token_ids.tolist() == data.take([5, 3, 1]).token_ids.tolist()
+
+
+def test_arrays_are_indexed_as_numpy_arrays_are(data: Dataset) -> None:
+    ids, _, mask = data.read()
+    whole = {"token_ids": ids, "labels_mask": mask, "length": data.reader.lengths()}
+    assert set(data.arrays) == {"token_ids", "labels_mask", "length", "key", "source"}
+    for name, expected in whole.items():
+        array = data.arrays[name]
+        assert (array.dtype, array.shape, len(array)) == (expected.dtype, expected.shape, len(expected))
+        assert np.array_equal(np.asarray(array), expected)
+        for key in (slice(3, 900), slice(None, None, -7), slice(-5, None), slice(5, 5), 0, -1, ..., (), [3, 1], (4,)):
+            assert np.array_equal(array[key], expected[key]), (name, key)
+    key = data.arrays["key"]
+    assert (key.dtype, key.shape) == (np.uint8, (len(data), 16))
+    assert key[3].tobytes() == data[3].key
+    assert np.array_equal(key[2:4, :3], key[:][2:4, :3])
+    with pytest.raises(IndexError):
+        key[len(data)]
+
+
+def test_one_sample_reads_one_chunk_of_each_array(repository: Repository) -> None:
+    data = Dataset(repository.objects.get, repository["x"].root, None)
+    assert len(list(data.manifest.arrays)) == 5
+    data[100]
+    before = repository.objects.reads
+    data[100]
+    data[101]
+    assert repository.objects.reads - before <= 2  # the next sample may be in the next chunk
+    # All samples: each chunk and node once.
+    fresh = Dataset(repository.objects.get, data.root, None)
+    before = repository.objects.reads
+    fresh.take(np.random.default_rng(0).permutation(len(data)))
+    assert repository.objects.reads - before <= sum(1 for _ in repository.objects.list())
+
+
+def test_a_small_cache_gives_the_same(data: Dataset) -> None:
+    small = Reader(data, cache_bytes=1000)
+    chosen = np.random.default_rng(2).permutation(len(data))
+    assert np.array_equal(small.take(chosen).token_ids, data.take(chosen).token_ids)
+
+
+def test_damage_is_found_where_it_is_read(path: Path) -> None:
+    backend = MemoryBackend()
+    run_job(backend, [(path, "1.0")], name="x")
+    data = Repository(backend)["x"]
+    leaf = data.reader.index("token_ids").leaf(50)
+    key = object_key(leaf.entry.digest)
+    frame = backend.get(key, 1 << 30)
+    assert frame is not None
+    backend.put(key, frame[:-1] + bytes([frame[-1] ^ 1]))
+    assert len(data[0]) > 0
+    with pytest.raises(CorruptionError):
+        data[50]
+    with pytest.raises(CorruptionError):
+        list(data)
+
+
+def test_a_dataset_travels_to_other_processes(tmp_path: Path, path: Path) -> None:
+    repository = castore.open(str(tmp_path / "repo"), create=True)
+    repository.tokenize(make_job([(path, "1.0")]), "x", ORIGIN)
+    data = repository["x"]
+    again = pickle.loads(pickle.dumps(data))
+    assert (again.root, again.run_digest) == (data.root, data.run_digest)
+    assert np.array_equal(again[3].token_ids, data[3].token_ids)
+    assert data.diff(again).equal
+    assert data.sources == [str(path)]
+    assert data.recipe["tokenizer"]
+    with pytest.raises(TypeError):
+        pickle.dumps(Dataset(repository.objects.get, data.root, None))
+
+
+def test_importing_castore_loads_nothing() -> None:
+    heavy = ("numpy", "fsspec", "msgpack", "zarr", "blake3")
+    code = f"import castore, sys; print([name for name in sys.modules if name.partition('.')[0] in {heavy}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.strip() == "[]"
