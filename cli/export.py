@@ -12,14 +12,18 @@ from castore_cli.text import echo_json, number, plural
 @click.argument("address")
 @click.argument("folder")
 @click.option(
-    "--layout", type=click.Choice(["olmo-core"]), default="olmo-core", show_default=True, help="Kind of files."
+    "--layout",
+    type=click.Choice(["olmo-core", "megatron", "mds", "parquet"]),
+    default="olmo-core",
+    show_default=True,
+    help="Kind of files.",
 )
 @click.option("--replace", is_flag=True, help="Replace a folder that holds something, as a whole.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.pass_obj
 def export(state: State, address: str, folder: str, layout: str, replace: bool, as_json: bool, quiet: bool) -> None:
-    """Write the dataset at ADDRESS to FOLDER in its recorded order, as files for OLMo-core.
+    """Write the dataset at ADDRESS to FOLDER in its recorded order, as files for a trainer.
 
     The folder is complete or absent; one that holds something is refused unless --replace is given.
     """
@@ -28,7 +32,7 @@ def export(state: State, address: str, folder: str, layout: str, replace: bool, 
     repository, data = state.dataset(address)
     time_text = local_time(origin().time_s)
     with Meter("exporting", "tokens", as_json=as_json, quiet=quiet) as meter:
-        done = repository.export(data, folder, replace=replace, time_text=time_text, report=meter.update)
+        done = repository.export(data, folder, layout=layout, replace=replace, time_text=time_text, report=meter.update)
     if as_json:
         echo_json({"folder": done.folder, "samples": done.samples, "tokens": done.tokens, "parts": done.parts})
     elif not quiet:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from castore_cli.context import State, local_time
-from castore_cli.text import echo_json, number, plural, share
+from castore_cli.context import State, local_time, use_colour
+from castore_cli.text import echo_json, number, plural, share, visible
 
 if TYPE_CHECKING:
     from castore.view.dataset import Dataset
@@ -106,4 +106,5 @@ def _print_run(document: dict[str, Any]) -> None:
 
 
 def _field(name: str, value: str) -> None:
-    click.echo(f"{name:<10} {value}")
+    label = f"{name:<10}"
+    click.echo(f"{click.style(label, dim=True) if use_colour() else label} {visible(value)}")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
@@ -16,13 +14,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import BackendError, InvalidInputError
+from castore.errors import InvalidInputError
 from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.samples import Samples, SpanColumn, decode_column, offsets_of
 from castore.store.reorder import Reorder
 from castore.tree.walk import leaves
 from castore.view.arrays import span_column, whole
 from castore.view.dataset import Dataset
+from castore.view.folder import sync, write_folder
 from castore.view.layout import PART_BYTES, boundaries_file, id_bytes, ids_file, labels_file, vocab_size_of
 from castore.view.statistics import as_text, olmo_core_statistics
 
@@ -65,83 +64,8 @@ def export_olmo_core(
         InvalidInputError: The folder holds something, or cannot be written.
         CorruptionError: An object is damaged; the folder stays as it was.
     """
-    shown = Path(folder)
-    with _os_errors(shown):
-        target = Path(os.path.realpath(folder))  # a link is followed, since the folder itself is renamed
-        _check_target(target, shown, replace)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = _beside(target)
-        part.mkdir()
-        try:
-            exported = _write(data, part, str(shown), time_text, part_bytes, report)
-            _put_in_place(part, target, shown, replace)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-    return exported
-
-
-def _check_target(target: Path, shown: Path, replace: bool) -> None:
-    if not target.name:
-        raise InvalidInputError(f"{shown} cannot be replaced: give a folder in it")
-    if target.exists() and not target.is_dir():
-        raise InvalidInputError(f"{shown} is not a folder")
-    if target.is_dir() and any(target.iterdir()) and not replace:
-        raise _occupied(shown)
-
-
-def _occupied(shown: Path) -> InvalidInputError:
-    return InvalidInputError(f"{shown} already holds files: give another folder, or --replace to replace it whole")
-
-
-def _beside(target: Path) -> Path:
-    """A hidden name next to a folder that no other export uses, on this or another machine."""
-    return target.with_name(f".{target.name[:200]}.castore-{os.getpid()}-{os.urandom(4).hex()}")
-
-
-class _os_errors:  # noqa: N801 - used as a function
-    """Errors of the operating system as one line that names the folder."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise BackendError(f"{self._target}: {error.strerror or error}; nothing was left half-written") from error
-
-
-def _put_in_place(part: Path, target: Path, shown: Path, replace: bool) -> None:
-    """Rename the finished folder; an old one is moved aside first and deleted last."""
-    old = None
-    if replace and target.is_dir():
-        old = _beside(target)
-        target.rename(old)
-    try:
-        part.rename(target)  # takes the place of an empty folder, and of no other
-        try:
-            _sync(target.parent)
-        except OSError:
-            target.rename(part)
-            raise
-    except OSError as error:
-        if old is not None:
-            old.rename(target)
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # filled by somebody else meanwhile
-            raise _occupied(shown) from error
-        raise
-    if old is not None:
-        shutil.rmtree(old)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    shown = str(Path(folder))
+    return write_folder(folder, lambda part: _write(data, part, shown, time_text, part_bytes, report), replace=replace)
 
 
 def _write(
@@ -156,7 +80,7 @@ def _write(
             report(counts.tokens, data.manifest.tokens)
     _write_statistics(data, part, shown, time_text, counts.by_source(data))
     _write_tokenizer(data, part)
-    _sync(part)
+    sync(part)
     return Exported(counts.samples, counts.tokens, parts.count, shown)
 
 

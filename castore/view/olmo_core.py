@@ -158,7 +158,8 @@ class Scan:
     def add(self, block: Block, following: int | None) -> None:
         """Take the next samples; ``following`` is the id behind them, None at the end of all."""
         block = replace(block, sources=self._table.places(block.sources))
-        ends, borders = self._ends(block, following), self._borders(block)
+        borders = part_borders(block, self.position, self._part_items)
+        ends = document_ends(block, following, self._rule, self.position, self._part_items)
         closes = np.union1d(ends, borders)
         begins = np.concatenate([[self._open_start - self.position], closes])
         self._count_samples(block, ends, borders, begins)
@@ -174,27 +175,6 @@ class Scan:
         if self.position % self._part_items:
             self._end_part()
         return Report(self._rule, self._cut_length, self._table.tallies(), self._parts)
-
-    def _ends(self, block: Block, following: int | None) -> Ints:
-        """Where documents end in the block: ascending positions one behind their last token."""
-        rule, size = self._rule, len(block.ids)
-        if rule.metadata:
-            closes: Ints = np.union1d(block.edges[1:][np.diff(block.edges) > 0], self._borders(block))
-            return closes
-        ends = np.flatnonzero(block.ids == rule.eos) + 1
-        if rule.bos is None or not len(ends):
-            return ends
-        behind = block.ids[np.minimum(ends, size - 1)] == rule.bos
-        if ends[-1] == size:
-            behind[-1] = following in (None, rule.bos)
-        at_part_end = (self.position + ends) % self._part_items == 0
-        kept: Ints = ends[behind | at_part_end]
-        return kept
-
-    def _borders(self, block: Block) -> Ints:
-        """Where parts end in the block."""
-        first = self._part_items - self.position % self._part_items
-        return np.arange(first, len(block.ids) + 1, self._part_items, dtype=np.int64)
 
     def _count_samples(self, block: Block, ends: Ints, borders: Ints, begins: Ints) -> None:
         """Count conversations by what becomes of them."""
@@ -298,6 +278,38 @@ class Scan:
                 ("long", over * (is_found & ~is_merged)),
             ):
                 self._table.add(f"{name}_{kind}", segments.source, amounts)
+
+
+def document_ends(block: Block, following: int | None, rule: Rule, position: int, part_items: int) -> Ints:
+    """Where the trainer finds that documents end in a block: ascending positions in it, one behind their last token.
+
+    Args:
+        block: Samples with at least one token, or none.
+        following: The id behind them, None at the end of all.
+        rule: The trainer's configuration.
+        position: Tokens of the export in front of the block.
+        part_items: Tokens of a full part.
+    """
+    size = len(block.ids)
+    if rule.metadata:
+        edges = block.edges[1:][np.diff(block.edges) > 0]
+        closes: Ints = np.union1d(edges, part_borders(block, position, part_items))
+        return closes
+    ends = np.flatnonzero(block.ids == rule.eos) + 1
+    if rule.bos is None or not len(ends):
+        return ends
+    behind = block.ids[np.minimum(ends, size - 1)] == rule.bos
+    if ends[-1] == size:
+        behind[-1] = following in (None, rule.bos)
+    at_part_end = (position + ends) % part_items == 0
+    kept: Ints = ends[behind | at_part_end]
+    return kept
+
+
+def part_borders(block: Block, position: int, part_items: int) -> Ints:
+    """Where parts end in a block, ascending positions in it; arguments as of ``document_ends``."""
+    first = part_items - position % part_items
+    return np.arange(first, len(block.ids) + 1, part_items, dtype=np.int64)
 
 
 def _up_to(positions: Ints, limits: Ints) -> Ints:

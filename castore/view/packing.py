@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Packing:
+class PackingCounts:
     """What a packing comes to: instances, and tokens of documents in them."""
 
     instances: int
     tokens: int
 
 
-def pack(counts: Mapping[int, int], capacity: int) -> Packing:
+def pack(counts: Mapping[int, int], capacity: int) -> PackingCounts:
     """Pack documents into instances of ``capacity`` tokens.
 
     An instance that takes a document of n tokens and has room for another has then the least space of all that fit, so
@@ -45,7 +45,7 @@ def pack(counts: Mapping[int, int], capacity: int) -> Packing:
             instances += opened
             spaces.add(capacity, opened)
             spaces.fill(capacity, length, left)
-    return Packing(instances, sum(length * count for length, count in counts.items()))
+    return PackingCounts(instances, sum(length * count for length, count in counts.items()))
 
 
 class _Spaces:

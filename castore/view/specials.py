@@ -49,6 +49,12 @@ def special_token_id(data: Dataset, role: str) -> int | None:
     raise InvalidInputError(f"{role} {text!r} of the recorded tokenizer is not in its vocabulary: give the id")
 
 
+def special_token_ids(data: Dataset) -> frozenset[int]:
+    """Ids of the tokens that the recorded tokenizer calls special; none if nothing was recorded."""
+    added = _json(data, "tokenizer.json").get("added_tokens") or []
+    return frozenset(int(token["id"]) for token in added if token.get("special"))
+
+
 def _text_of(value: Any) -> str | None:
     """A token as configurations spell it: a string, or a map with its content."""
     if isinstance(value, dict):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 
 from castore.errors import InvalidInputError
-from castore.view.packing import Packing
+from castore.view.packing import PackingCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Part:
 
     documents: int
     pieces: int
-    packing: Packing
+    packing: PackingCounts
 
 
 @dataclass(frozen=True, slots=True)

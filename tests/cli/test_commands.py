@@ -64,7 +64,7 @@ def test_help_of_all(run: Run) -> None:
         ["tokenize", "--mix", "x.jsonl", "1.0", "--tokenizer", "t", "--as", "n", "--workers", "0"],
         ["tokenize", "--mix", "x.jsonl", "1.0", "--tokenizer", "t", "--as", "n", "--on-error", "maybe"],
         ["export", "base"],
-        ["export", "base", "x", "--layout", "parquet"],
+        ["export", "base", "x", "--layout", "tar"],
         ["--no-such-option", "ls"],
     ],
 )

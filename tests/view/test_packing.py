@@ -1,4 +1,4 @@
-"""Packing by histogram against a packing that places one document after the other."""
+"""PackingCounts by histogram against a packing that places one document after the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from castore.view.packing import Packing, pack
+from castore.view.packing import PackingCounts, pack
 
 
 def packed_one_by_one(lengths: list[int], capacity: int) -> list[int]:
@@ -29,13 +29,13 @@ def packed_one_by_one(lengths: list[int], capacity: int) -> list[int]:
 def test_it_is_best_fit_decreasing(case: tuple[int, list[int]]) -> None:
     capacity, lengths = case
     expected = packed_one_by_one(lengths, capacity)
-    assert pack(Counter(lengths), capacity) == Packing(len(expected), sum(lengths))
+    assert pack(Counter(lengths), capacity) == PackingCounts(len(expected), sum(lengths))
 
 
 @given(st.dictionaries(st.integers(1, 64), st.integers(1, 90), max_size=12))
 def test_it_is_best_fit_decreasing_with_many_of_a_length(counts: dict[int, int]) -> None:
     lengths = list(Counter(counts).elements())
-    assert pack(counts, 64) == Packing(len(packed_one_by_one(lengths, 64)), sum(lengths))
+    assert pack(counts, 64) == PackingCounts(len(packed_one_by_one(lengths, 64)), sum(lengths))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_it_is_best_fit_decreasing_with_many_of_a_length(counts: dict[int, int])
     ],
 )
 def test_small_packings(lengths: list[int], instances: int) -> None:
-    assert pack(Counter(lengths), 8) == Packing(instances, sum(lengths))
+    assert pack(Counter(lengths), 8) == PackingCounts(instances, sum(lengths))
 
 
 def test_a_document_must_fit() -> None:

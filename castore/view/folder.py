@@ -1,0 +1,109 @@
+"""A folder that is written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from castore.errors import BackendError, InvalidInputError
+
+T = TypeVar("T")
+
+
+def write_folder(folder: str, write: Callable[[Path], T], *, replace: bool = False) -> T:
+    """Let ``write`` fill a folder beside ``folder`` and rename it when that is done.
+
+    Args:
+        folder: Must not exist or be empty, unless ``replace`` allows to replace it whole.
+        write: Writes durable files into the folder that it is given, and the names in it with ``sync``.
+        replace: Replace a folder that holds something.
+
+    Returns:
+        What ``write`` returns.
+
+    Raises:
+        InvalidInputError: The folder holds something, or cannot be written.
+        BackendError: The operating system refused; the folder stays as it was.
+    """
+    shown = Path(folder)
+    with _os_errors(shown):
+        target = Path(os.path.realpath(folder))  # a link is followed, since the folder itself is renamed
+        _check_target(target, shown, replace)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = _beside(target)
+        part.mkdir()
+        try:
+            done = write(part)
+            _put_in_place(part, target, shown, replace)
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+    return done
+
+
+def _check_target(target: Path, shown: Path, replace: bool) -> None:
+    if not target.name:
+        raise InvalidInputError(f"{shown} cannot be replaced: give a folder in it")
+    if target.exists() and not target.is_dir():
+        raise InvalidInputError(f"{shown} is not a folder")
+    if target.is_dir() and any(target.iterdir()) and not replace:
+        raise _occupied(shown)
+
+
+def _occupied(shown: Path) -> InvalidInputError:
+    return InvalidInputError(f"{shown} already holds files: give another folder, or --replace to replace it whole")
+
+
+def _beside(target: Path) -> Path:
+    """A hidden name next to a folder that no other export uses, on this or another machine."""
+    return target.with_name(f".{target.name[:200]}.castore-{os.getpid()}-{os.urandom(4).hex()}")
+
+
+class _os_errors:  # noqa: N801 - used as a function
+    """Errors of the operating system as one line that names the folder."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise BackendError(f"{self._target}: {error.strerror or error}; nothing was left half-written") from error
+
+
+def _put_in_place(part: Path, target: Path, shown: Path, replace: bool) -> None:
+    """Rename the finished folder; an old one is moved aside first and deleted last."""
+    old = None
+    if replace and target.is_dir():
+        old = _beside(target)
+        target.rename(old)
+    try:
+        part.rename(target)  # takes the place of an empty folder, and of no other
+        try:
+            sync(target.parent)
+        except OSError:
+            target.rename(part)
+            raise
+    except OSError as error:
+        if old is not None:
+            old.rename(target)
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # filled by somebody else meanwhile
+            raise _occupied(shown) from error
+        raise
+    if old is not None:
+        shutil.rmtree(old)
+
+
+def sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
