@@ -19,6 +19,7 @@ from castore.store.objects import ObjectStore
 from castore.store.records import unseal
 from castore.store.refs import ENTRY_BYTES_MAX, RefEntry, entry_of_key
 from castore.store.units import UNIT_BYTES_MAX
+from castore.store.writes import WRITE_BYTES_MAX, digests_of_write, is_write_key
 
 
 class Repairer:
@@ -176,9 +177,9 @@ def _entry_there(name: str, sequence: int, repairer: Repairer) -> RefEntry | Non
 
 
 def check_records(backend: Backend, census: Census, repairer: Repairer, findings: Findings) -> NDArray[np.bool_]:
-    """Check unit and import records; which objects the unit records name."""
+    """Check records of units, imports and writes; which objects they name."""
     held = np.zeros(len(census), np.bool_)
-    for folder in ("units", "imports"):
+    for folder in ("units", "imports", "writes"):
         for key in census.records[folder]:
             digests = _record(backend, key, repairer, findings)
             if digests is None:
@@ -193,9 +194,10 @@ def check_records(backend: Backend, census: Census, repairer: Repairer, findings
 
 
 def _record(backend: Backend, key: str, repairer: Repairer, findings: Findings) -> list[Digest] | None:
-    limit, folder = max(UNIT_BYTES_MAX, IMPORT_BYTES_MAX), key.partition("/")[0]
+    limit, folder = max(UNIT_BYTES_MAX, IMPORT_BYTES_MAX, WRITE_BYTES_MAX), key.partition("/")[0]
     name = key[-64:]
-    if key != f"{folder}/{name[:2]}/{name}" or len(name) != 64 or name.strip("0123456789abcdef"):
+    named_so = key == f"{folder}/{name[:2]}/{name}" and len(name) == 64 and not name.strip("0123456789abcdef")
+    if not (is_write_key(key) if folder == "writes" else named_so):
         findings.add("unknown-file", key, "no record is called so")
         return None
     try:
@@ -222,4 +224,6 @@ def _named(folder: str, data: bytes, key: str) -> list[Digest]:
     payload = unseal(data, key)
     if folder == "imports":
         return [decode_import(payload).manifest]
+    if folder == "writes":
+        return digests_of_write(payload)
     return [digest for part in Unit.decode(payload).slices for digest in part.chunks.values()]
