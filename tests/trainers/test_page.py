@@ -23,7 +23,7 @@ def test_the_page_runs_as_shown(tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "docs" / "examples", tmp_path / "examples")
     for command in re.findall(r"^\$ castore (.*)$", text, re.MULTILINE):
         castore("--repo", "repository", *command.split(), cwd=tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python torch\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 5
     script = "\n".join(blocks)
     expected = re.findall(r"^print\(.*\)  # (.*)$", script, re.MULTILINE)
