@@ -217,9 +217,9 @@ def _group(count: int, total: int, text: str, links: list[str]) -> str:
         width = max(100 * count / total, 1)
         drawn = f'<rect width="{width:.1f}" height="5"/>'
         bar = f'<svg viewBox="0 0 100 5" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>'
-    small = f"<small>for example {', '.join(links)}</small>" if links else ""
+    small = f"<small>{', '.join(links)}</small>" if links else ""
     shown = text.replace("\n", "⏎")
-    return f"<li><div><b>{plural(count, 'sample')}</b>{bar}</div><div><p>{safe(shown)}</p>{small}</div></li>"
+    return f"<li><div><b>{plural(count, 'sample')}</b>{bar}</div><p>{safe(shown)}</p>{small}</li>"
 
 
 def _link(anchor: str, sample: int, anchors: set[str]) -> str:

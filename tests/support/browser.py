@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -135,3 +136,16 @@ def browser(program: str) -> Iterator[Browser]:
             process.kill()
             process.wait()
             os.close(from_browser)
+
+
+def _main(page: str, picture: str, width: str = "1240", height: str = "1900") -> None:
+    """Take a picture of a page, as in docs/images."""
+    program = find_browser()
+    assert program is not None, "no Chromium or Chrome on the path"
+    with browser(program) as tab:
+        tab.open(Path(page).resolve())
+        Path(picture).write_bytes(tab.screenshot(int(width), int(height)))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
