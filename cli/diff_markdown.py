@@ -9,8 +9,8 @@ from castore_cli.text import visible
 
 if TYPE_CHECKING:
     from castore.view.compare import Comparison
-    from castore.view.divergence import Divergence, Side
     from castore.view.dataset import Dataset
+    from castore.view.divergence import Divergence, Side
 
 
 def markdown(

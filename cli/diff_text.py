@@ -12,9 +12,9 @@ from castore_cli.text import number, plural, printable, size, visible
 
 if TYPE_CHECKING:
     from castore.view.compare import Comparison
+    from castore.view.dataset import Dataset
     from castore.view.divergence import Divergence, Side
     from castore.view.hunks import Hunk
-    from castore.view.dataset import Dataset
 
 SIGNS = {"replace": "~", "insert": "+", "delete": "-"}
 COLOURS = {"~": "yellow", "+": "green", "-": "red"}

@@ -13,9 +13,11 @@ from castore.view.recipes import RecipeChange, recipe_changes, recipe_difference
 
 if TYPE_CHECKING:
     from castore.view.changes import Change
-    from castore.view.divergence import Divergence
+    from castore.view.divergence import Divergence as Divergence
+    from castore.view.divergence import Side as Side
     from castore.view.groups import Changes
-    from castore.view.hunks import Hunk, Pair
+    from castore.view.hunks import Hunk as Hunk
+    from castore.view.hunks import Pair
 
 DERIVED = frozenset({"key", "length"})
 """Arrays that follow from the token ids, so that comparing them would say everything twice."""
@@ -63,12 +65,12 @@ class Comparison:
 
     def count(self, op: str) -> int:
         """Samples of one kind: ``replace``, and ``insert`` and ``delete`` without those that have only moved."""
-        return sum(hunk.count for hunk in self.hunks if hunk.op == op and not hunk.moved)
+        return sum(hunk.size for hunk in self.hunks if hunk.op == op and not hunk.moved)
 
     @property
     def moved(self) -> int:
         """Samples that both sides have, in another place."""
-        return self.reordered + sum(hunk.count for hunk in self.hunks if hunk.op == "delete" and hunk.moved)
+        return self.reordered + sum(hunk.size for hunk in self.hunks if hunk.op == "delete" and hunk.moved)
 
     @property
     def same_samples(self) -> bool:
@@ -94,9 +96,7 @@ def compare(
     if pair is None or pair.equal():
         samples = a.manifest.samples
         causes = recipe_changes(a, b, recipe) if recipe else []
-        return Comparison(
-            True, dict.fromkeys(names, True), True, samples, samples, recipe=recipe, causes=causes
-        )
+        return Comparison(True, dict.fromkeys(names, True), True, samples, samples, recipe=recipe, causes=causes)
     from castore.view.divergence import first_divergence
     from castore.view.hunks import find
 

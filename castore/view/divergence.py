@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from castore.view.dataset import Dataset, Origin
 from castore.view.hunks import Hunk
 from castore.view.layout import Place, place_is_cheap, place_of
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
+class Side(NamedTuple):
     """The first divergence as one side has it.
 
     Attributes:

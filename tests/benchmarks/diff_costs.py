@@ -83,7 +83,9 @@ def main() -> None:
             if not said.startswith(SAID[variant]) or status != (variant not in "17"):
                 sys.exit(f"said {said!r} with exit code {status}")
         checksums = least([sys.executable, "-c", CHECKSUMS, str(first), str(folder)])[0]
-        whole, pieces = (least([sys.executable, str(MEMMAP), str(first), str(folder), *o])[0] for o in (["--whole"], []))
+        whole, pieces = (
+            least([sys.executable, str(MEMMAP), str(first), str(folder), *o])[0] for o in (["--whole"], [])
+        )
         print(f"{'':2} {'sha256':12} {checksums:6.2f} CPU s; memmap {whole:.2f}, in pieces {pieces:.2f}", flush=True)
         if variant != "1":
             shutil.rmtree(folder)
