@@ -11,8 +11,9 @@ from castore_cli.text import echo_json
 
 if TYPE_CHECKING:
     from castore.view.changes import Change
-    from castore.view.compare import Comparison, Divergence, Side
+    from castore.view.compare import Comparison
     from castore.view.dataset import Dataset
+    from castore.view.divergence import Divergence, Side
     from castore_cli.expect import Expected
 
 

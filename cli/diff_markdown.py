@@ -8,7 +8,8 @@ from castore_cli.diff_text import cause_lines, hunk_lines
 from castore_cli.text import number, plural, visible
 
 if TYPE_CHECKING:
-    from castore.view.compare import Comparison, Divergence, Side
+    from castore.view.compare import Comparison
+    from castore.view.divergence import Divergence, Side
     from castore.view.groups import Changes
 
 

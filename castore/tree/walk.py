@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from castore.errors import CorruptionError
 from castore.format.digest import Digest, digest_hex
@@ -16,16 +15,14 @@ Fetch: TypeAlias = Callable[[Digest], bytes]
 """Gives the verified canonical bytes of an object."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(NamedTuple):
     """One array of a manifest or run record."""
 
     array: Array
     root: Root
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """A chunk in its place: first sample and first element of it in the whole sequence."""
 
     start: int

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from castore.errors import CorruptionError, FormatError, InvalidInputError, NotFoundError
 from castore.format.chunk import Values, decode_values, spans_between, uint32s
@@ -40,8 +40,7 @@ class CachedFetch:
         return data
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a sample came from: name of the source and 0-based row in it; the row is None if it was not recorded."""
 
     source: str

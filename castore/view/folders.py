@@ -27,7 +27,8 @@ from castore.tree.align import Gap
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
 from castore.view.dataset import Dataset
 from castore.view.disorder import relabelled
-from castore.view.keys import Keys, Run as KeyRun, align_keys
+from castore.view.keys import Keys, align_keys
+from castore.view.keys import Run as KeyRun
 
 NO_ROOT = Digest(b"")
 """In place of the root of what has no trees."""

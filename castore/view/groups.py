@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from castore.format.files import Vocabulary
 from castore.view.changes import Change, Edit, Flip
@@ -33,8 +34,7 @@ _SEVERAL = -1  # in place of a count
 Tokens = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Changes of one kind.
 
     Attributes:
@@ -50,8 +50,7 @@ class Group:
     examples: tuple[Change, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """What kinds of change there are among the replaced samples.
 
     Attributes:
@@ -68,8 +67,7 @@ class Changes:
     other: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """One kind of edit or flip: what is removed, what comes, after what. None where that is left open."""
 
     op: str
@@ -90,8 +88,7 @@ class _Part:
         return _Part(self.op, _roughly(self.removed), _roughly(self.inserted), None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(NamedTuple):
     """What a sample has undergone, at one level of detail."""
 
     parts: tuple[_Part, ...]
@@ -271,4 +268,3 @@ def _word(kind: _Kind) -> str:
 
 def _spelled(tokens: Tokens | int) -> str:
     return f"#{tokens}" if isinstance(tokens, int) else ",".join(map(str, tokens))
-

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from castore.tree.align import Gap
 from castore.view.dataset import Dataset
@@ -23,8 +23,7 @@ SIMILAR = 0.5
 """Share of equal tokens from which on two samples are taken for two states of one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hunk:
+class Hunk(NamedTuple):
     """Samples ``[a.0, a.1)`` of one side stand where ``[b.0, b.1)`` of the other stand.
 
     Attributes:
@@ -42,13 +41,12 @@ class Hunk:
     moved: tuple[int, int] | None = None
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """Samples of it."""
         return max(self.a[1] - self.a[0], self.b[1] - self.b[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """All differences.
 
     Attributes:
@@ -110,7 +108,7 @@ def find(pair: Pair, names: Sequence[str]) -> Found:
         hunks.extend(_value_hunks(pair, shared, a_at, b_at, gap.a_lo - a_at))
         for hunk in _gap_hunks(gap, pairs, moves, tuple(names)):
             if hunk.op == "replace" and not whole:  # these tokens differ, the array that was asked for need not
-                hunks.extend(_value_hunks(pair, shared, hunk.a[0], hunk.b[0], hunk.count))
+                hunks.extend(_value_hunks(pair, shared, hunk.a[0], hunk.b[0], hunk.size))
             else:
                 hunks.append(hunk)
         a_at, b_at = gap.a_hi, gap.b_hi
@@ -257,9 +255,7 @@ def _by_row(
     return out
 
 
-def _by_similarity(
-    a: Dataset, rest_a: list[tuple[int, int]], b: Dataset, rest_b: list[tuple[int, int]]
-) -> list[Gap]:
+def _by_similarity(a: Dataset, rest_a: list[tuple[int, int]], b: Dataset, rest_b: list[tuple[int, int]]) -> list[Gap]:
     """The pairs in order that have the most in common, and what is between them."""
     bags_a = [Counter(tokens) for lo, hi in rest_a for tokens in a.token_ids(lo, hi)]
     bags_b = [Counter(tokens) for lo, hi in rest_b for tokens in b.token_ids(lo, hi)]
@@ -293,9 +289,7 @@ def _alike(x: Counter[int], y: Counter[int]) -> float:
 # ---- hunks
 
 
-def _gap_hunks(
-    gap: Gap, pairs: Sequence[tuple[int, int, int]], moves: Moves, names: tuple[str, ...]
-) -> Iterator[Hunk]:
+def _gap_hunks(gap: Gap, pairs: Sequence[tuple[int, int, int]], moves: Moves, names: tuple[str, ...]) -> Iterator[Hunk]:
     """A gap as hunks: pairs, and between them what is left on one side or the other."""
     a_at, b_at = gap.a_lo, gap.b_lo
     run: tuple[int, int, int] | None = None  # pairs that adjoin are one hunk
@@ -338,8 +332,8 @@ def _relabelled(pair: Pair, shared: Sequence[str], hunks: list[Hunk]) -> list[Hu
     for hunk in hunks:
         if hunk.moved:
             a_lo, b_lo = (hunk.a[0], hunk.moved[0]) if hunk.op == "delete" else (hunk.moved[0], hunk.b[0])
-            arrays = [name for name in unequal if next(pair.changed(name, a_lo, b_lo, hunk.count), None) is not None]
-            out.append(replace(hunk, arrays=tuple(arrays)))
+            arrays = [name for name in unequal if next(pair.changed(name, a_lo, b_lo, hunk.size), None) is not None]
+            out.append(hunk._replace(arrays=tuple(arrays)))
         else:
             out.append(hunk)
     return out
@@ -360,4 +354,3 @@ def _value_hunks(pair: Pair, names: Sequence[str], a_lo: int, b_lo: int, count: 
             yield Hunk("replace", (a_lo + lo, a_lo + hi), (b_lo + lo, b_lo + hi), tuple(changed[lo]))
             run = []
         run.append(at)
-

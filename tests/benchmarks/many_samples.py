@@ -111,7 +111,9 @@ def make(store: ObjectStore, total: int) -> Iterator[tuple[str, bytes]]:
         ids, lengths = batch(number, count)
         keys = sample_keys(ids, lengths)
         lo = number * BATCH
-        local: Callable[[np.ndarray], np.ndarray] = lambda at, lo=lo, count=count: at[(at >= lo) & (at < lo + count)] - lo
+        local: Callable[[np.ndarray], np.ndarray] = lambda at, lo=lo, count=count: (
+            at[(at >= lo) & (at < lo + count)] - lo
+        )
         targets["base"].add(piece(ids, lengths, keys))
         targets["one"].add(changed(ids, lengths, keys, local(np.array([middle]))))
         targets["scattered"].add(changed(ids, lengths, keys, local(picked)))
@@ -170,7 +172,9 @@ def main() -> None:
         print(f"{name:10} {cpu:6.2f} CPU s {memory / 2**20:6.0f} MiB {reads['objects']:6,} objects read", flush=True)
         print(f"{'':10} {text.splitlines()[0]}", flush=True)
         if name == "one":
-            assert found["hunks"] == [{**found["hunks"][0], "op": "replace", "a": [arguments.samples // 2] * 1 + [arguments.samples // 2 + 1]}]
+            assert found["hunks"] == [
+                {**found["hunks"][0], "op": "replace", "a": [arguments.samples // 2] * 1 + [arguments.samples // 2 + 1]}
+            ]
         if name == "scattered":
             at = [i for h in found["hunks"] for i in range(*h["a"])]
             assert at == chosen(arguments.samples).tolist(), "not the samples that were changed"
