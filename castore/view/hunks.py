@@ -96,7 +96,7 @@ def find(pair: Pair, names: Sequence[str]) -> Found:
     """All differences in the named arrays. Tokens align the samples; other arrays are compared between aligned ones."""
     a, b = pair.a, pair.b
     shared = [n for n in names if n != "token_ids" and a.has_data(n) and b.has_data(n)]
-    gaps = [] if pair.same("token_ids") else list(pair.gaps())
+    gaps = [] if pair.same("token_ids") and pair.same("length") else list(pair.gaps())
     moves, disorder = _moves(gaps)
     if disorder is not None:
         return _find_disordered(pair, names, shared, gaps, moves, disorder)
