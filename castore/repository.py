@@ -7,8 +7,7 @@ second, and numpy alone takes longer than that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from castore.errors import ConflictError, CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest, digest_hex
@@ -34,8 +33,7 @@ LOG_MAX = 100
 """Entries of a log, and names, that are looked at for the run record of a root."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Who does something, and when: what a run record and a ref's log say of it.
 
     Attributes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from castore.errors import CorruptionError
@@ -35,13 +36,17 @@ class Leaf(NamedTuple):
         return self.start + self.entry.samples
 
 
+# A walk to one sample passes the same nodes as the one before it, and decoding one takes longer than reading it.
+_decoded = lru_cache(maxsize=256)(decode_node)
+
+
 def children(fetch: Fetch, entry: Entry, level: int) -> list[Entry]:
     """The children of the node that ``entry`` names and that is at ``level``.
 
     Raises:
         CorruptionError: The node's counts are not those that its parent states.
     """
-    below = decode_node(fetch(entry.digest), level)
+    below = _decoded(fetch(entry.digest), level)
     if sum(e.samples for e in below) != entry.samples or sum(e.items for e in below) != entry.items:
         raise CorruptionError(f"node {digest_hex(entry.digest)} holds other counts than its parent states")
     return below

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from castore.format.files import Vocabulary
@@ -95,7 +94,6 @@ class _Kind(NamedTuple):
     word: str = ""  # in place of parts
 
 
-@dataclass(slots=True)
 class Grouping:
     """Collects changes and groups them.
 
@@ -103,9 +101,9 @@ class Grouping:
         vocabulary_a, vocabulary_b: To tell tokens as text.
     """
 
-    vocabulary_a: Vocabulary | None = None
-    vocabulary_b: Vocabulary | None = None
-    _changes: list[tuple[Change, tuple[_Kind, ...]]] = field(default_factory=list)
+    def __init__(self, vocabulary_a: Vocabulary | None = None, vocabulary_b: Vocabulary | None = None) -> None:
+        self.vocabulary_a, self.vocabulary_b = vocabulary_a, vocabulary_b
+        self._changes: list[tuple[Change, tuple[_Kind, ...]]] = []
 
     def add(self, change: Change, tokens_a: Sequence[int], tokens_b: Sequence[int]) -> None:
         """Add a change and the tokens of its two samples. Only the change and its kinds are kept."""

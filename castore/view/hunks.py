@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple, Protocol
 
@@ -97,7 +96,7 @@ def find(pair: Pair, names: Sequence[str]) -> Found:
     """All differences in the named arrays. Tokens align the samples; other arrays are compared between aligned ones."""
     a, b = pair.a, pair.b
     shared = [n for n in names if n != "token_ids" and a.has_data(n) and b.has_data(n)]
-    gaps = [] if pair.same("token_ids") else list(pair.gaps())
+    gaps = [] if pair.same("token_ids") and pair.same("length") else list(pair.gaps())
     moves, disorder = _moves(gaps)
     if disorder is not None:
         return _find_disordered(pair, names, shared, gaps, moves, disorder)
@@ -144,12 +143,11 @@ def _find_disordered(
 # ---- what has moved
 
 
-@dataclass(slots=True)
-class Moves:
+class Moves(NamedTuple):
     """Stretches of samples that are elsewhere on the other side, ascending, by side: (start, count, start there)."""
 
-    of_a: list[tuple[int, int, int]] = field(default_factory=list)
-    of_b: list[tuple[int, int, int]] = field(default_factory=list)
+    of_a: list[tuple[int, int, int]]
+    of_b: list[tuple[int, int, int]]
 
     def inside(self, side: int, lo: int, hi: int) -> list[tuple[int, int, int]]:
         """Those of a side that lie in a gap."""
@@ -163,7 +161,7 @@ def _moves(gaps: Sequence[tuple[Gap, Keys, Keys]]) -> tuple[Moves, list[Run] | N
     """Samples of gaps that have equals in gaps of the other side; and their runs once more if they are in disorder."""
     found = matched(Keys.joined(a.raw for _, a, _ in gaps), Keys.joined(b.raw for _, _, b in gaps))
     if not found:
-        return Moves(), None
+        return Moves([], []), None
     places_a = _Places([(gap.a_lo, gap.a_hi) for gap, _, _ in gaps])
     places_b = _Places([(gap.b_lo, gap.b_hi) for gap, _, _ in gaps])
     runs = [piece for run in found for piece in _split(places_a, places_b, *run)]

@@ -40,7 +40,7 @@ class TreePair:
     def gaps(self) -> Iterator[tuple[Gap, Keys, Keys]]:
         """Samples whose tokens differ or that only one side has, in order, with their keys on both sides."""
         a, b = self.a, self.b
-        stretches = differing(a.fetch, a.tree("token_ids"), b.fetch, b.tree("token_ids"))
+        stretches = self._stretches()
         samples = sum(max(stretch.a_hi - stretch.a_lo, stretch.b_hi - stretch.b_lo) for stretch in stretches)
         few = len(stretches) <= FEW_STRETCHES and samples <= FEW_SAMPLES
         for stretch in stretches:
@@ -49,6 +49,27 @@ class TreePair:
             for gap in align_keys(keys_a, keys_b):
                 sides = keys_a[gap.a_lo : gap.a_hi], keys_b[gap.b_lo : gap.b_hi]
                 yield (gap.shifted(stretch.a_lo, stretch.b_lo), *sides)
+
+    def _stretches(self) -> list[Gap]:
+        """Stretches outside of which all samples have equal tokens, pair by pair.
+
+        A chunk of tokens does not say where in it samples end: where chunks are equal their lengths are compared too.
+        """
+        a, b = self.a, self.b
+        by_tokens = differing(a.fetch, a.tree("token_ids"), b.fetch, b.tree("token_ids"))
+        if self.same("length"):
+            return by_tokens
+        out: list[Gap] = []
+        a_at = b_at = 0
+        for stretch in [*by_tokens, Gap(a.samples, a.samples, b.samples, b.samples)]:
+            unlike = list(self.changed("length", a_at, b_at, stretch.a_lo - a_at))
+            if unlike:
+                lo, hi = unlike[0], unlike[-1] + 1
+                out.append(Gap(a_at + lo, a_at + hi, b_at + lo, b_at + hi))
+            if stretch.a_lo < a.samples or stretch.b_lo < b.samples:
+                out.append(stretch)
+            a_at, b_at = stretch.a_hi, stretch.b_hi
+        return out
 
     def changed(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
         """Offsets of samples whose elements of an array differ, of ``count`` whose tokens do not."""
