@@ -170,7 +170,7 @@ class Repository:
         from castore.view.dataset import CachedFetch, Dataset
 
         # One cache for all datasets of the repository: what two of them share is read once.
-        fetch = self._fetch = self._fetch or CachedFetch(self.objects.get)
+        fetch = self._fetch = self._fetch or CachedFetch(self.objects.get, many=getattr(self.objects, "get_many", None))
         data = fetch(digest)
         kind = kind_of(data)
         if kind == RUN_KIND:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -34,6 +34,13 @@ class Leaf(NamedTuple):
     def stop(self) -> int:
         """One past its last sample."""
         return self.start + self.entry.samples
+
+
+def ahead(fetch: Fetch, digests: Iterable[Digest]) -> None:
+    """Tell a ``fetch`` what it will be asked for, if it can make use of that: it then reads it in parallel."""
+    hint = getattr(fetch, "ahead", None)
+    if hint is not None:
+        hint(digests)
 
 
 # A walk to one sample passes the same nodes as the one before it, and decoding one takes longer than reading it.

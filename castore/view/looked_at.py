@@ -15,6 +15,11 @@ LOOKED_AT_MAX = 2048
 LOOKED_AT_ONCE = 32
 """Neighbouring pairs that are read together."""
 
+READ_AHEAD = 16
+"""Stretches whose chunks are asked for together."""
+
+_READ = ("length", "token_ids", "labels_mask")
+
 
 def first_change(a: Dataset, b: Dataset, hunk: Hunk) -> Change | None:
     """How the two samples of the first hunk differ, None if one side has none there."""
@@ -27,7 +32,12 @@ def changes_of(a: Dataset, b: Dataset, hunks: Sequence[Hunk]) -> Changes:
     total = sum(count for _, _, count in replaced)
     grouping = Grouping(a.vocabulary, b.vocabulary) if replaced else Grouping()
     labels = a.has("labels_mask") and b.has("labels_mask")
-    for a_lo, b_lo, count in _looked_at(replaced, total):
+    stretches = list(_looked_at(replaced, total))
+    for number, (a_lo, b_lo, count) in enumerate(stretches):
+        if number % READ_AHEAD == 0:
+            coming = stretches[number : number + READ_AHEAD]
+            a.read_ahead(_READ, [(lo, lo + n) for lo, _, n in coming])
+            b.read_ahead(_READ, [(lo, lo + n) for _, lo, n in coming])
         tokens_a, tokens_b = a.token_ids(a_lo, a_lo + count), b.token_ids(b_lo, b_lo + count)
         spans_a = a.spans(a_lo, a_lo + count) if labels else [[]] * count
         spans_b = b.spans(b_lo, b_lo + count) if labels else [[]] * count

@@ -18,6 +18,9 @@ FEW_SAMPLES = 1 << 16
 """Up to this many differing stretches and samples in them the keys are computed from the token chunks, which are read
 anyway for the first of them; beyond, the array of keys costs less."""
 
+READ_AHEAD = 16
+"""Stretches whose chunks are asked for together."""
+
 
 class TreePair:
     """Two datasets, compared down their trees.
@@ -43,7 +46,12 @@ class TreePair:
         stretches = self._stretches()
         samples = sum(max(stretch.a_hi - stretch.a_lo, stretch.b_hi - stretch.b_lo) for stretch in stretches)
         few = len(stretches) <= FEW_STRETCHES and samples <= FEW_SAMPLES
-        for stretch in stretches:
+        read = ("length", "token_ids") if few else ("key",)
+        for number, stretch in enumerate(stretches):
+            if number % READ_AHEAD == 0:
+                coming = stretches[number : number + READ_AHEAD]
+                a.read_ahead(read, [(gap.a_lo, gap.a_hi) for gap in coming])
+                b.read_ahead(read, [(gap.b_lo, gap.b_hi) for gap in coming])
             keys_a = _keys(a, stretch.a_lo, stretch.a_hi, few)
             keys_b = _keys(b, stretch.b_lo, stretch.b_hi, few)
             for gap in align_keys(keys_a, keys_b):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from castore.format.digest import Digest
 from castore.store.backend import MemoryBackend
 from castore.store.objects import ObjectStore
 from castore.tree.align import Gap
 from castore.view.compare import Comparison, compare
-from castore.view.dataset import CachedFetch, Dataset
+from castore.view.dataset import CachedFetch, Dataset, FetchMany
 from castore.view.export import export_olmo_core
 from castore.view.folders import FolderDataset
 from castore.view.keys import Keys, align_keys, matched
@@ -229,3 +231,32 @@ def test_keys_of_a_whole_dataset_are_not_objects() -> None:
     assert keys[3] == keys.listed()[3]
     assert keys[5:7].listed() == keys.listed()[5:7]
     assert keys[:] is keys
+
+
+def test_objects_are_asked_for_together() -> None:
+    """Where a store can give many at once, hardly an object is read alone, and none twice or in vain."""
+    a = random_rows(3000, 1)
+    b = list(a)
+    for at in range(0, 3000, 150):
+        ids, spans = b[at]
+        b[at] = (ids[0] ^ 1, *ids[1:]), spans
+    store = ObjectStore(MemoryBackend())
+    roots = [dataset(rows, None, store=store).root for rows in (a, b)]
+    alone = reads_with(store, roots, None)
+    batches: list[int] = []
+
+    def many(digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        wanted = list(digests)
+        batches.append(len(wanted))
+        return ((digest, store.get(digest)) for digest in wanted)
+
+    assert reads_with(store, roots, many) == alone
+    assert len(batches) < alone / 4
+    assert sum(batches) > 0.9 * alone
+
+
+def reads_with(store: ObjectStore, roots: list[Digest], many: FetchMany | None) -> int:
+    store.reads = 0
+    fetch = CachedFetch(store.get, many=many)
+    assert compare(*(Dataset(fetch, root, None) for root in roots)).count("replace") == 20
+    return store.reads
