@@ -168,6 +168,8 @@ def _tokens(tokens: Sequence[tuple[str, bool, int]], *, ids: bool) -> Iterator[s
             yield '<span class="y">'
         for text, _, token in run:
             told = f' data-id="{token}"' if ids else ""
-            yield f'<span class="t"{told}>{token_text(clip(text, TOKEN_CHARACTERS_MAX))}</span>'
+            shown = token_text(clip(text, TOKEN_CHARACTERS_MAX))
+            end = "\n" if shown.endswith("\n") else ""  # behind the id that the page puts after the token
+            yield f'<span class="t"{told}>{shown.removesuffix(end)}</span>{end}'
         if trained:
             yield "</span>"
