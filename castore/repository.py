@@ -7,8 +7,7 @@ second, and numpy alone takes longer than that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from castore.errors import BackendError, ConflictError, CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest, digest_hex
@@ -44,8 +43,7 @@ LOG_MAX = 100
 """Entries of a log, and names, that are looked at for the run record of a root."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Who does something, and when: what a run record and a ref's log say of it.
 
     Attributes:
@@ -207,7 +205,7 @@ class Repository:
         from castore.view.dataset import CachedFetch, Dataset
 
         # One cache for all datasets of the repository: what two of them share is read once.
-        fetch = self._fetch = self._fetch or CachedFetch(self.objects.get)
+        fetch = self._fetch = self._fetch or CachedFetch(self.objects.get, many=getattr(self.objects, "get_many", None))
         data = fetch(digest)
         kind, reopen = kind_of(data), (open_dataset, (self.url, digest.hex()))
         if kind == RUN_KIND:
@@ -367,7 +365,7 @@ class Repository:
 
         check_ref_name(name)
         samples = GroupSamples(place, *open_group(place))
-        who = replace(origin, message=origin.message or f"import {place}")
+        who = origin._replace(message=origin.message or f"import {place}")
         seed, take = samples.order
         writer = self.writer(
             name,

@@ -100,7 +100,7 @@ class State:
 
     def reads(self) -> dict[str, int]:
         """Objects read from all repositories so far, and their stored bytes."""
-        stores = [repository.objects for repository in self.opened.values()]
+        stores = [repository.objects for repository in list(self.opened.values())]
         return {"objects": sum(s.reads for s in stores), "bytes": sum(s.bytes_read for s in stores)}
 
     def _open(self, url: str, *, create: bool = False) -> Repository:

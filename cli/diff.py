@@ -8,11 +8,13 @@ import click
 
 from castore_cli.context import State
 from castore_cli.text import echo_json
+from castore_cli.watch import Watch
 
 if TYPE_CHECKING:
     from castore.view.changes import Change
-    from castore.view.compare import Comparison, Divergence, Side
+    from castore.view.compare import Comparison
     from castore.view.dataset import Dataset
+    from castore.view.divergence import Divergence, Side
     from castore_cli.expect import Expected
 
 
@@ -69,29 +71,34 @@ def diff(
     """
     if (b is None) == (expect is None):
         raise click.UsageError("give B, or --expect FILE in its place")
-    expected = None
-    if expect is not None:
-        from castore_cli.expect import Expected
+    if html_file is not None:
+        from castore_cli.page_file import check_page
 
-        expected = Expected.open(state, expect, a)
-        names = expected.name, a
-        data = expected.data or expected.found, expected.found
-    else:
-        names = a, b or ""
-        data = state.pair(*names)
-    if only is not None and not all(only in side.manifest.arrays for side in data):
-        raise click.UsageError(f"no array {only} on both sides")
+        check_page(html_file)  # before anything is compared for it
     around = WHOLE if decode else CONTEXT if context is None else context
-    if expected is not None and expected.data is None:
-        result = expected.by_roots()
-        different = not (result.equal if only is None else result.arrays[only])
-    else:
-        from castore.view.compare import compare
+    detailed = not (quiet or stat) or as_json or html_file is not None
+    expected = None
+    with Watch("comparing", state.reads, as_json=as_json, quiet=quiet):
+        if expect is not None:
+            from castore_cli.expect import Expected
 
-        detailed = not (quiet or stat) or as_json or html_file is not None
-        result = compare(*data, context=around, only=only, changes=detailed, places=places)
-        result = expected.with_causes(result) if expected is not None else result
-        different = not result.equal if only is None else bool(result.hunks)
+            expected = Expected.open(state, expect, a)
+            names = expected.name, a
+            data = expected.data or expected.found, expected.found
+        else:
+            names = a, b or ""
+            data = state.pair(*names)
+        if only is not None and not all(only in side.manifest.arrays for side in data):
+            raise click.UsageError(f"no array {only} on both sides")
+        if expected is not None and expected.data is None:
+            result = expected.by_roots()
+            different = not (result.equal if only is None else result.arrays[only])
+        else:
+            from castore.view.compare import compare
+
+            result = compare(*data, context=around, only=only, changes=detailed, places=places)
+            result = expected.with_causes(result) if expected is not None else result
+            different = not result.equal if only is None else bool(result.hunks)
     different = different or (strict and bool(result.recipe))
     reads = state.reads()
     title = _title(result, data, only, expected)
@@ -108,7 +115,7 @@ def diff(
     elif as_markdown:
         from castore_cli.diff_markdown import markdown
 
-        click.echo(markdown(result, title, names, limit=limit or LIMIT))
+        click.echo(markdown(result, title, names, limit=limit or LIMIT, note=note))
     elif side_by_side and not quiet and not stat:
         from castore_cli.diff_columns import print_side_by_side
 

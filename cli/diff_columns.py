@@ -16,8 +16,9 @@ from castore_cli.text import number, plural, visible
 
 if TYPE_CHECKING:
     from castore.view.aligned import Pair, Sample, Stretch
-    from castore.view.compare import Comparison, Hunk
+    from castore.view.compare import Comparison
     from castore.view.dataset import Dataset
+    from castore.view.hunks import Hunk
 
 WIDTH, WIDTH_MIN = 100, 20
 """Columns where nobody says how many there are, and fewest that are used."""
@@ -51,7 +52,7 @@ def print_side_by_side(
 
     print_head(result, title, groups=True)
     hunks = list(shown_hunks(result.hunks))
-    total = sum(hunk.count for hunk in hunks)
+    total = sum(hunk.size for hunk in hunks)
     width = max(shutil.get_terminal_size((WIDTH, 0)).columns, WIDTH_MIN)
     colour = use_colour()
     for pair in islice(_read(data, hunks, context), limit):
@@ -70,7 +71,7 @@ def _read(data: tuple[Dataset, Dataset], hunks: Sequence[Hunk], context: int) ->
     from castore.view.aligned import read_pair
 
     for hunk in hunks:
-        for i in range(hunk.count):
+        for i in range(hunk.size):
             a = hunk.a[0] + (0 if hunk.op == "insert" else i)
             b = hunk.b[0] + (0 if hunk.op == "delete" else i)
             yield read_pair(*data, hunk.op, a, b, hunk.arrays, context)

@@ -12,7 +12,8 @@ from castore_cli.html import clip, safe
 from castore_cli.text import number, plural
 
 if TYPE_CHECKING:
-    from castore.view.compare import Comparison, Hunk
+    from castore.view.compare import Comparison
+    from castore.view.hunks import Hunk
 
 BINS = 240
 _WIDTH, _LEFT, _HEIGHT, _GAP = 1180, 120, 26, 8
@@ -63,7 +64,7 @@ def _title(lane: str) -> str:
 
 def places(result: Comparison) -> int:
     """Length of the axis: the samples of a, and those that b has elsewhere or alone."""
-    return result.samples_a + sum(hunk.count for hunk in result.hunks if hunk.op == "insert")
+    return result.samples_a + sum(hunk.size for hunk in result.hunks if hunk.op == "insert")
 
 
 def _kind(hunk: Hunk | Picked) -> str:
@@ -82,10 +83,10 @@ def _binned(result: Comparison) -> tuple[_Axis, dict[str, dict[int, int]]]:
     shift = 0
     for hunk in result.hunks:
         lane = bins.setdefault(_kind(hunk), {})
-        for at, inside in _spread(hunk.a[0] + shift, hunk.count, total):
+        for at, inside in _spread(hunk.a[0] + shift, hunk.size, total):
             lane[at] = lane.get(at, 0) + inside
         if hunk.op == "insert":
-            shift += hunk.count
+            shift += hunk.size
             inserts.append((hunk.a[0], shift))
     return _Axis(total, inserts), bins
 

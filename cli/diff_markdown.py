@@ -8,7 +8,8 @@ from castore_cli.diff_text import cause_lines, hunk_lines
 from castore_cli.text import number, plural, visible
 
 if TYPE_CHECKING:
-    from castore.view.compare import Comparison, Divergence, Side
+    from castore.view.compare import Comparison
+    from castore.view.divergence import Divergence, Side
     from castore.view.groups import Changes
 
 
@@ -19,12 +20,14 @@ _REST = "… the rest is more than a comment holds: `castore diff --html FILE` s
 _CELL_CHARACTERS_MAX = 8_000
 
 
-def markdown(result: Comparison, title: str, names: tuple[str, str], *, limit: int) -> str:
+def markdown(result: Comparison, title: str, names: tuple[str, str], *, limit: int, note: str = "") -> str:
     """The comparison: what it says, the causes, a table of the first difference, and the list of changes."""
     parts = [f"**{title}**"]
     causes = cause_lines(result)
     if causes:
         parts.append("\n".join(_cause(line) for line in causes))
+    if note:
+        parts.append(_cell(note))
     if result.changes.groups:
         parts.append(_groups(result.changes))
     if result.first is not None:

@@ -22,8 +22,9 @@ from castore_cli.html import clip, element, safe, token_text
 from castore_cli.text import number, plural, size
 
 if TYPE_CHECKING:
-    from castore.view.compare import Comparison, Divergence, Side
+    from castore.view.compare import Comparison
     from castore.view.dataset import Dataset
+    from castore.view.divergence import Divergence, Side
     from castore.view.recipes import RecipeChange
 
 MARK = b"<!doctype html>\n<!-- castore diff -->\n"
@@ -217,9 +218,9 @@ def _group(count: int, total: int, text: str, links: list[str]) -> str:
         width = max(100 * count / total, 1)
         drawn = f'<rect width="{width:.1f}" height="5"/>'
         bar = f'<svg viewBox="0 0 100 5" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>'
-    small = f"<small>for example {', '.join(links)}</small>" if links else ""
+    small = f"<small>{', '.join(links)}</small>" if links else ""
     shown = text.replace("\n", "⏎")
-    return f"<li><div><b>{plural(count, 'sample')}</b>{bar}</div><div><p>{safe(shown)}</p>{small}</div></li>"
+    return f"<li><div><b>{plural(count, 'sample')}</b>{bar}</div><p>{safe(shown)}</p>{small}</li>"
 
 
 def _link(anchor: str, sample: int, anchors: set[str]) -> str:
@@ -260,7 +261,7 @@ def _first_side(side: Side, name: str, tag: str, placed: bool) -> str:
 
 def _samples(result: Comparison, shown: list[Picked], cards: list[str]) -> str:
     total = sum(result.count(op) for op in ("replace", "insert", "delete"))
-    total += sum(hunk.count for hunk in result.hunks if hunk.op == "delete" and hunk.moved and hunk.arrays)
+    total += sum(hunk.size for hunk in result.hunks if hunk.op == "delete" and hunk.moved and hunk.arrays)
     aside = f"{number(len(shown))} of {number(total)} that differ"
     if len(shown) < total:
         aside += "; the others are left out of this page (--limit N shows more, diff --json names all)"

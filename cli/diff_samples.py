@@ -13,8 +13,9 @@ from castore_cli.text import number, plural
 
 if TYPE_CHECKING:
     from castore.view.aligned import Pair, Sample, Stretch
-    from castore.view.compare import Comparison, Hunk
+    from castore.view.compare import Comparison
     from castore.view.dataset import Dataset
+    from castore.view.hunks import Hunk
 
 STRETCH_TOKENS_MAX, STRETCHES_MAX, TOKEN_CHARACTERS_MAX = 400, 400, 100
 """Most tokens of a stretch, stretches of a sample, and characters of a token on a page."""
@@ -43,7 +44,7 @@ def pick(result: Comparison, limit: int) -> list[Picked]:
     from castore.view.aligned import shown_hunks
 
     hunks = list(shown_hunks(result.hunks))
-    ends = list(accumulate(hunk.count for hunk in hunks))
+    ends = list(accumulate(hunk.size for hunk in hunks))
     total = ends[-1] if ends else 0
     if total <= limit:
         chosen = set(range(total))
@@ -62,7 +63,7 @@ def _alone(hunks: Sequence[Hunk], ends: Sequence[int]) -> Iterator[int]:
     """Where the first samples that one side alone has stand among all pairs."""
     for op in ("delete", "insert"):
         places = (
-            at for hunk, end in zip(hunks, ends, strict=True) if hunk.op == op for at in range(end - hunk.count, end)
+            at for hunk, end in zip(hunks, ends, strict=True) if hunk.op == op for at in range(end - hunk.size, end)
         )
         yield from islice(places, 3)
 
@@ -70,7 +71,7 @@ def _alone(hunks: Sequence[Hunk], ends: Sequence[int]) -> Iterator[int]:
 def _picked(hunks: Sequence[Hunk], ends: Sequence[int], index: int) -> Picked:
     at = bisect_right(ends, index)
     hunk = hunks[at]
-    offset = index - (ends[at] - hunk.count)
+    offset = index - (ends[at] - hunk.size)
     a = hunk.a[0] + (0 if hunk.op == "insert" else offset)
     return Picked(hunk.op, a, hunk.b[0] + (0 if hunk.op == "delete" else offset), hunk.arrays)
 
@@ -83,7 +84,7 @@ def _indices(hunks: Sequence[Hunk], ends: Sequence[int], samples: Sequence[tuple
         while at >= 0 and hunks[at].op != "replace":
             at -= 1
         if at >= 0 and hunks[at].a[0] <= a < hunks[at].a[1] and b - hunks[at].b[0] == a - hunks[at].a[0]:
-            yield ends[at] - hunks[at].count + a - hunks[at].a[0]
+            yield ends[at] - hunks[at].size + a - hunks[at].a[0]
 
 
 # ---- one of them
@@ -167,6 +168,8 @@ def _tokens(tokens: Sequence[tuple[str, bool, int]], *, ids: bool) -> Iterator[s
             yield '<span class="y">'
         for text, _, token in run:
             told = f' data-id="{token}"' if ids else ""
-            yield f'<span class="t"{told}>{token_text(clip(text, TOKEN_CHARACTERS_MAX))}</span>'
+            shown = token_text(clip(text, TOKEN_CHARACTERS_MAX))
+            end = "\n" if shown.endswith("\n") else ""  # behind the id that the page puts after the token
+            yield f'<span class="t"{told}>{shown.removesuffix(end)}</span>{end}'
         if trained:
             yield "</span>"

@@ -11,8 +11,10 @@ from castore_cli.context import use_colour
 from castore_cli.text import number, plural, printable, size, visible
 
 if TYPE_CHECKING:
-    from castore.view.compare import Comparison, Divergence, Hunk, Side
+    from castore.view.compare import Comparison
     from castore.view.dataset import Dataset
+    from castore.view.divergence import Divergence, Side
+    from castore.view.hunks import Hunk
 
 SIGNS = {"replace": "~", "insert": "+", "delete": "-"}
 COLOURS = {"~": "yellow", "+": "green", "-": "red"}

@@ -94,7 +94,7 @@ class Expected:
         if not held:
             counts = {"a": lock.samples, "b": self.found.manifest.samples}
             document["a"] = {"root": lock.root, "run": None}
-            document["samples"] = {**counts, "replaced": None, "inserted": None, "deleted": None}
+            document["samples"] = {**counts, "replaced": None, "inserted": None, "deleted": None, "moved": None}
             document["hunks"] = None
         return document
 

@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 
 
 def write_page(path: str, page: Page, limit: int, context: int, *, quiet: bool) -> None:
-    """Render a page into a file. What was there stays until the new page is complete.
-
-    Raises:
-        InvalidInputError: There is something else than an earlier page.
-    """
-    _check(path)
+    """Render a page into a file that ``check_page`` let pass. What was there stays until the new page is complete."""
     with Meter("reading samples", "samples", quiet=quiet) as meter:
         content = page.render(limit=limit, context=context, report=meter.update)
     folder = os.path.dirname(path) or "."  # noqa: PTH120 - pathlib costs start-up
@@ -38,8 +33,12 @@ def write_page(path: str, page: Page, limit: int, context: int, *, quiet: bool) 
         raise
 
 
-def _check(path: str) -> None:
-    """Refuse to overwrite what is no page, before anything is compared for it."""
+def check_page(path: str) -> None:
+    """Refuse to overwrite what is no page.
+
+    Raises:
+        InvalidInputError: There is something else than an earlier page.
+    """
     from castore_cli.diff_page import MARK
 
     if not os.path.lexists(path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -44,6 +43,8 @@ def plain(value: Any) -> Any:
 
 def echo_json(value: Any) -> None:
     """One JSON document on stdout."""
+    import json
+
     click.echo(json.dumps(plain(value), ensure_ascii=False))
 
 

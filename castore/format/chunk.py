@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import msgpack
 
@@ -57,8 +57,7 @@ def encode_values(dtype: str, sample_count: int, items: bytes | memoryview) -> O
     return Object.of(data, len(data) - len(payload) if dtype in ("uint32", "uint64") else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
+class Values(NamedTuple):
     """A decoded chunk of elements: ``item_count`` little-endian elements of ``dtype`` in ``items``."""
 
     dtype: str
@@ -124,8 +123,7 @@ def encode_spans(counts: bytes, gaps: bytes, widths: bytes) -> Object:
     return Object.of(data, len(data) - len(payload))
 
 
-@dataclass(frozen=True, slots=True)
-class Spans:
+class Spans(NamedTuple):
     """A decoded chunk of spans.
 
     Attributes:

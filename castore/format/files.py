@@ -12,8 +12,8 @@ from __future__ import annotations
 import array
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from castore.errors import FormatError
 from castore.format.chunk import uint32s
@@ -53,8 +53,7 @@ def encode_vocabulary(tokens: Sequence[bytes]) -> Object:
     return Object.of(encode([VOCABULARY_KIND, ends.tobytes(), b"".join(tokens)]))
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
+class Vocabulary(NamedTuple):
     """Token ids to text: ``ends`` as in the object, ``text`` all tokens one after another."""
 
     ends: Sequence[int]
@@ -83,8 +82,7 @@ def decode_vocabulary(data: bytes) -> Vocabulary:
     return Vocabulary(ends, content)
 
 
-@dataclass(frozen=True, slots=True)
-class DroppedRow:
+class DroppedRow(NamedTuple):
     """A row that became no sample: its source in the mix, row number (0-based), 1-based line, and why."""
 
     source: int

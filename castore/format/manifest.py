@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from castore.errors import FormatError, UnsupportedVersionError
 from castore.format.codec import Value, encode
@@ -37,8 +38,7 @@ ROOT_ENTRIES_MAX = 4096
 """Most entries of a root that a reader accepts; a builder makes at most twice the fan-out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(NamedTuple):
     """Top of one array's tree, kept in the document itself: few entries, so that reading starts one level lower.
 
     Attributes:
@@ -65,8 +65,7 @@ class Root:
         return encode_node(self.level + 1, self.entries).digest if self.entries else None
 
 
-@dataclass(frozen=True, slots=True)
-class SplitRule:
+class SplitRule(NamedTuple):
     """How the skeleton was cut: name of the rule, wanted weight of a chunk, wanted children of a node."""
 
     name: str

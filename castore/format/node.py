@@ -7,7 +7,7 @@ array. ``digests`` is 32 bytes a child; the counts are lists of integers, one a 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from castore.errors import FormatError
 from castore.format.codec import Value, encode
@@ -24,8 +24,7 @@ LEVEL_MAX = 32
 """Highest level that a reader accepts. 2**63 samples at the smallest fan-out stay well below it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One child: its digest, and how many samples and elements lie below it."""
 
     digest: Digest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 EDITS_MAX = 64
 """Edits that are searched for exactly. The search costs (length + edits) * edits; past this, landmarks are used."""
@@ -14,8 +14,7 @@ _STRIDE = 64
 """Items compared at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """Items ``[a_lo, a_hi)`` of one sequence stand where ``[b_lo, b_hi)`` of the other stand; both half-open."""
 
     a_lo: int

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 from castore.format.node import Entry
 from castore.tree.align import Gap, align
-from castore.tree.walk import Fetch, Tree, children
+from castore.tree.walk import Fetch, Tree, ahead, children
 
 
 def differing(fetch_a: Fetch, a: Tree, fetch_b: Fetch, b: Tree) -> list[Gap]:
@@ -37,6 +37,7 @@ class _Run:
 
     def lowered(self) -> _Run:
         """The same samples one level lower."""
+        ahead(self.fetch, [entry.digest for entry in self.entries])
         below = [child for entry in self.entries for child in children(self.fetch, entry, self.level)]
         return _Run(self.fetch, below, self.level - 1, self.grain, self.start)
 
@@ -60,7 +61,12 @@ def _differing(a: _Run, b: _Run) -> Iterator[Gap]:
     while b.level > a.level:
         b = b.lowered()
     a_edges, b_edges = a.edges(), b.edges()
-    for gap in align([e.digest for e in a.entries], [e.digest for e in b.entries]):
+    gaps = align([e.digest for e in a.entries], [e.digest for e in b.entries])
+    if a.level > a.grain:  # what all of them will open, so that it is read together
+        opened = [gap for gap in gaps if gap.a_lo < gap.a_hi and gap.b_lo < gap.b_hi]
+        ahead(a.fetch, [e.digest for gap in opened for e in a.entries[gap.a_lo : gap.a_hi]])
+        ahead(b.fetch, [e.digest for gap in opened for e in b.entries[gap.b_lo : gap.b_hi]])
+    for gap in gaps:
         samples = Gap(a_edges[gap.a_lo], a_edges[gap.a_hi], b_edges[gap.b_lo], b_edges[gap.b_hi])
         if a.level == a.grain or gap.a_lo == gap.a_hi or gap.b_lo == gap.b_hi:
             yield samples

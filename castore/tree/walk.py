@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
 
 from castore.errors import CorruptionError
 from castore.format.digest import Digest, digest_hex
@@ -16,16 +16,14 @@ Fetch: TypeAlias = Callable[[Digest], bytes]
 """Gives the verified canonical bytes of an object."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(NamedTuple):
     """One array of a manifest or run record."""
 
     array: Array
     root: Root
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """A chunk in its place: first sample and first element of it in the whole sequence."""
 
     start: int
@@ -38,13 +36,24 @@ class Leaf:
         return self.start + self.entry.samples
 
 
+def ahead(fetch: Fetch, digests: Iterable[Digest]) -> None:
+    """Tell a ``fetch`` what it will be asked for, if it can make use of that: it then reads it in parallel."""
+    hint = getattr(fetch, "ahead", None)
+    if hint is not None:
+        hint(digests)
+
+
+# A walk to one sample passes the same nodes as the one before it, and decoding one takes longer than reading it.
+_decoded = lru_cache(maxsize=256)(decode_node)
+
+
 def children(fetch: Fetch, entry: Entry, level: int) -> list[Entry]:
     """The children of the node that ``entry`` names and that is at ``level``.
 
     Raises:
         CorruptionError: The node's counts are not those that its parent states.
     """
-    below = decode_node(fetch(entry.digest), level)
+    below = _decoded(fetch(entry.digest), level)
     if sum(e.samples for e in below) != entry.samples or sum(e.items for e in below) != entry.items:
         raise CorruptionError(f"node {digest_hex(entry.digest)} holds other counts than its parent states")
     return below

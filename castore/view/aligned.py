@@ -60,14 +60,15 @@ class Sample:
         """Text, label and id of tokens ``lo`` to ``hi``.
 
         Of tokens that are one character together the first has its text and the others none; bytes that are no text
-        read ``\\x9f``. Without a vocabulary, or for an id that it does not have, the text is the id in brackets.
+        read ``\\x9f``. Without a vocabulary the text is the id and a space; of an id that it does not have, the id in
+        brackets.
         """
         ids = self.token_ids[lo:hi]
         return list(zip(self._texts(ids), _labels(self.spans, lo, hi), ids, strict=True))
 
     def _texts(self, ids: Sequence[int]) -> list[str]:
         if self.vocabulary is None:
-            return [f"⟨{token}⟩" for token in ids]
+            return [f"{token} " for token in ids]
         parts = [self.vocabulary.token(token) for token in ids]
         texts: list[str] = []
         while len(texts) < len(ids):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from castore.tree.align import Gap, align
 from castore.view.dataset import Dataset
@@ -15,8 +15,7 @@ Range = tuple[int, int]
 Spans = Sequence[Range]
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(NamedTuple):
     """Tokens ``[a.0, a.1)`` of one sample stand where ``[b.0, b.1)`` of the other stand.
 
     Attributes:
@@ -29,8 +28,7 @@ class Edit:
     b: Range
 
 
-@dataclass(frozen=True, slots=True)
-class Flip:
+class Flip(NamedTuple):
     """Equal tokens whose labels differ: ``[a.0, a.1)`` of one sample, ``[b.0, b.1)`` of the other, equally many.
 
     Attributes:
@@ -42,8 +40,7 @@ class Flip:
     trained: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """How one sample differs from another that stands in its place.
 
     What is outside of all edits is equal token by token, and what is outside of all flips and edits has equal labels:

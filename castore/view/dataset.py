@@ -7,10 +7,10 @@ What the command line asks for is answered without numpy; what Python callers as
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 from castore.errors import CorruptionError, FormatError, InvalidInputError, NotFoundError
 from castore.format.chunk import Values, decode_values, spans_between, uint32s
@@ -19,7 +19,7 @@ from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary
 from castore.format.manifest import Manifest
 from castore.format.run import Run
 from castore.format.schema import ITEM_BYTES, KEY_BYTES, Array
-from castore.tree.walk import Fetch, Leaf, Tree, leaves
+from castore.tree.walk import Fetch, Leaf, Tree, ahead, leaves
 
 if TYPE_CHECKING:
     import datasets
@@ -36,11 +36,24 @@ CACHE_BYTES = 64 * 1024 * 1024
 """Bytes of objects that one reader keeps, so that neighbours cost no second read."""
 
 
-class CachedFetch:
-    """A ``fetch`` that remembers what it read last, and counts nothing twice."""
+AHEAD_MAX = 64
+"""Objects that are asked for together."""
 
-    def __init__(self, fetch: Fetch, bytes_max: int = CACHE_BYTES) -> None:
-        self._fetch, self._bytes_max = fetch, bytes_max
+FetchMany: TypeAlias = "Callable[[Iterable[Digest]], Iterator[tuple[Digest, bytes]]]"
+"""Gives many verified objects, each with its digest; several at once where the place allows it."""
+
+
+class CachedFetch:
+    """A ``fetch`` that remembers what it read last, and counts nothing twice.
+
+    Args:
+        fetch: Gives an object.
+        bytes_max: What is remembered.
+        many: Gives many objects at once, where there is such a way.
+    """
+
+    def __init__(self, fetch: Fetch, bytes_max: int = CACHE_BYTES, many: FetchMany | None = None) -> None:
+        self._fetch, self._bytes_max, self._many = fetch, bytes_max, many
         self._objects: OrderedDict[Digest, bytes] = OrderedDict()
         self._bytes = 0
 
@@ -49,15 +62,26 @@ class CachedFetch:
             self._objects.move_to_end(digest)
             return self._objects[digest]
         data = self._fetch(digest)
+        self._keep(digest, data)
+        return data
+
+    def ahead(self, digests: Iterable[Digest]) -> None:
+        """Read objects that will be asked for, in parallel where that is possible; at most ``AHEAD_MAX`` of them."""
+        if self._many is None:
+            return
+        missing = [digest for digest in dict.fromkeys(digests) if digest not in self._objects][:AHEAD_MAX]
+        if len(missing) > 1:
+            for digest, data in self._many(missing):
+                self._keep(digest, data)
+
+    def _keep(self, digest: Digest, data: bytes) -> None:
         self._objects[digest] = data
         self._bytes += len(data)
         while self._bytes > self._bytes_max and len(self._objects) > 1:
             self._bytes -= len(self._objects.popitem(last=False)[1])
-        return data
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a sample came from: name of the source and 0-based row in it; the row is None if it was not recorded."""
 
     source: str
@@ -369,6 +393,15 @@ class Dataset:
                 )
             out.extend(spans)
         return out
+
+    def read_ahead(self, names: Iterable[str], ranges: Sequence[tuple[int, int]]) -> None:
+        """Read the chunks of some ranges of samples, in parallel where that is possible, before they are asked for."""
+        if ranges and getattr(self.fetch, "ahead", None) is not None:
+            trees = [self.tree(name) for name in names if self.has(name)]
+            found = (
+                leaf.entry.digest for lo, hi in ranges for tree in trees for leaf in leaves(self.fetch, tree, lo, hi)
+            )
+            ahead(self.fetch, islice(found, AHEAD_MAX))
 
     # ---- one sample
 

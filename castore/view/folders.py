@@ -1,4 +1,4 @@
-"""Two output directories of open-instruct, compared without trees: read once side by side, nothing hashed that is equal.
+"""Two output directories of open-instruct without trees: read once side by side, nothing hashed that is equal.
 
 Documents stand across from each other where their lengths agree, from the front and from the back. Only what differs
 then, and what is between, is hashed and aligned by keys.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,8 @@ from castore.tree.align import Gap
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
 from castore.view.dataset import Dataset
 from castore.view.disorder import relabelled
-from castore.view.keys import Keys, Run as KeyRun, align_keys
+from castore.view.keys import Keys, align_keys
+from castore.view.keys import Run as KeyRun
 
 NO_ROOT = Digest(b"")
 """In place of the root of what has no trees."""
@@ -76,14 +78,14 @@ class FolderDataset(Dataset):
         ids = samples.columns[TOKEN_IDS.name]
         assert isinstance(ids, np.ndarray)
         tokens, edges = uint32s(ids.astype("<u4").tobytes()), offsets_of(samples.lengths).tolist()
-        return [tokens[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+        return [tokens[start:stop] for start, stop in pairwise(edges)]
 
     def spans(self, lo: int, hi: int, name: str = "labels_mask") -> list[list[tuple[int, int]]]:
         """Trainable spans of samples ``lo`` to ``hi``, half-open within each sample."""
         spans = self.span_column(lo, hi)
         pairs = list(zip(spans.starts.tolist(), spans.stops.tolist(), strict=True))
         edges = offsets_of(spans.counts).tolist()
-        return [pairs[start:stop] for start, stop in zip(edges, edges[1:], strict=False)]
+        return [pairs[start:stop] for start, stop in pairwise(edges)]
 
     def span_column(self, lo: int, hi: int) -> SpanColumn:
         """The same as arrays."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from castore.format.files import Vocabulary
 from castore.view.changes import Change, Edit, Flip
@@ -33,8 +33,7 @@ _SEVERAL = -1  # in place of a count
 Tokens = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Changes of one kind.
 
     Attributes:
@@ -50,8 +49,7 @@ class Group:
     examples: tuple[Change, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """What kinds of change there are among the replaced samples.
 
     Attributes:
@@ -68,8 +66,7 @@ class Changes:
     other: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """One kind of edit or flip: what is removed, what comes, after what. None where that is left open."""
 
     op: str
@@ -90,15 +87,13 @@ class _Part:
         return _Part(self.op, _roughly(self.removed), _roughly(self.inserted), None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
+class _Kind(NamedTuple):
     """What a sample has undergone, at one level of detail."""
 
     parts: tuple[_Part, ...]
     word: str = ""  # in place of parts
 
 
-@dataclass(slots=True)
 class Grouping:
     """Collects changes and groups them.
 
@@ -106,9 +101,9 @@ class Grouping:
         vocabulary_a, vocabulary_b: To tell tokens as text.
     """
 
-    vocabulary_a: Vocabulary | None = None
-    vocabulary_b: Vocabulary | None = None
-    _changes: list[tuple[Change, tuple[_Kind, ...]]] = field(default_factory=list)
+    def __init__(self, vocabulary_a: Vocabulary | None = None, vocabulary_b: Vocabulary | None = None) -> None:
+        self.vocabulary_a, self.vocabulary_b = vocabulary_a, vocabulary_b
+        self._changes: list[tuple[Change, tuple[_Kind, ...]]] = []
 
     def add(self, change: Change, tokens_a: Sequence[int], tokens_b: Sequence[int]) -> None:
         """Add a change and the tokens of its two samples. Only the change and its kinds are kept."""
@@ -271,4 +266,3 @@ def _word(kind: _Kind) -> str:
 
 def _spelled(tokens: Tokens | int) -> str:
     return f"#{tokens}" if isinstance(tokens, int) else ",".join(map(str, tokens))
-

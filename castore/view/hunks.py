@@ -5,9 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from castore.tree.align import Gap
 from castore.view.dataset import Dataset
@@ -23,8 +22,7 @@ SIMILAR = 0.5
 """Share of equal tokens from which on two samples are taken for two states of one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hunk:
+class Hunk(NamedTuple):
     """Samples ``[a.0, a.1)`` of one side stand where ``[b.0, b.1)`` of the other stand.
 
     Attributes:
@@ -42,13 +40,12 @@ class Hunk:
     moved: tuple[int, int] | None = None
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """Samples of it."""
         return max(self.a[1] - self.a[0], self.b[1] - self.b[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """All differences.
 
     Attributes:
@@ -99,7 +96,7 @@ def find(pair: Pair, names: Sequence[str]) -> Found:
     """All differences in the named arrays. Tokens align the samples; other arrays are compared between aligned ones."""
     a, b = pair.a, pair.b
     shared = [n for n in names if n != "token_ids" and a.has_data(n) and b.has_data(n)]
-    gaps = [] if pair.same("token_ids") else list(pair.gaps())
+    gaps = [] if pair.same("token_ids") and pair.same("length") else list(pair.gaps())
     moves, disorder = _moves(gaps)
     if disorder is not None:
         return _find_disordered(pair, names, shared, gaps, moves, disorder)
@@ -110,7 +107,7 @@ def find(pair: Pair, names: Sequence[str]) -> Found:
         hunks.extend(_value_hunks(pair, shared, a_at, b_at, gap.a_lo - a_at))
         for hunk in _gap_hunks(gap, pairs, moves, tuple(names)):
             if hunk.op == "replace" and not whole:  # these tokens differ, the array that was asked for need not
-                hunks.extend(_value_hunks(pair, shared, hunk.a[0], hunk.b[0], hunk.count))
+                hunks.extend(_value_hunks(pair, shared, hunk.a[0], hunk.b[0], hunk.size))
             else:
                 hunks.append(hunk)
         a_at, b_at = gap.a_hi, gap.b_hi
@@ -146,12 +143,11 @@ def _find_disordered(
 # ---- what has moved
 
 
-@dataclass(slots=True)
-class Moves:
+class Moves(NamedTuple):
     """Stretches of samples that are elsewhere on the other side, ascending, by side: (start, count, start there)."""
 
-    of_a: list[tuple[int, int, int]] = field(default_factory=list)
-    of_b: list[tuple[int, int, int]] = field(default_factory=list)
+    of_a: list[tuple[int, int, int]]
+    of_b: list[tuple[int, int, int]]
 
     def inside(self, side: int, lo: int, hi: int) -> list[tuple[int, int, int]]:
         """Those of a side that lie in a gap."""
@@ -165,7 +161,7 @@ def _moves(gaps: Sequence[tuple[Gap, Keys, Keys]]) -> tuple[Moves, list[Run] | N
     """Samples of gaps that have equals in gaps of the other side; and their runs once more if they are in disorder."""
     found = matched(Keys.joined(a.raw for _, a, _ in gaps), Keys.joined(b.raw for _, _, b in gaps))
     if not found:
-        return Moves(), None
+        return Moves([], []), None
     places_a = _Places([(gap.a_lo, gap.a_hi) for gap, _, _ in gaps])
     places_b = _Places([(gap.b_lo, gap.b_hi) for gap, _, _ in gaps])
     runs = [piece for run in found for piece in _split(places_a, places_b, *run)]
@@ -257,9 +253,7 @@ def _by_row(
     return out
 
 
-def _by_similarity(
-    a: Dataset, rest_a: list[tuple[int, int]], b: Dataset, rest_b: list[tuple[int, int]]
-) -> list[Gap]:
+def _by_similarity(a: Dataset, rest_a: list[tuple[int, int]], b: Dataset, rest_b: list[tuple[int, int]]) -> list[Gap]:
     """The pairs in order that have the most in common, and what is between them."""
     bags_a = [Counter(tokens) for lo, hi in rest_a for tokens in a.token_ids(lo, hi)]
     bags_b = [Counter(tokens) for lo, hi in rest_b for tokens in b.token_ids(lo, hi)]
@@ -293,9 +287,7 @@ def _alike(x: Counter[int], y: Counter[int]) -> float:
 # ---- hunks
 
 
-def _gap_hunks(
-    gap: Gap, pairs: Sequence[tuple[int, int, int]], moves: Moves, names: tuple[str, ...]
-) -> Iterator[Hunk]:
+def _gap_hunks(gap: Gap, pairs: Sequence[tuple[int, int, int]], moves: Moves, names: tuple[str, ...]) -> Iterator[Hunk]:
     """A gap as hunks: pairs, and between them what is left on one side or the other."""
     a_at, b_at = gap.a_lo, gap.b_lo
     run: tuple[int, int, int] | None = None  # pairs that adjoin are one hunk
@@ -338,8 +330,8 @@ def _relabelled(pair: Pair, shared: Sequence[str], hunks: list[Hunk]) -> list[Hu
     for hunk in hunks:
         if hunk.moved:
             a_lo, b_lo = (hunk.a[0], hunk.moved[0]) if hunk.op == "delete" else (hunk.moved[0], hunk.b[0])
-            arrays = [name for name in unequal if next(pair.changed(name, a_lo, b_lo, hunk.count), None) is not None]
-            out.append(replace(hunk, arrays=tuple(arrays)))
+            arrays = [name for name in unequal if next(pair.changed(name, a_lo, b_lo, hunk.size), None) is not None]
+            out.append(hunk._replace(arrays=tuple(arrays)))
         else:
             out.append(hunk)
     return out
@@ -360,4 +352,3 @@ def _value_hunks(pair: Pair, names: Sequence[str], a_lo: int, b_lo: int, count: 
             yield Hunk("replace", (a_lo + lo, a_lo + hi), (b_lo + lo, b_lo + hi), tuple(changed[lo]))
             run = []
         run.append(at)
-

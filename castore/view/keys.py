@@ -124,7 +124,7 @@ def _equal(most: int, same: Any) -> int:
 
 
 def matched(a: Keys, b: Keys) -> list[Run]:
-    """Keys of ``a`` that ``b`` has too, wherever: the n-th of equal ones with the n-th, as runs that ascend in ``a``."""
+    """Keys that both sides have, wherever, as runs that ascend in ``a``: the n-th of equal ones with the n-th."""
     if max(len(a), len(b)) < LARGE:
         return _matched_small(a, b)
     import numpy as np

@@ -7,7 +7,7 @@ over the same tokens, ``token_ids_part_%04d.csv.gz`` with ``start,end`` of every
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from castore.view.dataset import Dataset
 
@@ -15,8 +15,7 @@ PART_BYTES = 1 << 30
 """Bytes of ids in a full part."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A byte of an exported file."""
 
     file: str

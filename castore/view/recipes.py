@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.run import Run
@@ -13,8 +13,7 @@ TEMPLATE_LINES_MAX = 12
 """Lines of a template's changes that are told."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecipeChange:
+class RecipeChange(NamedTuple):
     """One thing that differs between two runs.
 
     Attributes:

@@ -18,6 +18,9 @@ FEW_SAMPLES = 1 << 16
 """Up to this many differing stretches and samples in them the keys are computed from the token chunks, which are read
 anyway for the first of them; beyond, the array of keys costs less."""
 
+READ_AHEAD = 16
+"""Stretches whose chunks are asked for together."""
+
 
 class TreePair:
     """Two datasets, compared down their trees.
@@ -40,15 +43,41 @@ class TreePair:
     def gaps(self) -> Iterator[tuple[Gap, Keys, Keys]]:
         """Samples whose tokens differ or that only one side has, in order, with their keys on both sides."""
         a, b = self.a, self.b
-        stretches = differing(a.fetch, a.tree("token_ids"), b.fetch, b.tree("token_ids"))
+        stretches = self._stretches()
         samples = sum(max(stretch.a_hi - stretch.a_lo, stretch.b_hi - stretch.b_lo) for stretch in stretches)
         few = len(stretches) <= FEW_STRETCHES and samples <= FEW_SAMPLES
-        for stretch in stretches:
+        read = ("length", "token_ids") if few else ("key",)
+        for number, stretch in enumerate(stretches):
+            if number % READ_AHEAD == 0:
+                coming = stretches[number : number + READ_AHEAD]
+                a.read_ahead(read, [(gap.a_lo, gap.a_hi) for gap in coming])
+                b.read_ahead(read, [(gap.b_lo, gap.b_hi) for gap in coming])
             keys_a = _keys(a, stretch.a_lo, stretch.a_hi, few)
             keys_b = _keys(b, stretch.b_lo, stretch.b_hi, few)
             for gap in align_keys(keys_a, keys_b):
                 sides = keys_a[gap.a_lo : gap.a_hi], keys_b[gap.b_lo : gap.b_hi]
                 yield (gap.shifted(stretch.a_lo, stretch.b_lo), *sides)
+
+    def _stretches(self) -> list[Gap]:
+        """Stretches outside of which all samples have equal tokens, pair by pair.
+
+        A chunk of tokens does not say where in it samples end: where chunks are equal their lengths are compared too.
+        """
+        a, b = self.a, self.b
+        by_tokens = differing(a.fetch, a.tree("token_ids"), b.fetch, b.tree("token_ids"))
+        if self.same("length"):
+            return by_tokens
+        out: list[Gap] = []
+        a_at = b_at = 0
+        for stretch in [*by_tokens, Gap(a.samples, a.samples, b.samples, b.samples)]:
+            unlike = list(self.changed("length", a_at, b_at, stretch.a_lo - a_at))
+            if unlike:
+                lo, hi = unlike[0], unlike[-1] + 1
+                out.append(Gap(a_at + lo, a_at + hi, b_at + lo, b_at + hi))
+            if stretch.a_lo < a.samples or stretch.b_lo < b.samples:
+                out.append(stretch)
+            a_at, b_at = stretch.a_hi, stretch.b_hi
+        return out
 
     def changed(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
         """Offsets of samples whose elements of an array differ, of ``count`` whose tokens do not."""

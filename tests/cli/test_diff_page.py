@@ -251,3 +251,33 @@ def test_what_is_no_page_is_not_overwritten(run: Run, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     for other in ("word", "removed"):  # a page of before is replaced
         run("diff", "base", other, "--html", page, "-q", status=1)
+
+
+# ---- other kinds of difference
+
+
+def test_moved_samples_are_on_the_map_and_not_among_the_samples(run: Run, tmp_path: Path) -> None:
+    rows = [row(f"question {i}", f"answer {i}") for i in range(40)]
+    repo = tmp_path / "repo"
+    for name, chosen in (("x", rows), ("y", [*rows[:5], *rows[8:30], *rows[5:8], *rows[30:]])):
+        path = write_rows(tmp_path / f"{name}.jsonl", chosen)
+        run("--repo", repo, *tokenize("--mix", path, "1.0", "--as", name))
+    page = tmp_path / "page.html"
+    out = run("--repo", repo, "diff", "x", "y", "--html", page, "--side-by-side", status=1).out
+    assert "│" not in out
+    found = outline(page)
+    assert of(found, "article", "card") == []
+    assert of(found, "g", "moved")
+    assert "3 samplesmoved: the same samples in another place" in found.text
+
+
+def test_two_folders(run: Run, tmp_path: Path) -> None:
+    """Without a vocabulary tokens are shown by their ids."""
+    for name in ("base", "word"):
+        run("export", name, tmp_path / name, "-q")
+    page = tmp_path / "page.html"
+    out = run("diff", tmp_path / "base", tmp_path / "word", "--html", page, "--side-by-side", status=1).out
+    assert "602 " in out
+    found = outline(page)
+    assert len(of(found, "article", "card")) == 1
+    assert "602 " in found.text

@@ -91,6 +91,7 @@ def test_not_as_expected_without_the_data(run: Run, locked: Path, elsewhere: Pat
     assert document["samples"]["a"] == 59
     markdown = run("--repo", elsewhere, "diff", "word", "--expect", locked, "--markdown", status=1).out
     assert markdown.startswith("**not as expected by ")
+    assert "its samples cannot be compared" in markdown
 
 
 def test_a_folder_without_any_repository(run: Run, locked: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from castore.store.objects import ObjectStore
 from castore.store.refs import RefStore
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT
-from castore.view.compare import sample_key
+from castore.view.trees import sample_key
 from tests.support import bare_reader, reference
 from tests.support.strategies import Row, piece_of, random_rows
 

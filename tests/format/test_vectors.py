@@ -39,7 +39,7 @@ from castore.store.refs import RefEntry
 from castore.store.units import unit_key
 from castore.store.writes import Stored, write_key, write_name
 from castore.tree.split import Splitter, level_hash
-from castore.view.compare import sample_key
+from castore.view.trees import sample_key
 from tests.support import reference
 from tests.vectors import generate
 from tests.vectors.generator import samples

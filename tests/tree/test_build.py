@@ -15,7 +15,7 @@ from castore.format.node import decode_node
 from castore.format.samples import Piece, Samples
 from castore.tree.build import SequenceBuilder
 from castore.tree.walk import leaves
-from castore.view.compare import sample_key
+from castore.view.trees import sample_key
 from tests.support import reference
 from tests.support.built import FEW, SMALL, Built, build
 from tests.support.strategies import ARRAYS, Row, piece_of, random_rows, row_lists

@@ -91,7 +91,8 @@ def check(a: list[Row], b: list[Row]) -> Comparison:
             else:
                 assert hunk.arrays == ("token_ids",)
                 assert all(x[0] != y[0] for x, y in pairs)
-    assert result.arrays["token_ids"] == ([ids for ids, _ in a] == [ids for ids, _ in b])
+    # Of tokens alone it cannot be told where samples end.
+    assert (result.arrays["token_ids"] and result.arrays["length"]) == ([ids for ids, _ in a] == [ids for ids, _ in b])
     if result.hunks:
         check_first(result, a, b)
     else:
@@ -147,6 +148,17 @@ def test_hunks_are_few_where_edits_are() -> None:
     assert [(h.a, h.arrays) for h in result.hunks] == [((7, 9), ("labels_mask",)), ((300, 301), ("labels_mask",))]
     assert result.arrays["token_ids"]
     assert not result.arrays["labels_mask"]
+
+
+def test_the_same_tokens_in_other_samples() -> None:
+    """The chunks of tokens are equal, and what differs is where samples end."""
+    a, b = [((1, 2, 3), ()), ((4,), ())], [((1, 2), ()), ((3, 4), ())]
+    result = check(a, b)
+    assert [(h.op, h.a, h.b) for h in result.hunks] == [("replace", (0, 2), (0, 2))]
+    rows = random_rows(300, 1)
+    (x, _), (y, _) = rows[100:102]
+    moved = [*rows[:100], (x[:-1], ()), ((x[-1], *y), ()), *rows[102:]]
+    assert len(check(rows, moved).hunks) == 1
 
 
 def test_another_order_is_no_other_data() -> None:
