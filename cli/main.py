@@ -29,6 +29,7 @@ COMMANDS = {
     "rm": ("names", "Remove a name; its log and the data stay."),
     "cat": ("cat", "Show one sample: ids, labels, text."),
     "copy": ("copy", "Copy a dataset to another repository: what is missing travels."),
+    "du": ("du", "Tell what names take, and what removing them would free."),
     "gc": ("gc", "Remove what nothing uses, safely beside writers."),
     "fsck": ("fsck", "Check everything that is stored, and repair it from a copy."),
 }
