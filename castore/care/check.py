@@ -18,6 +18,7 @@ from castore.care.dataset import dataset_faults
 from castore.care.facts import Kind, facts_of
 from castore.care.findings import Finding, Findings
 from castore.care.graph import Graph
+from castore.care.memory import keep_freed_memory
 from castore.care.records import Repairer, check_marker, check_records, check_refs
 from castore.errors import (
     BackendError,
@@ -77,6 +78,7 @@ def check(
         tell: Called with every finding at once.
         report: Called with bytes read and bytes to be read.
     """
+    keep_freed_memory()
     findings = Findings(tell)
     repairer = Repairer(backend, source)
     check_marker(backend, repairer, findings)

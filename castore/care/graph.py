@@ -198,6 +198,7 @@ class Graph:
         for level in np.unique(parent_level[from_node]).tolist():
             here = np.flatnonzero(rows & from_node & (parent_level == level))
             codes = np.where(is_node[here], code[ends["child"][here]], found[here])
+            here, codes = here[codes != ANY], codes[codes != ANY]  # others were not read
             code[ends["parent"][here]] = codes
             mixed[ends["parent"][here[code[ends["parent"][here]] != codes]]] = True
         for index in np.flatnonzero(mixed).tolist():
