@@ -47,7 +47,7 @@ class State:
 
         A directory is taken to be in the order of the other side where that can be.
         """
-        folders = self._is_folder(a), self._is_folder(b)
+        folders = self.is_folder(a), self.is_folder(b)
         data_a = None if folders[0] else self.dataset(a)[1]
         data_b = None if folders[1] else self.dataset(b)[1]
         if data_a is None or data_b is None:
@@ -57,7 +57,7 @@ class State:
             data_b = data_b or directory_dataset(b, data_a)
         return data_a, data_b
 
-    def _is_folder(self, address: str) -> bool:
+    def is_folder(self, address: str) -> bool:
         """Whether an address is a directory: ``./x``, ``../x``, ``/x``, ``x/``; or ``x/y``, if that is no name."""
         if address[:1] in (".", "/") or address.endswith("/"):
             return "#" not in address or os.path.isdir(address)  # noqa: PTH112 - pathlib costs start-up

@@ -27,6 +27,8 @@ COMMANDS = {
     "log": ("names", "Show what a name has meant, newest first."),
     "tag": ("names", "Give a dataset another name."),
     "rm": ("names", "Remove a name; its log and the data stay."),
+    "sign": ("sign", "Vouch with a key for what a name means."),
+    "verify": ("sign", "Tell whether a trusted key vouches for a name."),
     "cat": ("cat", "Show one sample: ids, labels, text."),
     "copy": ("copy", "Copy a dataset to another repository: what is missing travels."),
     "du": ("du", "Tell what names take, and what removing them would free."),

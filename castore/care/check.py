@@ -19,7 +19,7 @@ from castore.care.facts import Kind, facts_of
 from castore.care.findings import Finding, Findings
 from castore.care.graph import Graph
 from castore.care.memory import keep_freed_memory
-from castore.care.records import Repairer, check_marker, check_records, check_refs
+from castore.care.records import Repairer, check_marker, check_records, check_refs, check_signatures
 from castore.errors import (
     BackendError,
     CastoreError,
@@ -123,6 +123,7 @@ class _Check:
         if self.share >= 1:
             self._datasets(list(current))
         held = check_records(self.backend, self.census, self.repairer, self.findings)
+        check_signatures(self.backend, self.census.records["signatures"], self.repairer, self.findings)
         used[: len(held)] |= held
         self.done.unreferenced = int((~used[: len(self.census)]).sum())
         self.repairer.finish()

@@ -49,9 +49,7 @@ def test_four_tokenizers_and_a_collection(tmp_path: Path) -> None:
         for name in repository.refs.names():
             repository.remove(name, ORIGIN)
         age(repo)
-        processes = [
-            start(*tokenize(repo, mix, f"user-{n}"), CASTORE_TEST_SLEEP="0.02") for n, mix in enumerate(mixes)
-        ]
+        processes = [start(*tokenize(repo, mix, f"user-{n}"), CASTORE_TEST_SLEEP="0.02") for n, mix in enumerate(mixes)]
         while any(process.poll() is None for process in processes):
             done = collect(LocalBackend(str(repo)), POLICY)
             removed, collections = removed + done.removed, collections + 1
