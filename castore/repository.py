@@ -469,9 +469,12 @@ class Repository:
         origin: Origin,
         *,
         force: bool = False,
+        check: Callable[[Digest], None] = lambda root: None,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> tuple[Copied, bool]:
         """Make what ``address`` means durable in another repository, and let ``name`` mean it there.
+
+        Signatures of the name and root travel too. ``check`` is called with the root before anything else does.
 
         Returns:
             What was sent, and whether the name moved (it may have meant the same already).
@@ -480,13 +483,18 @@ class Repository:
             ConflictError: Somebody moved the name meanwhile; what was sent is there.
         """
         from castore.care.copy import copy_dataset
+        from castore.store.signatures import SignatureStore
 
         check_ref_name(name)
         target = self.resolve(address)
         expected = to.refs.current(name)
         to._guard(name, expected, target, origin, force)
+        root = self.dataset(digest_hex(target)).root
+        check(root)
         held = [digest for each in to.refs.names() if (digest := to.refs.current(each)) is not None]
         copied = copy_dataset(self.objects, to.objects, target, held, report=report)
+        for signature in SignatureStore(self.backend).of(name, root):
+            SignatureStore(to.backend).put(signature)
         if expected == target:
             return copied, False
         to._move(name, expected, target, origin, origin.message or f"copy {address} from {self.url}")

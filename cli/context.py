@@ -49,7 +49,7 @@ class State:
 
         A directory is taken to be in the order of the other side where that can be.
         """
-        folders = self._is_folder(a), self._is_folder(b)
+        folders = self.is_folder(a), self.is_folder(b)
         if all(folders):
             from castore.view.folders import FolderDataset
 
@@ -65,7 +65,7 @@ class State:
 
     def beside_lock(self, address: str, lock: Lock) -> tuple[Dataset | None, Dataset]:
         """The dataset that a lock file expects, None where no repository at hand has it, and the one of an address."""
-        folder = self._is_folder(address)
+        folder = self.is_folder(address)
         found = None if folder else self.dataset(address)[1]
         expected = None if found is not None and found.root == lock.root else self._locked(lock)
         if found is None:
@@ -84,7 +84,7 @@ class State:
         found = (repository.dataset_of_root(lock.root, name) for repository in self.opened.values())
         return next((data for data in found if data is not None), None)
 
-    def _is_folder(self, address: str) -> bool:
+    def is_folder(self, address: str) -> bool:
         """Whether an address is a directory: ``./x``, ``../x``, ``/x``, ``x/``; or ``x/y``, if that is no name."""
         if address[:1] in (".", "/") or address.endswith("/"):
             return "#" not in address or os.path.isdir(address)  # noqa: PTH112 - pathlib costs start-up

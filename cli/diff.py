@@ -40,6 +40,7 @@ WHOLE = 1 << 40
 @click.option("--place", "places", is_flag=True, help="Name file and byte in an export however large the data are.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for a pull request.")
 @click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page too, to be read in a browser.")
+@click.option("--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for the protected names.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
@@ -59,6 +60,7 @@ def diff(
     places: bool,
     as_markdown: bool,
     html_file: str | None,
+    require_signature: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -88,6 +90,10 @@ def diff(
         else:
             names = a, b or ""
             data = state.pair(*names)
+        if require_signature is not None:
+            from castore_cli.sign import require
+
+            require(state, [(name, side.root) for name, side in zip(names, data, strict=True)], require_signature)
         if only is not None and not all(only in side.manifest.arrays for side in data):
             raise click.UsageError(f"no array {only} on both sides")
         if expected is not None and expected.data is None:

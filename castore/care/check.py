@@ -18,7 +18,8 @@ from castore.care.dataset import dataset_faults
 from castore.care.facts import Kind, facts_of
 from castore.care.findings import Finding, Findings
 from castore.care.graph import Graph
-from castore.care.records import Repairer, check_marker, check_records, check_refs
+from castore.care.memory import keep_freed_memory
+from castore.care.records import Repairer, check_marker, check_records, check_refs, check_signatures
 from castore.errors import (
     BackendError,
     CastoreError,
@@ -77,6 +78,7 @@ def check(
         tell: Called with every finding at once.
         report: Called with bytes read and bytes to be read.
     """
+    keep_freed_memory()
     findings = Findings(tell)
     repairer = Repairer(backend, source)
     check_marker(backend, repairer, findings)
@@ -121,6 +123,7 @@ class _Check:
         if self.share >= 1:
             self._datasets(list(current))
         held = check_records(self.backend, self.census, self.repairer, self.findings)
+        check_signatures(self.backend, self.census.records["signatures"], self.repairer, self.findings)
         used[: len(held)] |= held
         self.done.unreferenced = int((~used[: len(self.census)]).sum())
         self.repairer.finish()

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from castore.care.facts import Facts, Kind, Want, facts_of
+from castore.care.facts import ANY, Facts, Kind, Link, Want, facts_of
 from castore.care.reach import BATCH, grain_of, is_inner
-from castore.errors import CastoreError, InvalidInputError
+from castore.errors import CastoreError, CorruptionError, InvalidInputError
 from castore.format.digest import Digest, digest_hex
 from castore.store.objects import ObjectStore
 
@@ -41,7 +41,7 @@ class Copied:
 
 
 Report = Callable[[int, int], None]
-_Links = dict[Digest, int | None]  # digest of an inner object -> grain of its array, None above arrays
+_Links = dict[Digest, Link]  # what is named, with what is said of it
 
 
 @dataclass
@@ -56,13 +56,17 @@ class _Copy:
     total: int = 0
     empty: bool = False
 
-    def send(self, digests: Sequence[Digest]) -> None:
-        """Renew what is there and send the rest; each a number of times is as good as once."""
+    def send(self, wanted: Sequence[Digest] | _Links) -> None:
+        """Renew what is there and send the rest; ``wanted`` may say what each must be."""
+        said = wanted if isinstance(wanted, dict) else {}
+        digests = list(wanted)
         for at in range(0, len(digests), BATCH):
             batch = digests[at : at + BATCH]
             missing = [digest for digest in batch if self.empty or not self.target.renew(digest)]
             self.done.present += len(batch) - len(missing)
-            for digest, frame, _ in self.source.get_frames(missing):
+            for digest, frame, data in self.source.get_frames(missing):
+                if digest in said:
+                    _check_end(said[digest], facts_of(data))
                 self.target.put_frame(digest, frame)
                 self.done.sent += 1
                 self.done.sent_bytes += len(frame)
@@ -112,13 +116,15 @@ def copy_dataset(
     copy.done.held += known.strike(files, manifests)
     for manifest in manifests:
         below = _read(source, [manifest])[0]
+        if below.kind is not Kind.MANIFEST or below.samples != facts.samples:
+            raise CorruptionError(f"object {digest_hex(manifest)} is not what is said of it: run 'castore fsck'")
         tops.insert(0, manifest)
         files.update(_ends(below))
         for level, links in _inner(below).items():
             inner.setdefault(level, {}).update(links)
     copy.done.held += known.strike(files, [])
     stacks = _descend(copy, inner, known, files)
-    copy.send(list(files))
+    copy.send(files)
     for nodes in stacks:
         copy.flush()
         copy.send(nodes)
@@ -129,7 +135,7 @@ def copy_dataset(
     return copy.done
 
 
-def _descend(copy: _Copy, inner: dict[int, _Links], known: _Known, files: dict[Digest, None]) -> list[list[Digest]]:
+def _descend(copy: _Copy, inner: dict[int, _Links], known: _Known, files: _Links) -> list[list[Digest]]:
     """Go down the source's trees where the target does not hold them, and send their chunks.
 
     Returns:
@@ -142,26 +148,53 @@ def _descend(copy: _Copy, inner: dict[int, _Links], known: _Known, files: dict[D
         copy.done.held += known.at(level, links)
         stacks.insert(0, list(links))
         copy.total += len(links)
-        chunks: dict[Digest, None] = {}
+        chunks: _Links = {}
         for digests in _batches(list(links)):
             for digest, facts in zip(digests, _read(copy.source, digests), strict=True):
-                grain = links[digest]
-                ends = [Digest(link.digest) for link in facts.links]
-                if level - 1 > (grain or 0):
-                    inner.setdefault(level - 1, {}).update(dict.fromkeys(ends, grain))
+                link = links[digest]
+                _check_end(link, facts)
+                ends = {Digest(end.digest): _below(link, end) for end in facts.links}
+                if level - 1 > (grain_of(link) or 0):
+                    inner.setdefault(level - 1, {}).update(ends)
                 else:
-                    chunks.update(dict.fromkeys(ends))
-            if len(chunks) > BATCH and level - 1 <= 0:
+                    chunks.update(ends)
+            if len(chunks) > BATCH:
                 _send_chunks(copy, chunks, known)
         _send_chunks(copy, chunks, known)
     return stacks
 
 
-def _send_chunks(copy: _Copy, chunks: dict[Digest, None], known: _Known) -> None:
+def _send_chunks(copy: _Copy, chunks: _Links, known: _Known) -> None:
     copy.done.held += known.strike(chunks, [])
     copy.total += len(chunks)
-    copy.send(list(chunks))
+    copy.send(chunks)
     chunks.clear()
+
+
+def _below(link: Link, end: Link) -> Link:
+    """A link out of a node, with what is known of its array from above."""
+    end.leaf = link.leaf
+    return end
+
+
+_KINDS = {Want.TREE: (Kind.VALUES, Kind.SPANS), Want.ORDER: (Kind.VALUES,), Want.FILE: (Kind.FILE,)}
+
+
+def _check_end(link: Link, facts: Facts) -> None:
+    """Refuse an object that is not what is said of it: what it names itself might not travel.
+
+    Raises:
+        CorruptionError: It is of another kind or level, or holds other counts.
+    """
+    grain = grain_of(link)
+    if link.want is Want.TREE and grain is not None and link.level > grain:
+        right = facts.kind is Kind.NODE and facts.level == link.level
+    else:
+        right = facts.kind in _KINDS[link.want]
+    counts_differ = link.samples != ANY and facts.samples != link.samples
+    items_differ = ANY not in (link.items, facts.items) and facts.items != link.items
+    if not right or counts_differ or items_differ:
+        raise CorruptionError(f"object {digest_hex(link.digest)} is not what is said of it: run 'castore fsck'")
 
 
 class _Known:
@@ -192,7 +225,7 @@ class _Known:
         for level, links in _inner(facts).items():
             self._inner.setdefault(level, {}).update(links)
 
-    def strike(self, wanted: dict[Digest, None], also: list[Digest]) -> int:
+    def strike(self, wanted: _Links, also: list[Digest]) -> int:
         """Leave only what is not held; how many were."""
         struck = [digest for digest in wanted if digest in self._held]
         for digest in struck:
@@ -209,21 +242,21 @@ class _Known:
         """
         for above in sorted((n for n in self._inner if n > level), reverse=True):
             # Trees of the target that are higher than the source's: their nodes lead to this level.
-            self._expand(above, {}, LOOKED_AT * len(wanted) + BATCH)
+            self._expand(above, set(), LOOKED_AT * len(wanted) + BATCH)
         struck = [digest for digest in wanted if digest in self._held]
         for digest in struck:
             del wanted[digest]
-        self._expand(level, dict.fromkeys(struck), LOOKED_AT * len(wanted) + BATCH if wanted else 0)
+        self._expand(level, set(struck), LOOKED_AT * len(wanted) + BATCH if wanted else 0)
         return len(struck)
 
-    def _expand(self, level: int, shared: dict[Digest, None], most: int) -> None:
-        own = {digest: grain for digest, grain in self._inner.pop(level, {}).items() if digest not in shared}
+    def _expand(self, level: int, shared: set[Digest], most: int) -> None:
+        own = {digest: link for digest, link in self._inner.pop(level, {}).items() if digest not in shared}
         for digests in _batches(list(own)[:most]):
             for digest, facts in zip(digests, self._try(digests), strict=False):
-                self._held.update(Digest(link.digest) for link in facts.links)
-                if level - 1 > (own[digest] or 0):
-                    below = {Digest(link.digest): own[digest] for link in facts.links}
-                    self._inner.setdefault(level - 1, {}).update(below)
+                ends = {Digest(end.digest): _below(own[digest], end) for end in facts.links}
+                self._held.update(ends)
+                if level - 1 > (grain_of(own[digest]) or 0):
+                    self._inner.setdefault(level - 1, {}).update(ends)
 
 
 def _read(objects: ObjectStore, digests: list[Digest]) -> list[Facts]:
@@ -231,18 +264,18 @@ def _read(objects: ObjectStore, digests: list[Digest]) -> list[Facts]:
 
 
 def _inner(facts: Facts) -> dict[int, _Links]:
-    """The roots that a run or manifest names: by level, the nodes with the grain of their array."""
+    """The roots that a run or manifest names: by level, the nodes and what is said of them."""
     found: dict[int, _Links] = {}
     for link in facts.links:
         if link.want is Want.TREE and is_inner(link, grain_of(link)):
-            found.setdefault(link.level, {})[Digest(link.digest)] = grain_of(link)
+            found.setdefault(link.level, {})[Digest(link.digest)] = link
     return found
 
 
-def _ends(facts: Facts) -> dict[Digest, None]:
+def _ends(facts: Facts) -> _Links:
     """What a run or manifest names that names nothing itself."""
     ends = (link for link in facts.links if link.want is not Want.MANIFEST and not is_inner(link, grain_of(link)))
-    return {Digest(link.digest): None for link in ends}
+    return {Digest(link.digest): link for link in ends}
 
 
 def _batches(digests: list[Digest]) -> Iterator[list[Digest]]:

@@ -18,6 +18,7 @@ from castore.store.layout import FORMAT_KEY, MARKER_BYTES_MAX, check_marker_byte
 from castore.store.objects import ObjectStore
 from castore.store.records import unseal
 from castore.store.refs import ENTRY_BYTES_MAX, RefEntry, entry_of_key
+from castore.store.signatures import RECORD_BYTES_MAX, Signature
 from castore.store.units import UNIT_BYTES_MAX
 from castore.store.writes import WRITE_BYTES_MAX, digests_of_write, is_write_key
 
@@ -191,6 +192,26 @@ def check_records(backend: Backend, census: Census, repairer: Repairer, findings
             if lost:
                 findings.add("record-dangling", key, f"names {len(lost)} objects that are not there")
     return held
+
+
+def check_signatures(backend: Backend, keys: list[str], repairer: Repairer, findings: Findings) -> None:
+    """Check that signatures are whole and where they belong; whether they are true is for ``castore verify``."""
+    for key in keys:
+        try:
+            data = backend.get(key, RECORD_BYTES_MAX)
+            if data is not None:
+                Signature.decode(data, key)
+        except BackendError as error:
+            findings.add("object-unreadable", key, str(error))
+        except (CorruptionError, FormatError) as error:
+            good = repairer.raw(key, RECORD_BYTES_MAX)
+            try:
+                if good is not None:
+                    Signature.decode(good, key)
+                    repairer.put(key, good)
+            except CastoreError:
+                good = None
+            findings.add("signature-damaged", key, str(error), repaired=good is not None)
 
 
 def _record(backend: Backend, key: str, repairer: Repairer, findings: Findings) -> list[Digest] | None:
