@@ -13,6 +13,7 @@
     │   └── UnsupportedVersionError   written by a newer castore
     ├── CorruptionError               bytes that are not what their name says
     ├── BackendError                  the place where bytes live said no             (.transient: a retry may help)
+    ├── SignatureError                nobody who is trusted vouches for it
     └── WorkerDiedError               a process that helped is gone: run again
 
 Messages are one line, name the place (file, row and field, or key and digest) and say what to do where that is known.
@@ -130,6 +131,12 @@ class BackendError(CastoreError):
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+
+
+class SignatureError(CastoreError):
+    """No trusted key vouches for what a name means."""
+
+    code = "signature"
 
 
 class WorkerDiedError(CastoreError):

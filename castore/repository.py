@@ -16,10 +16,12 @@ from castore.store.backend import Backend
 from castore.store.cache import open_cache
 from castore.store.layout import open_layout
 from castore.store.objects import PREFIX_DIGITS_MIN, ObjectStore
+from castore.store.protection import is_protected
 from castore.store.refs import RefEntry, RefStore, check_ref_name, is_ref_name
 from castore.store.urls import open_backend
 
 if TYPE_CHECKING:
+    from castore.care.copy import Copied
     from castore.format.codec import Value
     from castore.ingest.import_folder import ImportResult
     from castore.ingest.job import TokenizeJob, TokenizeResult
@@ -157,6 +159,7 @@ class Repository:
         name: str,
         origin: Origin,
         *,
+        force: bool = False,
         report: Callable[[Progress], None] = lambda progress: None,
         warn: Callable[[str], None] = lambda message: None,
     ) -> TokenizeResult:
@@ -174,6 +177,7 @@ class Repository:
         RefEntry(name, 0, None, origin.time_s, origin.author, message).encode()
         self.refs.require_writable()
         expected = self.refs.current(name)
+        self._guard(name, expected, None, origin, force)
         result = tokenize(job, self.objects, UnitStore(self.backend), _fields(origin), report=report, warn=warn)
         try:
             self._move(name, expected, result.run, origin, message)
@@ -189,6 +193,7 @@ class Repository:
         name: str,
         origin: Origin,
         *,
+        force: bool = False,
         shuffle_seed: int | None = None,
         like: str | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
@@ -207,6 +212,7 @@ class Repository:
         check_ref_name(name)
         self.refs.require_writable()
         expected = self.refs.current(name)
+        self._guard(name, expected, None, origin, force)
         keys = None if like is None else whole_keys(self.dataset(like))
         result = import_folder(
             OlmoCoreFolder(path),
@@ -234,17 +240,83 @@ class Repository:
 
         return export_olmo_core(data, folder, replace=replace, time_text=time_text, report=report)
 
-    def tag(self, address: str, name: str, origin: Origin) -> RefEntry:
-        """Let ``name`` mean what ``address`` means."""
-        expected = self.refs.current(name)
-        return self._move(name, expected, self.resolve(address), origin, origin.message or f"tag {address}")
+    def tag(self, address: str, name: str, origin: Origin, *, force: bool = False) -> RefEntry:
+        """Let ``name`` mean what ``address`` means.
 
-    def remove(self, name: str, origin: Origin) -> RefEntry:
-        """Let ``name`` mean nothing; its log stays, and the data with it."""
+        What no name means now may be about to be collected: all that it reaches is renewed first.
+
+        Raises:
+            NotFoundError: Some of it was collected already.
+        """
+        expected = self.refs.current(name)
+        target = self.resolve(address)
+        self._guard(name, expected, target, origin, force)
+        if not is_ref_name(address) or self.refs.current(address) != target:
+            self._renew(target, address)
+        return self._move(name, expected, target, origin, origin.message or f"tag {address}")
+
+    def _renew(self, target: Digest, address: str) -> None:
+        from castore.care.reach import renew_all
+
+        try:
+            renew_all(self.objects, target)
+        except NotFoundError as error:
+            raise NotFoundError(f"{address} is no longer complete: {error}") from error
+
+    def remove(self, name: str, origin: Origin, *, force: bool = False) -> RefEntry:
+        """Let ``name`` mean nothing; its log stays, and the data as long as gc keeps what logs name."""
         expected = self.refs.current(name)
         if expected is None:
             raise NotFoundError(f"{self.url} has nothing called {name!r}")
+        self._guard(name, expected, None, origin, force)
         return self._move(name, expected, None, origin, origin.message or "rm")
+
+    def copy(
+        self,
+        address: str,
+        to: Repository,
+        name: str,
+        origin: Origin,
+        *,
+        force: bool = False,
+        check: Callable[[Digest], None] = lambda root: None,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> tuple[Copied, bool]:
+        """Make what ``address`` means durable in another repository, and let ``name`` mean it there.
+
+        Signatures of the name and root travel too. ``check`` is called with the root before anything else does.
+
+        Returns:
+            What was sent, and whether the name moved (it may have meant the same already).
+
+        Raises:
+            ConflictError: Somebody moved the name meanwhile; what was sent is there.
+        """
+        from castore.care.copy import copy_dataset
+        from castore.store.signatures import SignatureStore
+
+        check_ref_name(name)
+        target = self.resolve(address)
+        expected = to.refs.current(name)
+        to._guard(name, expected, target, origin, force)
+        root = self.dataset(digest_hex(target)).root
+        check(root)
+        held = [digest for each in to.refs.names() if (digest := to.refs.current(each)) is not None]
+        copied = copy_dataset(self.objects, to.objects, target, held, report=report)
+        for signature in SignatureStore(self.backend).of(name, root):
+            SignatureStore(to.backend).put(signature)
+        if expected == target:
+            return copied, False
+        to._move(name, expected, target, origin, origin.message or f"copy {address} from {self.url}")
+        return copied, True
+
+    def _guard(self, name: str, expected: Digest | None, target: Digest | None, origin: Origin, force: bool) -> None:
+        if expected is None or expected == target or not is_protected(self.backend, name):
+            return
+        if not force:
+            raise InvalidInputError(f"{name} is protected: give --force, and the reason with --message")
+        if not origin.message.strip():
+            raise InvalidInputError(f"{name} is protected: --force wants the reason with --message")
 
     def _move(
         self, name: str, expected: Digest | None, target: Digest | None, origin: Origin, message: str

@@ -30,16 +30,24 @@ class State:
 
     def dataset(self, address: str) -> tuple[Repository, Dataset]:
         """The dataset that an address names, ``URL#name`` included, and the repository that has it."""
-        url, mark, name = address.rpartition("#")
-        repository = self._open(url) if mark else self.open()
+        repository, name = self.place(address)
         return repository, repository.dataset(name)
+
+    def place(self, address: str) -> tuple[Repository, str]:
+        """The repository that an address is in, and the rest of the address: ``URL#name`` or a plain one."""
+        url, mark, name = address.rpartition("#")
+        return (self._open(url) if mark else self.open()), name
+
+    def at(self, url: str, *, create: bool = False) -> Repository:
+        """Another repository."""
+        return self._open(url, create=create)
 
     def pair(self, a: str, b: str) -> tuple[Dataset, Dataset]:
         """Two datasets to compare; either address may also be an output directory of open-instruct.
 
         A directory is taken to be in the order of the other side where that can be.
         """
-        folders = self._is_folder(a), self._is_folder(b)
+        folders = self.is_folder(a), self.is_folder(b)
         data_a = None if folders[0] else self.dataset(a)[1]
         data_b = None if folders[1] else self.dataset(b)[1]
         if data_a is None or data_b is None:
@@ -49,7 +57,7 @@ class State:
             data_b = data_b or directory_dataset(b, data_a)
         return data_a, data_b
 
-    def _is_folder(self, address: str) -> bool:
+    def is_folder(self, address: str) -> bool:
         """Whether an address is a directory: ``./x``, ``../x``, ``/x``, ``x/``; or ``x/y``, if that is no name."""
         if address[:1] in (".", "/") or address.endswith("/"):
             return "#" not in address or os.path.isdir(address)  # noqa: PTH112 - pathlib costs start-up

@@ -33,6 +33,7 @@ WHOLE = 1 << 40
 )
 @click.option("--decode", is_flag=True, help="Show both samples of the first difference whole, as text.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for a pull request.")
+@click.option("--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for the protected names.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
@@ -48,6 +49,7 @@ def diff(
     limit: int,
     decode: bool,
     as_markdown: bool,
+    require_signature: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -61,6 +63,10 @@ def diff(
     from castore.view.compare import compare
 
     data_a, data_b = state.pair(a, b)
+    if require_signature is not None:
+        from castore_cli.sign import require
+
+        require(state, [(a, data_a.root), (b, data_b.root)], require_signature)
     if only is not None and not (only in data_a.manifest.arrays and only in data_b.manifest.arrays):
         raise click.UsageError(f"no array {only} on both sides")
     result = compare(data_a, data_b, context=WHOLE if decode else context, only=only)

@@ -27,7 +27,13 @@ COMMANDS = {
     "log": ("names", "Show what a name has meant, newest first."),
     "tag": ("names", "Give a dataset another name."),
     "rm": ("names", "Remove a name; its log and the data stay."),
+    "sign": ("sign", "Vouch with a key for what a name means."),
+    "verify": ("sign", "Tell whether a trusted key vouches for a name."),
     "cat": ("cat", "Show one sample: ids, labels, text."),
+    "copy": ("copy", "Copy a dataset to another repository: what is missing travels."),
+    "du": ("du", "Tell what names take, and what removing them would free."),
+    "gc": ("gc", "Remove what nothing uses, safely beside writers."),
+    "fsck": ("fsck", "Check everything that is stored, and repair it from a copy."),
     "check-backend": ("check_backend", "Tell whether a store does what a repository needs."),
 }
 """Command to the module that has it, and its line in the help."""

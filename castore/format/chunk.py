@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import msgpack
+
 from castore.errors import FormatError
 from castore.format.codec import encode
 from castore.format.fields import decode_list, expect, expect_count
@@ -82,6 +84,37 @@ def decode_values(data: bytes, dtype: str) -> Values:
     if len(items) % ITEM_BYTES[dtype]:
         raise FormatError(f"chunk payload of {len(items)} bytes is not whole {dtype} elements")
     return Values(dtype, expect_count(count, "sample count of a chunk"), items)
+
+
+def values_header(data: bytes) -> tuple[str, int, int] | None:
+    """Element type, sample count and item count of a values chunk, from its first bytes: the payload is not touched.
+
+    None for every other object, also for one that is not spelled as ``encode_values`` spells it: what this accepts
+    ``decode_values`` accepts.
+    """
+    if not data.startswith(_VALUES_START):
+        return None
+    try:
+        reader = msgpack.Unpacker()
+        reader.feed(data[len(_VALUES_START) : len(_VALUES_START) + _HEADER_MAX])
+        dtype, count = reader.unpack(), reader.unpack()
+        payload_at = len(_VALUES_START) + reader.tell()
+        width = {0xC4: 1, 0xC5: 2, 0xC6: 4}[data[payload_at]]
+    except (ValueError, KeyError, IndexError, msgpack.exceptions.UnpackException):
+        return None
+    if type(dtype) is not str or dtype not in ITEM_BYTES or type(count) is not int or not 0 <= count < 1 << 63:
+        return None
+    size = len(data) - payload_at - 1 - width
+    head = encode([VALUES_KIND, dtype, count, b""])[:-2]
+    kind = 0xC4 if size < 1 << 8 else 0xC5 if size < 1 << 16 else 0xC6
+    said = int.from_bytes(data[payload_at + 1 : payload_at + 1 + width], "big")
+    if not data.startswith(head) or data[payload_at] != kind or said != size or size % ITEM_BYTES[dtype]:
+        return None
+    return dtype, count, size // ITEM_BYTES[dtype]
+
+
+_VALUES_START = b"\x94" + encode(VALUES_KIND)
+_HEADER_MAX = 32
 
 
 def encode_spans(counts: bytes, gaps: bytes, widths: bytes) -> Object:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import InvalidInputError, SourceError
+from castore.errors import CorruptionError, InvalidInputError, NotFoundError, SourceError
 from castore.format.codec import Value
 from castore.format.digest import Digest
 from castore.format.files import TEMPLATE_FILE, VOCABULARY_FILE, encode_file, encode_vocabulary
@@ -27,6 +27,7 @@ from castore.store.olmo_core_scan import FolderScan, folder_sources
 from castore.store.olmo_core_sources import integer_of, text_of
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
+from castore.tree.walk import Tree, reachable
 
 FLUSH_TOKENS = 1 << 24
 """Tokens after which what was stored is made durable, so that an import that is killed need not store it again."""
@@ -110,12 +111,21 @@ def _name(folder: OlmoCoreFolder, shuffle_seed: int | None) -> Digest:
 
 
 def _found(imports: ImportStore, objects: ObjectStore, name: Digest) -> Imported | None:
-    """What an earlier import of the same files made, if it is still there."""
+    """What an earlier import of the same files made, if all of it is still there.
+
+    It is renewed object by object, for no name may hold it and a collection may be about to take it.
+    """
     done = imports.get(name)
-    if done is None or not objects.has(done.manifest):
+    if done is None or not objects.renew(done.manifest):
         return None
-    arrays = Manifest.decode(objects.get(done.manifest)).arrays.values()
-    return done if all(objects.has(entry.digest) for _, root in arrays for entry in root.entries) else None
+    try:
+        manifest = Manifest.decode(objects.get(done.manifest))
+        trees = (Tree(*pair) for pair in manifest.arrays.values())
+        below = (digest for tree in trees for digest, _ in reachable(objects.get, tree))
+        chunks = () if manifest.order is None else manifest.order.chunks
+        return done if all(objects.renew(digest) for digest in (*chunks, *below)) else None
+    except (NotFoundError, CorruptionError):
+        return None
 
 
 def _store(

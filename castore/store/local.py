@@ -18,7 +18,7 @@ it aside meanwhile, also if the process dies at that moment.
 """
 
 # pathlib costs 2 to 5 ms to import and several microseconds an operation, on the way of every command and object.
-# ruff: noqa: PTH100, PTH102, PTH105, PTH108, PTH112, PTH116, PTH118, PTH120
+# ruff: noqa: PTH100, PTH102, PTH104, PTH105, PTH108, PTH110, PTH112, PTH116, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -79,6 +79,7 @@ class LocalBackend:
         self._pending: dict[str, str] = {}  # key -> its temporary file
         self._unsynced: set[str] = set()  # folders whose entries the next flush must make durable
         self._entered: set[str] = set()  # folders that are known to be durable in their parents
+        self._settled = False  # whether what killed sweeps left aside was seen to
         self._swept: set[str] = set()  # folders that were searched for old temporary files
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
@@ -195,6 +196,7 @@ class LocalBackend:
         check_key(key)
         self._after_fork()
         path = self._path(key)
+        self._settle(before_s)
         if key in self._pending or not _is_older(path, before_s):
             return False
         aside = f"{self._aside(key)}.{os.getpid()}-{os.urandom(4).hex()}"
@@ -212,17 +214,20 @@ class LocalBackend:
         """Remove what lies aside if it is old, or else give it its name back; whether it was removed."""
         old = _is_older(aside, before_s)
         try:
-            if not old:
+            if not old and os.path.exists(aside):
                 _link(aside, path)
             os.unlink(aside)
         except _ABSENT:
-            return False
+            return False  # another sweep decided
         except OSError as error:
             raise _failed("cannot delete", aside, error) from error
         return old
 
-    def settle(self, before_s: float) -> None:
-        """Decide about what killed processes left aside: young values get their names back, old ones go."""
+    def _settle(self, before_s: float) -> None:
+        """Decide, once, about what killed processes left aside: young values get their names back, old ones go."""
+        if self._settled:
+            return
+        self._settled = True
         folder = os.path.join(self._root, _ASIDE_FOLDER)
         for above, _, names in os.walk(folder):
             for name in names:

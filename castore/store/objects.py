@@ -128,7 +128,14 @@ class ObjectStore:
         """
         key = object_key(digest)
         found = self._cached(digest, key)
-        return found if found is not None else self._opened(digest, self._backend.get(key, FRAME_BYTES_MAX))
+        return found if found is not None else self._read(digest, self._backend.get(key, FRAME_BYTES_MAX))
+
+    def _read(self, digest: Digest, frame: bytes | None) -> bytes:
+        """As ``_opened``, and into the cache."""
+        data = self._opened(digest, frame)
+        if self._cache is not None and frame is not None:
+            self._cache.put(object_key(digest), frame)
+        return data
 
     def _cached(self, digest: Digest, key: str) -> bytes | None:
         """The canonical bytes from the cache, verified; None if they are not there, or not right."""
@@ -144,13 +151,18 @@ class ObjectStore:
 
     def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
         """``get`` of many, each with its digest, in the order asked; several at once where the place allows it."""
-        asked: deque[Digest] = deque()  # and behind those that are asked for, those that are cached
+        if self._cache is None:
+            return ((digest, data) for digest, _, data in self.get_frames(digests))
+        return self._get_many_cached(self._cache, digests)
+
+    def _get_many_cached(self, cache: ObjectCache, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        asked: deque[Digest] = deque()  # those that are asked for, and between them those that are cached
 
         def keys() -> Iterator[str]:
             for digest in digests:
                 asked.append(digest)
                 key = object_key(digest)
-                if self._cache is None or not self._cache.has(key):
+                if not cache.has(key):
                     yield key
 
         for found, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
@@ -158,7 +170,7 @@ class ObjectStore:
                 digest = asked.popleft()
                 yield digest, self.get(digest)
             digest = asked.popleft()
-            yield digest, self._opened(digest, frame)
+            yield digest, self._read(digest, frame)
         while asked:
             digest = asked.popleft()
             yield digest, self.get(digest)
@@ -176,8 +188,6 @@ class ObjectStore:
             raise self._damaged(key, str(error)) from error
         if digest_of(data) != digest:
             raise self._damaged(key, "its bytes have another digest")
-        if self._cache is not None:
-            self._cache.put(key, frame)
         return data
 
     def has(self, digest: Digest) -> bool:
@@ -213,12 +223,37 @@ class ObjectStore:
         """Make all objects put so far durable and visible to everybody; the promises of ``Backend.flush``."""
         self._backend.flush()
 
+    def get_frames(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes, bytes]]:
+        """``get_many`` with the frames: digest, frame as stored, and the verified canonical bytes in it."""
+        asked: deque[Digest] = deque()
+
+        def keys() -> Iterator[str]:
+            for digest in digests:
+                asked.append(digest)
+                yield object_key(digest)
+
+        for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+            digest = asked.popleft()
+            data = self._opened(digest, frame)
+            assert frame is not None
+            yield digest, frame, data
+
+    def put_frame(self, digest: Digest, frame: bytes) -> None:
+        """Store a frame of an object in place of whatever is stored under its digest; otherwise as ``put``.
+
+        Args:
+            digest: The object.
+            frame: From ``get_frames`` of a store, which has verified it.
+        """
+        self._backend.put(object_key(digest), frame)
+        self.writes += 1
+        self.bytes_written += len(frame)
+
     def _below(self, folder: str) -> Iterator[Digest]:
         for key in self._backend.list(folder):
-            name = key[-_DIGITS:]
-            well_named = len(name) == _DIGITS and not name.strip(_HEX_DIGITS)
-            if well_named and key == f"{_FOLDER}/{name[:2]}/{name}":
-                yield digest_from_hex(name)
+            digest = digest_of_key(key)
+            if digest is not None:
+                yield digest
 
     def _damaged(self, key: str, how: str) -> CorruptionError:
         return CorruptionError(
@@ -231,3 +266,11 @@ def object_key(digest: Digest) -> str:
     """The key under which an object is stored."""
     name = digest_hex(digest)
     return f"{_FOLDER}/{name[:2]}/{name}"
+
+
+def digest_of_key(key: str) -> Digest | None:
+    """The digest of the object that is stored under ``key``; None if no object would be."""
+    name = key[-_DIGITS:]
+    if len(name) != _DIGITS or name.strip(_HEX_DIGITS) or key != f"{_FOLDER}/{name[:2]}/{name}":
+        return None
+    return digest_from_hex(name)

@@ -1,0 +1,66 @@
+"""``castore du``."""
+
+from __future__ import annotations
+
+import click
+
+from castore_cli.context import State
+from castore_cli.text import echo_json, plural, size
+
+
+@click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.pass_obj
+def du(state: State, names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Tell what names take, what they share, and what would be free without them.
+
+    With NAMEs, of these alone, and what removing all of them would free.
+    """
+    from castore.care.usage import usage
+    from castore_cli.progress import Meter
+
+    repository = state.open()
+    with Meter("counting", "objects", as_json=as_json, quiet=quiet) as meter:
+        done = usage(repository.backend, list(dict.fromkeys(names)), report=meter.update)
+    if as_json:
+        echo_json(
+            {
+                "names": [
+                    {
+                        "name": row.name,
+                        "author": row.author,
+                        "logical": row.logical,
+                        "stored": row.stored,
+                        "unique": row.unique,
+                        "shared": row.shared,
+                        "freed": row.freed,
+                    }
+                    for row in done.names
+                ],
+                "freed": done.freed,
+                "authors": done.authors,
+                "objects": {"stored": done.objects, "read": done.read},
+                "bytes": {"stored": done.stored, "in_use": done.in_use, "in_logs": done.in_logs},
+            }
+        )
+        return
+    head = ("name", "logical", "stored", "unique", "shared", "would free", "author")
+    table = [
+        (r.name, size(r.logical), size(r.stored), size(r.unique), size(r.shared), size(r.freed), r.author)
+        for r in done.names
+    ]
+    widths = [max(len(line[i]) for line in (head, *table)) for i in range(len(head))]
+    for line in (head, *table):
+        cells = [line[0].ljust(widths[0]), *(line[i].rjust(widths[i]) for i in range(1, 6)), line[6]]
+        click.echo("  ".join(cells))
+    if names and len(table) > 1:
+        click.echo(f"all of these would free {size(done.freed)}")
+    if not names:
+        for author, taken in done.authors.items():
+            click.echo(f"{author}: {size(taken)}")
+        click.echo(
+            f"in all {size(done.stored)} in {plural(done.objects, 'object')}: {size(done.in_use)} in use, "
+            f"{size(done.in_logs)} held by logs alone"
+        )

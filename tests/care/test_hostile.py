@@ -1,0 +1,378 @@
+"""Repositories that somebody harmed on purpose, and places that fail at the wrong moment."""
+
+from __future__ import annotations
+
+import random
+import resource
+import shutil
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from castore.care.check import check
+from castore.care.collect import Policy, collect
+from castore.care.usage import usage
+from castore.errors import BackendError, CastoreError, CorruptionError
+from castore.format.chunk import encode_values
+from castore.format.codec import decode, encode
+from castore.format.digest import Digest, digest_of
+from castore.format.manifest import Manifest
+from castore.format.node import Entry, decode_node, encode_node
+from castore.repository import Repository
+from castore.store.backend import MemoryBackend
+from castore.store.local import LocalBackend
+from castore.store.objects import ObjectStore, object_key
+from castore.store.refs import RefEntry
+from tests.care.test_check import filled, healthy, names_of  # noqa: F401 - a fixture
+from tests.care.test_copy import objects_of, opened
+from tests.cli.conftest import Run, run  # noqa: F401 - a fixture
+from tests.support.faults import FaultyBackend
+from tests.support.jobs import ORIGIN
+
+
+@pytest.fixture
+def repo(healthy: dict[str, bytes], tmp_path: Path) -> Path:  # noqa: F811
+    """The healthy repository on a disk, one for each test."""
+    backend = LocalBackend(str(tmp_path / "repo"))
+    for key, value in healthy.items():
+        backend.put(key, value)
+    backend.flush()
+    return tmp_path / "repo"
+
+
+def commands(folder: Path, name: str) -> list[tuple[str | Path, ...]]:
+    """Everything that reads a dataset, most of it whole."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return [
+        ("show", name),
+        ("cat", name, "--sample", "0"),
+        ("diff", name, "golden/one"),
+        ("diff", "golden/one", name, "--decode"),
+        ("export", name, folder / "out", "-q"),
+        ("copy", name, f"{folder / 'copy'}#copied", "-q"),
+        ("du", name),
+    ]
+
+
+BAD_NAMES = [
+    "..",
+    "../x",
+    "a/../b",
+    "/etc/passwd",
+    "a//b",
+    "a\nb",
+    "a\x1b[31m",
+    "a\x00b",
+    ".hidden",
+    "a/.b",
+    "-x",
+    "a" * 300,
+]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_names(run: Run, repo: Path, tmp_path: Path, name: str) -> None:  # noqa: F811
+    before = sorted(path for path in tmp_path.rglob("*"))
+    for arguments in (
+        ("tag", "two", "--", name),
+        ("copy", "two", f"{tmp_path / 'elsewhere'}#{name}"),
+        ("rm", "--", name),
+        ("du", "--", name),
+    ):
+        said = run(*arguments, status=2)
+        assert len(said.err.splitlines()) == 1
+        assert said.err.isprintable() or said.err.strip("\n").isprintable()
+    after = [path for path in tmp_path.rglob("*") if "elsewhere" not in path.parts]
+    assert sorted(after) == before
+
+
+def put(repo: Path, *objects: tuple[Digest, bytes]) -> ObjectStore:
+    store = ObjectStore(LocalBackend(str(repo)))
+    for digest, data in objects:
+        store.put(digest, data)
+    store.flush()
+    return store
+
+
+def name_it(repo: Path, target: Digest) -> None:
+    backend = LocalBackend(str(repo))
+    Repository(backend).refs.update("evil", target, time_s=1, author="mallory", message="")
+
+
+def manifest_of(repo: Path) -> tuple[Manifest, ObjectStore]:
+    repository = Repository(LocalBackend(str(repo)))
+    return repository.dataset("two").manifest, repository.objects
+
+
+def all_refuse(run: Run, folder: Path, *, seconds: float = 60) -> None:  # noqa: F811
+    """Every reading command says one line, soon, and writes nothing that could be taken for data."""
+    for arguments in commands(folder, "evil"):
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        said = run(*arguments, status=None)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        assert "Traceback" not in said.err
+        assert after.ru_utime - before.ru_utime < seconds
+        assert (after.ru_maxrss - before.ru_maxrss) < 400 * 1024, f"{arguments} takes memory for what is claimed"
+        if arguments[0] in ("cat", "export", "copy"):
+            assert said.status == 2, said
+            assert len(said.err.splitlines()) == 1
+    assert not (folder / "out").exists() or not list((folder / "out").glob("*.npy"))
+
+
+def test_a_claim_of_many_samples(run: Run, repo: Path, tmp_path: Path) -> None:  # noqa: F811
+    manifest, store = manifest_of(repo)
+    for claim in (1 << 60, 1 << 39):
+        value = decode(manifest.encode().data)
+        assert isinstance(value, dict)
+        value["samples"] = claim
+        for array in value["arrays"].values():  # type: ignore[union-attr]
+            counts = array["samples"]
+            array["samples"] = [claim - sum(counts[1:]), *counts[1:]]
+        value["order"] = None
+        data = encode(value)
+        put(repo, (digest_of(data), data))
+        name_it(repo, digest_of(data))
+        all_refuse(run, tmp_path / "folder")
+        found = names_of(check(LocalBackend(str(repo))))
+        assert found & {"wrong-counts", "object-malformed"}
+    assert store.reads
+
+
+def test_a_bomb(run: Run, repo: Path, tmp_path: Path) -> None:  # noqa: F811
+    manifest, _ = manifest_of(repo)
+    victim = manifest.arrays["token_ids"][1].entries[0].digest
+    zeros = zstandard.ZstdCompressor(level=19)
+    for size in (1 << 30, 200 << 20):
+        chunks = zeros.chunker(size=size)
+        frame = (
+            b"\x01"
+            + b"".join(piece for _ in range(size >> 20) for piece in chunks.compress(bytes(1 << 20)))
+            + b"".join(chunks.finish())
+        )
+        assert len(frame) < 200_000
+        (repo / object_key(victim)).write_bytes(frame)
+        name_it(repo, Repository(LocalBackend(str(repo))).resolve("two"))
+        all_refuse(run, tmp_path / "folder")
+        assert names_of(check(LocalBackend(str(repo)))) == {"object-damaged"}
+
+
+def test_wrong_levels(run: Run, repo: Path, tmp_path: Path) -> None:  # noqa: F811
+    """A node in the place of its child, a chunk in the place of a node, and the other way round."""
+    manifest, store = manifest_of(repo)
+    array, root = manifest.arrays["token_ids"]
+    top = root.entries[0]
+    node = decode_node(store.get(top.digest), root.level)
+    totals = sum(entry.samples for entry in node), sum(entry.items for entry in node)
+    same_level = encode_node(root.level, [Entry(top.digest, *totals)])
+    fake_chunk = encode_values("uint32", totals[0], bytes(4 * totals[1]))
+    no_chunk = encode_node(1, [Entry(top.digest, *totals)])
+    for replacement in (same_level, fake_chunk, no_chunk):
+        entries = (Entry(replacement.digest, *totals), *root.entries[1:])
+        arrays = {**manifest.arrays, "token_ids": (array, type(root)(root.level, entries))}
+        evil = Manifest(manifest.samples, arrays, manifest.split, None).encode()
+        put(repo, (replacement.digest, replacement.data), (evil.digest, evil.data))
+        name_it(repo, evil.digest)
+        all_refuse(run, tmp_path / "folder")
+        assert names_of(check(LocalBackend(str(repo)))) & {"node-wrong-level", "wrong-boundaries", "wrong-kind"}
+
+
+def test_other_boundaries_and_counts(repo: Path) -> None:
+    manifest, store = manifest_of(repo)
+    array, root = manifest.arrays["token_ids"]
+    first, second = root.entries[:2]
+    nodes = [decode_node(store.get(entry.digest), root.level) for entry in (first, second)]
+    moved = nodes[0] + nodes[1][:1], nodes[1][1:]
+    made = [encode_node(root.level, part) for part in moved if part]
+    entries = [
+        Entry(o.digest, sum(e.samples for e in part), sum(e.items for e in part))
+        for o, part in zip(made, moved, strict=False)
+    ]
+    shifted = Manifest(
+        manifest.samples,
+        {**manifest.arrays, "token_ids": (array, type(root)(root.level, (*entries, *root.entries[2:])))},
+        manifest.split,
+        manifest.order,
+    ).encode()
+    put(repo, *((o.digest, o.data) for o in (*made, shifted)))
+    name_it(repo, shifted.digest)
+    assert "wrong-boundaries" in names_of(check(LocalBackend(str(repo))))
+    miscounted = (Entry(first.digest, first.samples, first.items + 1), *root.entries[1:])
+    wrong = Manifest(
+        manifest.samples,
+        {**manifest.arrays, "token_ids": (array, type(root)(root.level, miscounted))},
+        manifest.split,
+        None,
+    ).encode()
+    put(repo, (wrong.digest, wrong.data))
+    name_it(repo, wrong.digest)
+    assert "wrong-counts" in names_of(check(LocalBackend(str(repo))))
+
+
+@pytest.mark.slow
+def test_a_flipped_bit_reaches_nobody(run: Run, repo: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Every object of a dataset in turn: a command that touches it refuses, one that does not says what it said."""
+    name_it(repo, Repository(LocalBackend(str(repo))).resolve("two"))
+    whole = tmp_path / "healthy"
+    good = {}
+    for arguments in commands(whole, "evil"):
+        said = run(*arguments, status=None)
+        good[arguments[0], arguments[-1]] = said.out
+    exported = {path.name: path.read_bytes() for path in (whole / "out").glob("*.npy")}
+    draw = random.Random(5)
+    reached = sorted((whole / "copy/objects").rglob("*/*"))
+    refused = dict.fromkeys(("show", "cat", "diff", "export", "copy", "du"), 0)
+    for path in draw.sample(reached, 25):
+        victim = repo / path.relative_to(whole / "copy")
+        data = victim.read_bytes()
+        at = draw.randrange(1, len(data) - 8)
+        victim.write_bytes(data[:at] + bytes([data[at] ^ 1 << draw.randrange(8)]) + data[at + 1 :])
+        try:
+            ObjectStore(LocalBackend(str(repo))).get(Digest(bytes.fromhex(victim.name)))
+        except CorruptionError:
+            for arguments in commands(whole, "evil"):
+                said = run(*arguments, status=None)
+                if said.status == 2:
+                    refused[str(arguments[0])] += 1
+                    assert "damaged" in said.err
+                else:
+                    assert said.out == good[arguments[0], arguments[-1]]
+            for npy in (whole / "out").glob("*.npy"):
+                assert npy.read_bytes() == exported[npy.name]
+            assert run("fsck", "-q", status=1).out.count("object-damaged") >= 1
+        victim.write_bytes(data)
+    assert refused["copy"] >= 20
+    assert refused["export"] >= 10
+    assert refused["diff"]
+    assert refused["cat"]
+
+
+def test_a_log_with_a_gap(run: Run, repo: Path) -> None:  # noqa: F811
+    (repo / f"refs/two/{0:020d}").unlink()
+    assert "no entry 0" in run("log", "two", status=2).err
+    assert run("show", "two").out, "the newest entry counts"
+    assert "ref-gap" in run("fsck", "-q", status=1).out
+    assert "nothing was removed" in run("gc", "-q", status=2).err
+
+
+def test_times_in_a_log_that_go_backwards(run: Run, repo: Path) -> None:  # noqa: F811
+    repository = Repository(LocalBackend(str(repo)))
+    target = repository.resolve("two")
+    for time_s in (2_000_000_000, 5, 0):
+        repository.refs.update("odd", target, time_s=time_s, author="a", message="")
+    assert len(run("log", "odd").out.splitlines()) == 3
+    assert run("fsck", "-q").status == 0
+    before = objects_of(LocalBackend(str(repo)))
+    run("gc", "-q")
+    assert objects_of(LocalBackend(str(repo))) == before
+
+
+def test_two_formats_in_one_folder(run: Run, repo: Path, tmp_path: Path) -> None:  # noqa: F811
+    (repo / "config").write_text("[repository]\nversion = 1\n")
+    (repo / "data").mkdir()
+    (repo / "data/0").write_bytes(b"BORG")
+    out = run("fsck", "-q", status=1).out
+    assert out.count("unknown-file") == 2
+    run("gc", "--grace", "0s", "--force", "-q")
+    assert (repo / "data/0").read_bytes() == b"BORG", "what is not ours is not touched"
+    (repo / "format").write_text("castore repository, format 2\n")
+    for arguments in (("ls",), ("gc",), ("du",), ("copy", "two", str(tmp_path / "x"))):
+        assert "newer castore" in run(*arguments, status=2).err
+    foreign = tmp_path / "foreign"
+    shutil.copytree(repo / "data", foreign)
+    assert (
+        "neither empty nor a castore repository"
+        in run("--repo", repo, "copy", f"{tmp_path / 'good'}#two", foreign, status=2).err
+        or not (tmp_path / "good").exists()
+    )
+
+
+def test_an_object_of_a_newer_format(healthy: dict[str, bytes]) -> None:  # noqa: F811
+    backend = filled(healthy)
+    data = encode({"kind": "castore/manifest", "format": 2, "future": True})
+    ObjectStore(backend).put_bytes(data)
+    backend.flush()
+    assert names_of(check(backend)) == {"object-newer"}
+
+
+def test_objects_that_are_whole_and_wrong(healthy: dict[str, bytes]) -> None:  # noqa: F811
+    for data in (b"", b"\xc1", encode("text"), encode(["castore/node", 1, b"", [], []]), encode(["castore/what", 1])):
+        backend = filled(healthy)
+        ObjectStore(backend).put_bytes(data)
+        backend.flush()
+        assert names_of(check(backend)) == {"object-malformed"}
+
+
+def test_a_name_for_a_chunk(run: Run, repo: Path) -> None:  # noqa: F811
+    manifest, _ = manifest_of(repo)
+    name_it(repo, manifest.arrays["length"][1].entries[0].digest)
+    assert "ref-wrong-target" in run("fsck", "-q", status=1).out
+    for arguments in (("show", "evil"), ("copy", "evil", "x"), ("diff", "evil", "two")):
+        assert len(run(*arguments, status=2).err.splitlines()) == 1
+
+
+FAILURES = [BackendError("cannot write /repo/tmp/x: disk full"), BackendError("cannot delete /repo/x: no permission")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", FAILURES, ids=["disk full", "no permission"])
+def test_a_failure_of_every_write(healthy: dict[str, bytes], failure: BackendError) -> None:  # noqa: F811
+    """Copy, gc and repair stop with the reason, harm nothing, and succeed when they are started again."""
+    source = Repository(filled(healthy))
+    policy = Policy(0, 0, 0)
+    broken = {key: value for key, value in healthy.items() if not key.endswith(("1", "2"))}
+    rest = objects_of(filled(broken))
+
+    def copied(backend: FaultyBackend) -> None:
+        source.copy("two", opened(backend), "two", ORIGIN)
+
+    def collected(backend: FaultyBackend) -> None:
+        collect(backend, policy, force=True)
+
+    def repaired(backend: FaultyBackend) -> None:
+        assert check(backend, source=filled(healthy)).findings.clean
+
+    for act, content in ((copied, {}), (collected, healthy), (repaired, broken)):
+        rehearsal = FaultyBackend(filled(content))
+        act(rehearsal)
+        for n in range(1, rehearsal.writes + 1, 2):
+            inner = filled(content)
+            with pytest.raises(CastoreError) as caught:
+                act(FaultyBackend(inner).fail_at(n, failure))
+            assert caught.value is failure
+            survivor = inner.other()
+            if act is repaired:
+                assert objects_of(survivor) >= rest
+            elif objects_of(survivor) or act is collected:
+                assert check(survivor).findings.clean
+            act(FaultyBackend(survivor))
+            assert check(survivor).findings.clean
+
+
+def test_permission_lost_while_reading(healthy: dict[str, bytes]) -> None:  # noqa: F811
+    class Locked(FaultyBackend):
+        def get(self, key: str, max_bytes: int) -> bytes | None:
+            if key.endswith("7"):
+                raise BackendError(f"cannot read {key}: no permission")
+            return super().get(key, max_bytes)
+
+    done = check(Locked(filled(healthy)))
+    locked = [key for key in healthy if key.endswith("7")]
+    assert {finding.key for finding in done.findings.listed} >= {key for key in locked if key.startswith("objects/")}
+    assert names_of(done) == {"object-unreadable"}
+    for act in (lambda b: collect(b, Policy(0, 0, 0), force=True), lambda b: usage(b, [])):
+        backend = filled(healthy)
+        before = objects_of(backend)
+        try:
+            act(Locked(backend))
+        except CastoreError:
+            assert objects_of(backend) == before
+
+
+def test_a_rotten_entry_that_is_well_sealed() -> None:
+    backend = MemoryBackend()
+    opened(backend)
+    entry = RefEntry("a", 5, Digest(bytes(32)), 1, "x", "y")
+    backend.put(f"refs/b/{0:020d}", entry.encode())
+    backend.flush()
+    assert names_of(check(backend)) == {"ref-damaged"}

@@ -1,0 +1,75 @@
+"""``du``: figures that add up, and that ``rm`` and ``gc`` keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from castore.care.collect import Policy, collect
+from castore.care.usage import usage
+from castore.errors import NotFoundError
+from castore.repository import Origin, Repository
+from castore.store.backend import MemoryBackend
+from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows
+
+NOW = Policy(0, 0, 0)
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> MemoryBackend:
+    backend = MemoryBackend()
+    rows = example_rows()
+    for name, lo, hi in (("a", 0, 60), ("b", 30, 90), ("c", 200, 230)):
+        run_job(backend, [(write_rows(tmp_path / f"{name}.jsonl", rows[lo:hi]), "1.0")], name=name, shuffle_seed=None)
+    Repository(backend).tag("a", "copy-of-a", Origin("another", "there", 2))
+    collect(backend, NOW, force=True)
+    return backend
+
+
+def stored(backend: MemoryBackend) -> int:
+    return sum(entry.size_bytes for entry in backend.entries("objects"))
+
+
+def test_figures_add_up(backend: MemoryBackend) -> None:
+    done = usage(backend, [])
+    rows = {row.name: row for row in done.names}
+    assert list(rows) == ["a", "b", "c", "copy-of-a"]
+    assert done.stored == done.in_use == done.freed == stored(backend)
+    assert done.in_logs == 0
+    assert rows["a"].stored == rows["copy-of-a"].stored
+    assert rows["a"].unique == rows["a"].freed == 0
+    assert 0 < rows["b"].unique < rows["b"].stored
+    assert 0 < rows["c"].unique < rows["c"].stored, "files of the tokenizer are shared"
+    assert rows["a"].author == "a tester"
+    assert done.authors["another"] == rows["a"].stored
+    assert done.authors["a tester"] == done.stored
+    data = Repository(backend).dataset("a").manifest
+    tokens, samples = data.tokens, data.samples
+    assert rows["a"].logical == 5 * tokens + samples * (4 + 16 + 4 + 8 + 16)
+
+
+@pytest.mark.parametrize("names", [["c"], ["b"], ["a", "copy-of-a"], ["a"], ["b", "c"]])
+def test_what_would_be_freed_is_freed(backend: MemoryBackend, names: list[str]) -> None:
+    told = usage(backend, names).freed
+    before = stored(backend)
+    for name in names:
+        Repository(backend).remove(name, ORIGIN)
+    done = collect(backend, NOW, force=True)
+    assert before - stored(backend) == told == done.removed_bytes
+
+
+def test_logs_hold_what_names_meant(backend: MemoryBackend) -> None:
+    repository = Repository(backend)
+    repository.tag("b", "c", ORIGIN)
+    done = usage(backend, ["c"])
+    assert done.in_logs > 0
+    assert done.names[0].unique == 0
+    assert done.names[0].freed == done.in_logs
+    collect(backend, NOW, force=True)
+    assert usage(backend, []).in_logs == 0
+
+
+def test_an_unknown_name(backend: MemoryBackend) -> None:
+    with pytest.raises(NotFoundError, match="nothing called 'x'"):
+        usage(backend, ["a", "x"])
