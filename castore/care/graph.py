@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class Graph:
 
     def number(self, digest: bytes) -> int:
         """The number of an object, listed or missing."""
-        return self._numbers([digest])[0]
+        return self.numbers([digest])[0]
 
     def name(self, index: int) -> bytes:
         """The digest with a number."""
@@ -70,7 +70,10 @@ class Graph:
         """The key of an object."""
         return object_key(self.name(index))  # type: ignore[arg-type]
 
-    def _numbers(self, digests: list[bytes]) -> list[int]:
+    def numbers(self, digests: Sequence[bytes]) -> list[int]:
+        """The numbers of objects, listed or missing."""
+        if not digests:
+            return []
         numbers: list[int] = self.census.find(b"".join(digests)).tolist()
         for i, number in enumerate(numbers):
             if number < 0:
@@ -82,7 +85,7 @@ class Graph:
         return numbers
 
     def _link(self, parent: int, links: list[Link]) -> None:
-        self._children.extend(self._numbers([link.digest for link in links]))
+        self._children.extend(self.numbers([link.digest for link in links]))
         self._parents.extend([parent] * len(links))
         self._wants.extend(link.want for link in links)
         self._levels.extend(link.level for link in links)

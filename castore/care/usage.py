@@ -114,7 +114,7 @@ def _follow(objects: ObjectStore, graph: Graph, targets: list[Digest], report: C
 
     def fresh(digests: list[Digest]) -> list[bool]:
         # What was followed has facts; chunks and files are passed by, however often.
-        places = [graph.number(digest) for digest in digests]
+        places = graph.numbers(digests)
         return [place >= len(graph.kind) or not graph.kind[place] for place in places]
 
     for count, (digest, facts) in enumerate(walk(objects, targets, fresh)):

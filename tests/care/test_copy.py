@@ -171,3 +171,22 @@ def test_a_moved_name_is_told(source: Repository) -> None:
     with pytest.raises(ConflictError):
         source.copy("two", Repository(Rival(target)), "two", ORIGIN)
     assert check(target).findings.clean
+
+
+def test_ten_goldens_of_users(tmp_path: Path) -> None:
+    """Each differs in some rows next to each other: they share nearly all, and the tenth sends nearly nothing."""
+    rows = list(example_rows())
+    team, remote = MemoryBackend(), opened(MemoryBackend())
+    one = 0
+    for user in range(10):
+        at = 15 * user
+        changed = [row.replace(b"the", b"teh") for row in rows[at : at + user]]
+        mix = write_rows(tmp_path / f"{user}.jsonl", [*rows[:at], *changed, *rows[at + user :]])
+        run_job(team, [(mix, "1.0")], name=f"golden/{user}", shuffle_seed=None)
+        copied, _ = Repository(team).copy(f"golden/{user}", remote, f"golden/{user}", ORIGIN)
+        one = one or copied.sent_bytes
+        assert user == 0 or copied.sent_bytes < one / 5, user
+        assert copied.present < 60, "small labels are alike, and stand below nodes that are new too"
+    stored = sum(entry.size_bytes for entry in remote.backend.entries("objects"))
+    assert stored < 2 * one, "chunks and nodes are tiny here, so that paths to them weigh much"
+    assert check(remote.backend).findings.listed == []

@@ -96,8 +96,10 @@ def test_trouble_of_the_place_is_no_absence() -> None:
         def get(self, key: str, max_bytes: int) -> bytes | None:
             raise BackendError(f"cannot read {key}")
 
+    backend = MemoryBackend()
+    backend.put(unit_key(NAME), b"")
     with pytest.raises(BackendError):
-        UnitStore(Broken(MemoryBackend())).get(NAME)
+        UnitStore(Broken(backend)).get(NAME)
 
 
 def test_a_unit_is_named_by_rows_and_recipe_alone() -> None:

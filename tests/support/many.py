@@ -1,0 +1,105 @@
+"""A repository of any number of tiny objects that takes little room: chunks are made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from castore.format.chunk import encode_values
+from castore.format.digest import Digest
+from castore.format.manifest import Manifest, Root, SplitRule
+from castore.format.node import Entry as Child
+from castore.format.node import encode_node
+from castore.format.schema import TOKEN_IDS
+from castore.store.backend import Entry, MemoryBackend
+from castore.store.layout import open_layout
+from castore.store.objects import digest_of_key, object_key
+from castore.store.refs import RefStore
+
+FANOUT = 32
+
+
+class ManyObjects(MemoryBackend):
+    """``used`` chunks below one name, and ``unused`` ones that nothing names, all of long ago.
+
+    Args:
+        used: Chunks of one token each in one dataset.
+        unused: Chunks in none.
+    """
+
+    def __init__(self, used: int, unused: int) -> None:
+        super().__init__()
+        open_layout(self, create=True)
+        chunks = [encode_values("uint32", 1, n.to_bytes(4, "little")).digest for n in range(used + unused)]
+        manifest = self._build(chunks[:used])
+        RefStore(self).update("all", manifest, time_s=1, author="a tester", message="")
+        digests = np.frombuffer(b"".join(chunks), np.uint8).reshape(-1, 32)
+        self._numbers = np.argsort(digests.view("S32").ravel())
+        self._digests = digests.view("S32").ravel()[self._numbers]
+        self.gone = np.zeros(len(chunks), np.bool_)
+        self._others = sorted(key for key in super().list("objects"))
+
+    def _build(self, chunks: list[Digest]) -> Digest:
+        entries = [Child(digest, 1, 1) for digest in chunks]
+        level = 0
+        while len(entries) > 2 * FANOUT:
+            level += 1
+            parents = []
+            for at in range(0, len(entries), FANOUT):
+                group = entries[at : at + FANOUT]
+                node = encode_node(level, group)
+                self._keep(node.digest, node.data)
+                parents.append(Child(node.digest, sum(e.samples for e in group), sum(e.items for e in group)))
+            entries = parents
+        trees = {"token_ids": (TOKEN_IDS, Root(level, tuple(entries)))}
+        manifest = Manifest(len(chunks), trees, SplitRule("rank-4", 1 << 18, FANOUT), None).encode()
+        self._keep(manifest.digest, manifest.data)
+        return manifest.digest
+
+    def _keep(self, digest: Digest, data: bytes) -> None:
+        clock, self.clock = self.clock, lambda: 1000.0
+        self.put(object_key(digest), b"\0" + data)
+        self.flush()
+        self.clock = clock
+
+    def _place(self, key: str) -> int:
+        digest = digest_of_key(key)
+        if digest is None:
+            return -1
+        at = int(np.searchsorted(self._digests, np.frombuffer(digest, "S32")[0]))
+        return at if at < len(self._digests) and self._digests[at].ljust(32, b"\0") == digest else -1
+
+    def get(self, key: str, max_bytes: int) -> bytes | None:
+        found = super().get(key, max_bytes)
+        place = -1 if found is not None else self._place(key)
+        if place < 0 or self.gone[place]:
+            return found
+        return b"\0" + encode_values("uint32", 1, int(self._numbers[place]).to_bytes(4, "little")).data
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        if prefix:
+            yield from super().entries(prefix)
+            return
+        for entry in super().entries(""):
+            if not entry.key.startswith("objects/"):
+                yield entry
+        others = iter([*self._others, "z"])
+        other = next(others)
+        for place in np.flatnonzero(~self.gone).tolist():
+            key = object_key(Digest(self._digests[place].ljust(32, b"\0")))
+            while other < key:
+                yield Entry(other, 100, 1000.0)
+                other = next(others)
+            yield Entry(key, 50, 1000.0)
+        while other != "z":
+            yield Entry(other, 100, 1000.0)
+            other = next(others)
+
+    def expire(self, key: str, before_s: float) -> bool:
+        place = self._place(key)
+        if place < 0:
+            return super().expire(key, before_s)
+        removed = not self.gone[place]
+        self.gone[place] = True
+        return bool(removed)
