@@ -41,7 +41,9 @@ class Place(Protocol):
         """A new instance, as another process would have it."""
         ...
 
-    def raw_get(self, key: str) -> bytes | None: ...
+    def raw_get(self, key: str) -> bytes | None:
+        """What is stored under a name, by the other door."""
+        ...
 
     def raw_put(self, key: str, data: bytes) -> None:
         """Store under any name, valid as a key or not."""
@@ -393,9 +395,11 @@ class LivePlace:
         self.open = open_
 
     def raw_get(self, key: str) -> bytes | None:
+        """As another instance reads it."""
         return self.open().get(key, LIMIT)
 
     def raw_put(self, key: str, data: bytes) -> None:
+        """As another instance stores it."""
         with suppress(InvalidInputError):  # no door here takes what is not a key
             backend = self.open()
             backend.put(key, data)

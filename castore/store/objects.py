@@ -37,7 +37,9 @@ _packing = allocate_lock()
 class KeepingBackend(Protocol):
     """A backend that looks and writes in threads of its own: ``touch`` and ``put`` in one, without waiting."""
 
-    def keep(self, key: str, size: int, make: Callable[[], bytes], note: Callable[[bool], None]) -> None: ...
+    def keep(self, key: str, size: int, make: Callable[[], bytes], note: Callable[[bool], None]) -> None:
+        """Put what ``make`` gives unless there is a value, and renew that one's age; ``note`` is told which, later."""
+        ...
 
 
 class ObjectStore:

@@ -139,7 +139,9 @@ def _gcs_config() -> dict[str, Any]:
     if emulator:
         config["base_url"] = emulator if "://" in emulator else f"http://{emulator}"
     token = ours.get("token")
-    if token == "anon" or (emulator and not token):
+    if emulator and not token:
+        config["bearer_token"] = "emulator"  # writes ask for a token even where nothing is to be signed
+    elif token == "anon":
         config["skip_signature"] = True
     elif isinstance(token, str) and os.path.isfile(token):  # noqa: PTH113
         config["service_account"] = token
