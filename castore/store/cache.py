@@ -71,6 +71,7 @@ class ObjectCache:
         return data
 
     def has(self, key: str) -> bool:
+        """Whether a frame is kept under a key; it may be gone at the next moment."""
         return os.path.isfile(self._path(key))
 
     def put(self, key: str, frame: bytes) -> None:

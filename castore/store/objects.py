@@ -37,7 +37,9 @@ _packing = allocate_lock()
 class KeepingBackend(Protocol):
     """A backend that looks and writes in threads of its own: ``touch`` and ``put`` in one, without waiting."""
 
-    def keep(self, key: str, size: int, make: Callable[[], bytes], note: Callable[[bool], None]) -> None: ...
+    def keep(self, key: str, size: int, make: Callable[[], bytes], note: Callable[[bool], None]) -> None:
+        """Put what ``make`` gives unless there is a value, and renew that one's age; ``note`` is told which, later."""
+        ...
 
 
 class ObjectStore:
@@ -127,7 +129,14 @@ class ObjectStore:
         """
         key = object_key(digest)
         found = self._cached(digest, key)
-        return found if found is not None else self._opened(digest, self._backend.get(key, FRAME_BYTES_MAX))
+        return found if found is not None else self._read(digest, self._backend.get(key, FRAME_BYTES_MAX))
+
+    def _read(self, digest: Digest, frame: bytes | None) -> bytes:
+        """As ``_opened``, and into the cache."""
+        data = self._opened(digest, frame)
+        if self._cache is not None and frame is not None:
+            self._cache.put(object_key(digest), frame)
+        return data
 
     def _cached(self, digest: Digest, key: str) -> bytes | None:
         """The canonical bytes from the cache, verified; None if they are not there, or not right."""
@@ -143,13 +152,18 @@ class ObjectStore:
 
     def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
         """``get`` of many, each with its digest, in the order asked; several at once where the place allows it."""
-        asked: deque[Digest] = deque()  # and behind those that are asked for, those that are cached
+        if self._cache is None:
+            return ((digest, data) for digest, _, data in self.get_frames(digests))
+        return self._get_many_cached(self._cache, digests)
+
+    def _get_many_cached(self, cache: ObjectCache, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        asked: deque[Digest] = deque()  # those that are asked for, and between them those that are cached
 
         def keys() -> Iterator[str]:
             for digest in digests:
                 asked.append(digest)
                 key = object_key(digest)
-                if self._cache is None or not self._cache.has(key):
+                if not cache.has(key):
                     yield key
 
         for found, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
@@ -157,7 +171,7 @@ class ObjectStore:
                 digest = asked.popleft()
                 yield digest, self.get(digest)
             digest = asked.popleft()
-            yield digest, self._opened(digest, frame)
+            yield digest, self._read(digest, frame)
         while asked:
             digest = asked.popleft()
             yield digest, self.get(digest)
@@ -175,8 +189,6 @@ class ObjectStore:
             raise self._damaged(key, str(error)) from error
         if digest_of(data) != digest:
             raise self._damaged(key, "its bytes have another digest")
-        if self._cache is not None:
-            self._cache.put(key, frame)
         return data
 
     def has(self, digest: Digest) -> bool:

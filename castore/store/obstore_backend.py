@@ -234,7 +234,8 @@ class ObstoreBackend:
             try:
                 answer = obstore.get(self._store, key)
             except FileNotFoundError as error:
-                return self._none(error)
+                self._check_bucket(error)
+                return None
             check_size(answer.meta["size"], max_bytes, f"{self.url}: {key}")
             return bytes(answer.bytes())
 
@@ -244,7 +245,8 @@ class ObstoreBackend:
             try:
                 return obstore.head(self._store, key)
             except FileNotFoundError as error:
-                return self._none(error)
+                self._check_bucket(error)
+                return None
 
     def _put(self, key: str, data: bytes) -> bool:
         with self._asking("write", key):
@@ -326,7 +328,7 @@ class ObstoreBackend:
         self._pending.pop(key, None)
         self._pending_bytes -= pending.size
 
-    def _none(self, error: FileNotFoundError) -> None:
+    def _check_bucket(self, error: FileNotFoundError) -> None:
         """A value that is not there is an answer; a bucket that is not there is not."""
         if any(sign in str(error) for sign in _NO_BUCKET):
             raise BackendError(f"{self.url}: there is no such bucket or container") from error
@@ -348,7 +350,7 @@ class ObstoreBackend:
 
     def _fail(self, action: str, key: str, error: BaseException) -> NoReturn:
         if isinstance(error, FileNotFoundError):
-            self._none(error)
+            self._check_bucket(error)
         place = f"{self.url}: {key}" if key else self.url
         raise BackendError(f"cannot {action} {place}: {_reason(error)}", transient=_is_transient(error)) from error
 

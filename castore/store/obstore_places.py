@@ -8,7 +8,6 @@ files of the AWS command line, fsspec's configuration, and Azure's connection st
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -47,6 +46,7 @@ def open_obstore(url: str) -> ObstoreBackend:
     prefix = prefix.strip("/")
     if not bucket or "//" in prefix or any(part in (".", "..") for part in prefix.split("/")):
         raise InvalidInputError(f"{url!r} is no place of a repository: write {protocol}://bucket/folder")
+    kind: Any
     if protocol in S3_PROTOCOLS:
         kind, config = S3Store, _s3_config()
         # Directory buckets list in an order of their own.
@@ -58,7 +58,7 @@ def open_obstore(url: str) -> ObstoreBackend:
         bucket, _, host = bucket.partition("@")
         kind, config = AzureStore, _azure_config(host)
         traits = {"sorted_listing": False, "self_copy": True}
-    client = dict(_CLIENT)
+    client: dict[str, Any] = dict(_CLIENT)
     endpoint = str(config.get("endpoint") or config.get("base_url") or config.get("account_name") or "")
     if endpoint.startswith("http://"):
         client["allow_http"] = True
@@ -139,7 +139,9 @@ def _gcs_config() -> dict[str, Any]:
     if emulator:
         config["base_url"] = emulator if "://" in emulator else f"http://{emulator}"
     token = ours.get("token")
-    if token == "anon" or (emulator and not token):
+    if emulator and not token:
+        config["bearer_token"] = "emulator"  # writes ask for a token even where nothing is to be signed
+    elif token == "anon":
         config["skip_signature"] = True
     elif isinstance(token, str) and os.path.isfile(token):  # noqa: PTH113
         config["service_account"] = token
@@ -165,7 +167,7 @@ def _azure_config(host: str) -> dict[str, Any]:
     return config
 
 
-def _fsspec_settings(protocol: str) -> Mapping[str, Any]:
+def _fsspec_settings(protocol: str) -> dict[str, Any]:
     """What the user has configured for a protocol of fsspec, in its files or as ``FSSPEC_S3_ENDPOINT_URL``."""
     folder = os.environ.get("FSSPEC_CONFIG_DIR") or _home(".config/fsspec")
     if not any(name.startswith("FSSPEC_") for name in os.environ) and not os.path.isdir(folder):  # noqa: PTH112

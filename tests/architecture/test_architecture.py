@@ -72,7 +72,7 @@ def test_identity_asks_no_clock_and_no_chance(path: Path) -> None:
             assert node.func.id not in ("hash", "id"), f"line {node.lineno}: differs from process to process"
 
 
-BACKENDS = ("LocalBackend", "FsspecBackend", "MemoryBackend")
+BACKENDS = ("LocalBackend", "FsspecBackend", "MemoryBackend", "ObstoreBackend")
 CONTRACT = {
     "url", "get", "get_many", "put", "flush", "create", "has", "touch", "list", "entries", "delete", "expire",
 }  # fmt: skip

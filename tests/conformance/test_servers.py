@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from castore.store.backend import Backend
 from castore.store.conformance import LivePlace
 from castore.store.urls import open_backend
 from tests.conformance.suite import BackendTests
+from tests.support.gcs_stub import GcsStub
 from tests.support.servers import BUCKET, Server, s3_client
 
 pytestmark = pytest.mark.server
@@ -61,3 +63,14 @@ class TestAzurite(BackendTests):
     def place(self, azurite: Server, monkeypatch: pytest.MonkeyPatch) -> LivePlace:
         url = _reach(azurite, monkeypatch)
         return LivePlace(lambda: open_backend(url))
+
+
+class TestGcsStub(BackendTests):
+    """Google Cloud Storage, a stub of the project: see there what that proves."""
+
+    @pytest.fixture
+    def place(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[LivePlace]:
+        stub = GcsStub()
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", stub.endpoint)
+        yield LivePlace(lambda: open_backend("gs://bucket/folder"))
+        stub.close()

@@ -177,7 +177,7 @@ def test_every_page_is_reached_from_the_readme() -> None:
 
 def test_every_command_and_option_is_in_the_reference_and_nothing_else() -> None:
     text = (PROJECT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
-    sections = dict(re.findall(r"^## `castore (\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    sections = dict(re.findall(r"^## `castore ([\w-]+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     assert list(sections) == list(COMMANDS)
     for name, section in sections.items():
         command = program.get_command(click.Context(program), name)

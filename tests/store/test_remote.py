@@ -1,0 +1,280 @@
+"""Repositories in object stores: names under races, stores that are refused, lost answers, the cache, the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from castore.errors import BackendError
+from castore.format.digest import Digest
+from castore.repository import Repository
+from castore.store.objects import object_key
+from castore.store.refs import RefStore
+from castore.store.urls import open_backend
+from tests.support.commands import REPOSITORY_ROOT, castore, environment
+from tests.support.losing_proxy import LosingProxy
+from tests.support.servers import Server
+
+WRITERS, UPDATES = 8, 20
+EXAMPLES = REPOSITORY_ROOT / "docs" / "examples"
+ROOT = "70a841c3cbba"
+
+_UPDATER = """
+import os, sys
+from castore.format.digest import Digest
+from castore.store.refs import RefStore
+from castore.store.urls import open_backend
+url, writer, updates = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+refs = RefStore(open_backend(url))
+for i in range(updates):
+    refs.update("golden/x", Digest(bytes([writer, i]) * 16), time_s=i, author=f"writer {writer}", message=str(i))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASTORE_CACHE", str(tmp_path / "cache"))
+
+
+def _reach(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name, value in server.env.items():
+        monkeypatch.setenv(name, value)
+    return server.url()
+
+
+def _update_at_once(url: str, **env: str) -> None:
+    """No update of several processes at one name is lost, and the log has no gap."""
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _UPDATER, url, str(writer), str(UPDATES)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(**env),
+        )
+        for writer in range(WRITERS)
+    ]
+    for process in writers:
+        _, said = process.communicate(timeout=240)
+        assert process.returncode == 0, said
+    log = RefStore(open_backend(url)).log("golden/x")
+    assert [entry.sequence for entry in log] == list(reversed(range(WRITERS * UPDATES)))
+    assert {entry.target for entry in log} == {
+        Digest(bytes([writer, i]) * 16) for writer in range(WRITERS) for i in range(UPDATES)
+    }
+    for writer in range(WRITERS):
+        own = [int(entry.message) for entry in reversed(log) if entry.author == f"writer {writer}"]
+        assert own == list(range(UPDATES))
+
+
+@pytest.mark.slow
+def test_no_update_is_lost_on_a_disk(tmp_path: Path) -> None:
+    _update_at_once(str(tmp_path / "repository"))
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.parametrize("store", ["rgw", "moto", "azurite"])
+def test_no_update_is_lost_in_a_store(
+    store: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: Server = request.getfixturevalue(store)
+    _update_at_once(_reach(server, monkeypatch), **server.env, CASTORE_CACHE=str(tmp_path / "cache"))
+
+
+# ---- stores that are refused
+
+
+@pytest.mark.server
+def test_a_store_that_ignores_conditions_gets_no_names(rclone: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = _reach(rclone, monkeypatch)
+    backend = open_backend(url)
+    with pytest.raises(BackendError, match="If-None-Match") as caught:
+        RefStore(backend).update("a", Digest(b"1" * 32), time_s=0, author="a", message="")
+    assert url in str(caught.value)
+    assert "CASTORE_SINGLE_WRITER=1" in str(caught.value)
+    assert list(backend.list("")) == []
+
+    done = castore("check-backend", url, "--json", env=rclone.env, check=1)
+    said = json.loads(done.stdout)
+    assert not said["ok"]
+    assert not said["refs"]
+    broken = {check["name"] for check in said["checks"] if check["broken"]}
+    assert {"create_once", "create_race"} <= broken
+    assert "many_puts" not in broken
+
+    monkeypatch.setenv("CASTORE_SINGLE_WRITER", "1")
+    RefStore(open_backend(url)).update("a", Digest(b"1" * 32), time_s=0, author="a", message="")
+    assert RefStore(open_backend(url)).current("a") == b"1" * 32
+
+
+@pytest.mark.server
+def test_a_sound_store_passes_and_is_left_as_it_was(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = _reach(moto, monkeypatch)
+    backend = open_backend(url)
+    backend.create("mine", b"stays")
+    done = castore("check-backend", url, env=moto.env)
+    assert done.stdout.endswith("promises kept\n")
+    assert done.stdout.count("\nok ") >= 20
+    assert list(backend.list("")) == ["mine"]
+
+
+@pytest.mark.server
+def test_nothing_is_tokenized_for_a_store_that_is_refused(rclone: Server) -> None:
+    mix = ("--mix", EXAMPLES / "conversations.jsonl", "1.0", "--tokenizer", EXAMPLES / "tokenizer")
+    done = castore("--repo", rclone.url(), "tokenize", *mix, "--as", "a", env=rclone.env, check=2)
+    assert "names cannot be written here" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.server
+def test_a_store_is_probed_once(moto: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = _reach(moto, monkeypatch)
+    seen: list[str] = []
+    monkeypatch.setattr("castore.store.probe._sound", set())
+    monkeypatch.setattr("castore.store.probe.probe_create", lambda backend: seen.append(backend.url))
+    for _ in range(2):
+        RefStore(open_backend(url)).update("a", Digest(b"1" * 32), time_s=0, author="a", message="")
+    monkeypatch.setattr("castore.store.probe._sound", set())  # another process of this user
+    RefStore(open_backend(url)).update("a", Digest(b"1" * 32), time_s=0, author="a", message="")
+    assert seen == [url]
+    assert len([*(tmp_path / "cache" / "stores").iterdir()]) == 1
+
+
+# ---- lost answers
+
+
+@pytest.mark.server
+def test_a_lost_answer_is_read_back(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = _reach(moto, monkeypatch)
+    lose: set[bytes] = set()
+
+    def loses(line: bytes) -> bool:
+        found = {part for part in lose if part in line and line.startswith(b"PUT")}
+        lose.difference_update(found)
+        return bool(found)
+
+    proxy = LosingProxy(moto.endpoint, loses)
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        backend = open_backend(url)
+        lose.add(b"mine")
+        assert backend.create("mine", b"one")
+        assert not open_backend(url).create("mine", b"one")
+        assert open_backend(url).create("theirs", b"first")
+        lose.add(b"theirs")
+        assert not backend.create("theirs", b"second")
+        assert backend.get("theirs", 10) == b"first"
+        lose.add(b"put")
+        backend.put("put", b"value")
+        backend.flush()
+        assert backend.get("put", 10) == b"value"
+        assert len(proxy.lost) == 3
+    finally:
+        proxy.close()
+
+
+# ---- what cannot be reached
+
+
+@pytest.mark.parametrize(
+    ("url", "env"),
+    [
+        ("s3://bucket/x", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a"}),
+        ("gs://bucket/x", {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:9"}),
+    ],
+)
+def test_a_place_that_does_not_answer_is_one_line(
+    url: str, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("castore.store.obstore_places._RETRY", {"max_retries": 0})
+    for name, value in {**env, "AWS_SECRET_ACCESS_KEY": "b"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BackendError) as caught:
+        open_backend(url).get("format", 10)
+    assert str(caught.value).startswith(f"cannot read {url}: format: ")
+    assert "\n" not in str(caught.value)
+    assert caught.value.transient
+
+
+@pytest.mark.server
+def test_wrong_buckets_and_keys_are_one_line(moto: Server, rgw: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for server in (moto, rgw):
+        _reach(server, monkeypatch)
+        with pytest.raises(BackendError, match="no such bucket") as caught:
+            Repository.open("s3://no-such-bucket/x")
+        assert "\n" not in str(caught.value)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    with pytest.raises(BackendError, match="InvalidAccessKeyId") as caught:
+        Repository.open(rgw.url())
+    assert "\n" not in str(caught.value)
+
+
+# ---- commands
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("store", ["rgw", "azurite"])
+def test_commands_in_a_store(store: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    server: Server = request.getfixturevalue(store)
+    url = server.url()
+    env = {**server.env, "CASTORE_CACHE": str(tmp_path / "cache")}
+    mix = ("--mix", EXAMPLES / "conversations.jsonl")
+    recipe = ("--tokenizer", EXAMPLES / "tokenizer", "--quiet")
+
+    def run(*arguments: str | Path, check: int = 0) -> str:
+        return castore("--repo", url, *arguments, env=env, check=check).stdout
+
+    run("tokenize", *mix, "1.0", *recipe, "--as", "golden/all")
+    run("tokenize", *mix, "200", *recipe, "--as", "part")
+    assert ROOT in run("ls")
+    first = json.loads(run("diff", "golden/all", "part", "--json", check=1))
+    assert 0 < first["reads"]["objects"] < 20
+    again = json.loads(run("diff", "golden/all", "part", "--json", check=1))
+    assert again["reads"] == {"objects": 0, "bytes": 0}
+    assert {**again, "reads": None} == {**first, "reads": None}
+    run("tag", "part", "golden/all", "-m", "moved")
+    assert run("log", "golden/all").count("\n") == 2
+    run("export", "golden/all@{1}", tmp_path / "remote")
+
+    local = ("--repo", tmp_path / "local")
+    castore(*local, "tokenize", *mix, "1.0", *recipe, "--as", "golden/all")
+    castore(*local, "export", "golden/all", tmp_path / "disk")
+    ids = [tmp_path / side / "token_ids_part_0000.npy" for side in ("remote", "disk")]
+    assert ids[0].read_bytes() == ids[1].read_bytes()
+    assert castore(*local, "diff", f"{url}#golden/all@{{1}}", "golden/all", env=env).stdout.startswith("equal")
+
+
+@pytest.mark.server
+def test_a_damaged_cache_harms_nobody(moto: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = _reach(moto, monkeypatch)
+    writer = Repository.open(url, create=True)
+    digests = [writer.objects.put_bytes(os.urandom(1000)) for _ in range(10)]
+    writer.objects.flush()
+    assert writer.objects.writes == 10
+    reader = Repository.open(url)
+    values = [reader.objects.get(digest) for digest in digests]
+    assert (reader.objects.reads, len([*(tmp_path / "cache" / "objects").rglob("*")])) == (10, 20)
+    for digest in digests[:5]:
+        path = tmp_path / "cache" / object_key(digest)
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    other = Repository.open(url)
+    assert [other.objects.get(digest) for digest in digests] == values
+    assert other.objects.reads == 5
+    assert dict(Repository.open(url).objects.get_many(digests)) == dict(zip(digests, values, strict=True))
+
+
+@pytest.mark.server
+def test_what_is_there_is_renewed_and_not_written_again(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = _reach(moto, monkeypatch)
+    values = [os.urandom(1000) for _ in range(5)]
+    for expected in (5, 0):
+        objects = Repository.open(url, create=True).objects
+        for value in values:
+            objects.put_bytes(value)
+        objects.flush()
+        assert objects.writes == expected
