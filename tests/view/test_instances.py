@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import castore
-from castore.errors import CorruptionError, FormatError, InvalidInputError
+from castore.errors import BackendError, CorruptionError, FormatError, InvalidInputError
 from castore.format.packing import COLUMNS, Packing, packing_name
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
@@ -147,13 +147,23 @@ def test_a_record_of_other_data_is_refused(backend: MemoryBackend) -> None:
     backend.delete(packing_key(packing_name(x.root, rule.value())))
 
 
-def test_a_repository_that_cannot_be_written_to_serves(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "rows.jsonl", example_rows()[:20])
-    backend = MemoryBackend()
-    run_job(backend, [(path, "1.0")], name="x")
+class ReadOnly(MemoryBackend):
+    """A place that others have written to."""
+
+    def put(self, key: str, data: bytes) -> None:
+        raise BackendError(f"{key}: read-only file system")
+
+
+def test_a_repository_that_cannot_be_written_to_serves(backend: MemoryBackend) -> None:
+    place = ReadOnly()
+    place._durable = {k: v for k, v in backend._durable.items() if not k.startswith("packings/")}
+    before = place.snapshot()
+    packing = Repository(place)["x"].pack(77)
+    assert place.snapshot() == before
+    assert packing.digest == Repository(backend)["x"].pack(77).digest
+    # Nor does a dataset that is in no repository need one.
     data = Repository(backend)["x"]
-    alone = Dataset(data.fetch, data.root, data.run_digest)
-    assert alone.pack(64).digest == data.pack(64).digest
+    assert Dataset(data.fetch, data.root, data.run_digest).pack(77).digest == packing.digest
 
 
 @pytest.mark.parametrize(
