@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from castore.ingest.import_zarr import GroupImport
     from castore.ingest.job import TokenizeJob, TokenizeResult
     from castore.ingest.write import Progress
-    from castore.ingest.writer import SampleWriter, WriteResult
+    from castore.ingest.write_job import WriteResult
+    from castore.ingest.writer import SampleWriter
     from castore.tree.walk import Fetch
     from castore.view.dataset import Dataset
     from castore.view.export import Exported
@@ -237,7 +238,8 @@ class Repository:
         Raises:
             InvalidInputError: A name, array or recipe that cannot be.
         """
-        from castore.ingest.writer import SampleWriter, WriteJob
+        from castore.ingest.write_job import WriteJob
+        from castore.ingest.writer import SampleWriter
 
         who = origin or Origin.here()
         message = who.message or "write"

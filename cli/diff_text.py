@@ -101,7 +101,8 @@ def _short(value: object) -> str:
 
 
 def _print_first(first: Divergence, names: tuple[str, str], decode: bool) -> None:
-    where = f"{first.array}[{first.index}]" if first.a.context or first.b.context else first.array
+    of_tokens = first.a.context or first.b.context or first.index
+    where = f"{first.array}[{first.index}]" if of_tokens else first.array
     click.echo(f"\nfirst difference: {where}")
     for side, name, colour in ((first.a, names[0], "red"), (first.b, names[1], "green")):
         _print_side(side, name, colour, decode)

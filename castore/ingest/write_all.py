@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from castore.errors import InvalidInputError
-from castore.ingest.writer import SampleWriter, WriteResult
+from castore.ingest.write_job import WriteResult
+from castore.ingest.writer import SampleWriter
 
 
 def write_all(writer: SampleWriter, samples: Iterable[Any]) -> WriteResult:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -20,20 +19,19 @@ from numpy.typing import ArrayLike, NDArray
 from castore.errors import CastoreError, ConflictError, InvalidInputError
 from castore.format.codec import Value, encode
 from castore.format.digest import Digest
-from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
 from castore.format.manifest import Manifest, SplitRule
 from castore.format.object import Object
 from castore.format.order import Order
-from castore.format.run import Run
-from castore.format.samples import TOKENS_MAX, Piece, sample_keys
+from castore.format.samples import Piece, sample_keys
 from castore.format.schema import DATA_ARRAYS, SOURCE
-from castore.ingest.given import ArraySpec, Gathered, extra_arrays
+from castore.ingest.given import Gathered, as_numpy, checked, extra_arrays
 from castore.ingest.unfinished import Waiting, is_whole, keys_of, pieces_of, record_of
+from castore.ingest.write_job import WriteJob, WriteResult, run_record, tokenizer_files
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
 from castore.store.writes import SourceTotal, WriteStore, write_name
 from castore.tree.build import Cut, SequenceBuilder
-from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
+from castore.tree.split import RULE_NAME
 
 BATCH_TOKENS = 1 << 18
 BATCH_SAMPLES = 1 << 13
@@ -42,47 +40,6 @@ BATCH_SAMPLES = 1 << 13
 RECORD_TOKENS = 1 << 24
 RECORD_SAMPLES = 1 << 18
 """Stored samples after which a record of them is made: what a write that is killed repeats at most, and one batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class WriteResult:
-    """What a write came to: digests of run record and manifest, counts, and what the repository grew by."""
-
-    run: Digest
-    root: Digest
-    samples: int
-    tokens: int
-    trainable: int
-    objects_new: int
-    bytes_new: int
-
-
-@dataclass(frozen=True, slots=True)
-class WriteJob:
-    """What is written, apart from the samples.
-
-    Attributes:
-        name: Of the result; also of the only source, where none is named.
-        recipe: All that can change tokens: text, integers, lists and maps.
-        arrays: Extra arrays by name.
-        sources: Names of sources in the order of their numbers; others are numbered as they appear.
-        shuffle_seed: Seed of the recorded order; None for the order of writing.
-        num_examples: Samples used of the order; None for all.
-        resume_key: Name of the write for going on with it; None to keep no records.
-        tokenizer: Folder of the tokenizer, kept beside the data so that diff and show have its text.
-        chunk_bytes, fanout: As ``SequenceBuilder`` takes them. Part of the format: only tests want other ones.
-    """
-
-    name: str
-    recipe: Mapping[str, Value] = field(default_factory=dict)
-    arrays: ArraySpec = field(default_factory=dict)
-    sources: Sequence[str] = ()
-    shuffle_seed: int | None = None
-    num_examples: int | None = None
-    resume_key: str | None = None
-    tokenizer: str | None = None
-    chunk_bytes: int = CHUNK_BYTES
-    fanout: int = FANOUT
 
 
 class SampleWriter:
@@ -116,7 +73,7 @@ class SampleWriter:
         self._arrays = (*DATA_ARRAYS, *self._extra)
         self._scalars = [SOURCE, *(array for array in self._extra if array.grain == 1)]
         self._fine = [array for array in self._arrays if array.grain == 0]
-        self._files = {} if job.tokenizer is None else _tokenizer_files(job.tokenizer)
+        self._files = {} if job.tokenizer is None else tokenizer_files(job.tokenizer)
         self._totals = [SourceTotal(name) for name in job.sources]
         self._numbers = _numbered(job.sources)
         self._builder = SequenceBuilder(self._arrays, chunk_bytes=job.chunk_bytes, fanout=job.fanout)
@@ -160,7 +117,11 @@ class SampleWriter:
         Raises:
             InvalidInputError: Something has another type, shape or range. The writer has what it had before.
         """
-        ids = np.asarray(token_ids)
+        self._check_open()
+        try:
+            ids = as_numpy("token_ids", token_ids)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"sample {self.position}: {error}") from error
         per_sample = {array.name for array in self._extra if array.axis == "sample" and array.dtype != "bytes16"}
         more: dict[str, Any] = {name: [given] if name in per_sample else given for name, given in arrays.items()}
         self._take(ids, np.array([ids.size], np.int64), labels_mask, source, more)
@@ -211,12 +172,13 @@ class SampleWriter:
     ) -> None:
         self._check_open()
         try:
-            if int(lengths.max()) > TOKENS_MAX:
-                raise InvalidInputError(f"a sample of {lengths.max()} tokens: at most {TOKENS_MAX} are possible")
-            self._gathered.add(token_ids, lengths.astype(np.uint32), labels_mask, self._number(source), more)
+            some, number = checked(self._extra, token_ids, lengths, labels_mask, more), self._number(source)
         except InvalidInputError as error:
             raise InvalidInputError(f"sample {self.position}: {error}") from error
+        self._torn = True  # an interrupt may come between any two instructions
+        self._gathered.add(some, number)
         self.position += len(lengths)
+        self._torn = False
         if self._gathered.tokens >= BATCH_TOKENS or self._gathered.count >= BATCH_SAMPLES:
             self._hand_over()
 
@@ -305,15 +267,17 @@ class SampleWriter:
         if self._records is None or self._torn:
             return self._recorded
         # After going on, the cuts of recorded samples come out once more.
-        cuts, self._cuts = [cut for cut in self._cuts if cut.start >= self._recorded], []
+        cuts = [cut for cut in self._cuts if cut.start >= self._recorded]
+        self._torn = True
+        self._cuts = []
         if cuts:
             done = self._settle(cuts[-1].stop - self._recorded)
             self._objects.flush()
             if not self._records.create(self._sequence, record_of(cuts, done, self._scalars, self._totals)):
-                self._torn = True
                 raise ConflictError(f"another process writes with the resume_key {self._job.resume_key!r} too")
             self._sequence += 1
             self._recorded = cuts[-1].stop
+        self._torn = False
         return self._recorded
 
     def _take_up(self, records: WriteStore) -> None:
@@ -357,7 +321,7 @@ class SampleWriter:
         for file in self._files.values():
             self._objects.put(file.digest, file.data)
         tokens, trainable = (sum(getattr(total, name) for total in self._totals) for name in ("tokens", "trainable"))
-        run = self._run(manifest, tokens, trainable)
+        run = run_record(job, manifest, self._totals, {n: f.digest for n, f in self._files.items()}, self._origin)
         for made in (manifest, run):
             self._objects.flush()  # children are durable before anything that names them is written
             self._objects.put(made.digest, made.data)
@@ -375,28 +339,6 @@ class SampleWriter:
         if take is not None and not 1 <= take <= self.position:
             raise InvalidInputError(f"num_examples {take} of {self.position} samples: ask for 1 to {self.position}")
         return take
-
-    def _run(self, manifest: Object, tokens: int, trainable: int) -> Object:
-        job = self._job
-        configuration: dict[str, Value] = {"num_examples": job.num_examples, "shuffle_seed": job.shuffle_seed}
-        if job.tokenizer is not None:
-            from castore.ingest.folder import TokenizerFolder
-
-            configuration |= {"tokenizer": job.tokenizer, "vocab_size": TokenizerFolder.load(job.tokenizer).vocab_size}
-        sources: list[dict[str, Value]] = [
-            {"name": t.name, "samples": t.samples, "tokens": t.tokens, "trainable": t.trainable} for t in self._totals
-        ]
-        statistics: dict[str, Value] = {
-            "dropped": {},
-            "samples": self.position,
-            "tokens": tokens,
-            "trainable": trainable,
-        }
-        files = {name: made.digest for name, made in self._files.items()}
-        recipe = dict(job.recipe)
-        return Run(
-            manifest.digest, self.position, {}, recipe, configuration, sources, statistics, files, self._origin
-        ).encode()
 
     def __enter__(self) -> SampleWriter:
         return self
@@ -422,12 +364,3 @@ def _numbered(names: Sequence[str]) -> dict[str, int]:
     for number, name in enumerate(names):
         numbers.setdefault(name, number)
     return numbers
-
-
-def _tokenizer_files(path: str) -> dict[str, Object]:
-    from castore.ingest.folder import TokenizerFolder
-
-    folder = TokenizerFolder.load(path)
-    files = {f"tokenizer/{name}": encode_file(content) for name, content in sorted(folder.files.items())}
-    files[VOCABULARY_FILE] = encode_vocabulary(folder.vocabulary())
-    return files

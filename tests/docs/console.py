@@ -1,6 +1,6 @@
-"""The shell sessions of the documentation: read them, run them, compare what they show.
+"""The sessions of the documentation: read them, run them, compare what they show.
 
-A fenced block marked ``console`` is a session. Its lines are
+A fenced block marked ``console`` is a session of a shell. Its lines are
 
 * ``$ command``, continued on lines that begin with ``> ``; a trailing ``# exit 1`` is the exit code that is expected;
 * output, stdout and stderr together. A command without output lines below it may print anything. In output, ``…``
@@ -11,12 +11,18 @@ The sessions of a page run from top to bottom in one fresh folder, which holds `
 where ``CASTORE_REPO`` is ``repository``. Blocks marked ``sh`` install things and are not run here; those of README.md
 are run by ``.ci/run``.
 
+A block marked ``python`` is a session of Python, one for all such blocks of a page: ``>>> statement``, continued on
+lines that begin with ``... ``, and its output, compared in the same way; an error shows as its type and message, and is
+expected where ``# exit 1`` stands behind the statement. A block without ``>>>`` is run as a whole and prints what it
+likes. Behind ``python`` may stand the name of a library: where it is not installed, the block is not run.
+
     python -m tests.docs.console PAGE…             show what differs
     python -m tests.docs.console --write PAGE…     write the output into the page wherever it differs
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,7 +30,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -42,6 +50,7 @@ class Command:
     Attributes:
         line: Where it stands, from 1.
         text: What the shell gets.
+        kind: ``shell``; or ``single`` for a statement of Python, ``exec`` for a whole block of it.
         exit_code: What it must return.
         output_line: Index in the page's lines at which its output begins.
         output: The output that the page shows.
@@ -49,6 +58,7 @@ class Command:
 
     line: int
     text: str
+    kind: str
     exit_code: int
     output_line: int
     output: tuple[str, ...]
@@ -70,7 +80,8 @@ class Outcome:
         return not self.command.output or matches(self.command.output, self.output)
 
     def __str__(self) -> str:
-        shown = "\n".join(["$ " + self.command.text, "--- the page says", *self.command.output])
+        prompt = "$" if self.command.kind == "shell" else ">>>"
+        shown = "\n".join([f"{prompt} {self.command.text}", "--- the page says", *self.command.output])
         happened = "\n".join([f"--- exit {self.exit_code}, expected {self.command.exit_code}", *self.output])
         return f"line {self.command.line}\n{shown}\n{happened}"
 
@@ -84,38 +95,44 @@ def commands(page: Path) -> list[Command]:
     """All commands of a page, in order."""
     lines = page.read_text(encoding="utf-8").splitlines()
     found = []
-    for start, stop in _blocks(lines):
+    for start, stop, python in _blocks(lines):
+        kind, prompt, more = ("single", ">>> ", "... ") if python else ("shell", "$ ", "> ")
         at = start
+        if at < stop and python and not lines[at].startswith(prompt):
+            found.append(Command(start + 1, "\n".join(lines[start:stop]), "exec", 0, stop, ()))
+            at = stop
         while at < stop:
-            assert lines[at].startswith("$ "), f"{page}, line {at + 1}: output without a command"
-            begin, text = at, lines[at][2:]
+            assert lines[at].startswith(prompt), f"{page}, line {at + 1}: output without a command"
+            begin, text = at, lines[at].removeprefix(prompt)
             at += 1
-            while at < stop and lines[at].startswith("> "):
-                text += "\n" + lines[at][2:]
+            while at < stop and (lines[at].startswith(more) or lines[at] == more.rstrip()):
+                text += "\n" + lines[at].removeprefix(more.rstrip()).removeprefix(" ")
                 at += 1
             exit_code = 0
             if mark := _EXIT.search(text):
                 text, exit_code = text[: mark.start()], int(mark[1])
             output_line = at
-            while at < stop and not lines[at].startswith("$ "):
+            while at < stop and not lines[at].startswith(prompt):
                 at += 1
-            found.append(Command(begin + 1, text, exit_code, output_line, tuple(lines[output_line:at])))
+            found.append(Command(begin + 1, text, kind, exit_code, output_line, tuple(lines[output_line:at])))
     return found
 
 
-def _blocks(lines: list[str]) -> Iterator[tuple[int, int]]:
-    """Half-open ranges of lines inside ``console`` fences; a longer fence may hold shorter ones."""
-    fence, start = 0, None
+def _blocks(lines: list[str]) -> Iterator[tuple[int, int, bool]]:
+    """Half-open ranges of lines inside fences of sessions, and if of Python; a longer fence may hold shorter ones."""
+    fence, start, python = 0, None, False
     for at, line in enumerate(lines):
         marks = len(line) - len(line.lstrip("`"))
         if marks < 3:
             continue
-        kind = line[marks:].strip()
+        kind, _, library = line[marks:].strip().partition(" ")
         if not fence:
-            fence, start = marks, at + 1 if kind == "console" else None
+            python = kind == "python"
+            wanted = kind == "console" or (python and (not library or find_spec(library) is not None))
+            fence, start = marks, at + 1 if wanted else None
         elif marks >= fence and not kind:
             if start is not None:
-                yield start, at
+                yield start, at, python
             fence, start = 0, None
 
 
@@ -123,19 +140,73 @@ def run(page: Path, folder: Path) -> Iterator[Outcome]:
     """Run the commands of a page in an empty folder."""
     shutil.copytree(PROJECT / "docs" / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
     environment = _environment(folder)
-    for command in commands(page):
-        done = subprocess.run(
-            ["bash", "-c", command.text],
+    with ExitStack() as stack:
+        session = None
+        for command in commands(page):
+            if command.kind != "shell":
+                session = session or stack.enter_context(_Session(folder, environment))
+                yield session.outcome(command)
+            else:
+                yield _in_shell(command, folder, environment)
+
+
+def _in_shell(command: Command, folder: Path, environment: dict[str, str]) -> Outcome:
+    done = subprocess.run(
+        ["bash", "-c", command.text],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    return Outcome(command, done.returncode, tuple(line.rstrip() for line in done.stdout.splitlines()))
+
+
+_SESSION = """
+import contextlib, io, json, sys, warnings
+answers, names = sys.stdout, {"__name__": "__main__"}
+for line in sys.stdin:
+    text, status, out = json.loads(line), 0, io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        try:
+            exec(compile(text[1] + "\\n", "page", text[0]), names)
+        except BaseException as error:
+            status = 1
+            print(f"{type(error).__module__}.{type(error).__name__}: {error}".removeprefix("builtins."))
+    print(json.dumps([status, out.getvalue()]), file=answers, flush=True)
+"""
+
+
+class _Session:
+    """A Python that keeps its names from one command to the next."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SESSION],
             cwd=folder,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.DEVNULL,
             encoding="utf-8",
-            timeout=TIMEOUT_S,
-            check=False,
         )
-        yield Outcome(command, done.returncode, tuple(line.rstrip() for line in done.stdout.splitlines()))
+
+    def __enter__(self) -> _Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.communicate(timeout=TIMEOUT_S)
+
+    def outcome(self, command: Command) -> Outcome:
+        """Run one command."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps([command.kind, command.text]), file=self._process.stdin, flush=True)
+        status, shown = json.loads(self._process.stdout.readline())
+        return Outcome(command, status, tuple(line.rstrip() for line in shown.splitlines()))
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -12,8 +13,15 @@ from pathlib import Path
 import click
 import pytest
 
+import castore
 from castore import errors
-from castore_cli.main import COMMANDS, castore
+from castore.ingest.write_job import WriteResult
+from castore.ingest.writer import SampleWriter
+from castore.repository import Repository
+from castore.view.dataset import Dataset
+from castore.view.reader import ArrayView, Batch, Sample, SampleView
+from castore_cli.main import COMMANDS
+from castore_cli.main import castore as program
 from tests.docs import console
 
 PROJECT = console.PROJECT
@@ -39,6 +47,48 @@ def test_the_pages_that_promise_a_session_have_one() -> None:
     named = {name_of(page) for page in SESSIONS}
     assert {"docs/tutorial.md", "docs/reference/cli.md", "docs/reference/diff.md"} <= named
     assert len([name for name in named if name.startswith("docs/how-to/")]) >= 6
+    for page in ("read-from-python", "write-from-python"):
+        found = console.commands(PROJECT / "docs" / "how-to" / f"{page}.md")
+        assert len([command for command in found if command.kind == "single"]) > 15
+
+
+SESSION = """
+```python
+>>> x = 2
+>>> for i in range(x):
+...     print(i)
+0
+1
+>>> 1 / 0 # exit 1
+ZeroDivisionError: …
+>>> x
+3
+```
+```console
+$ echo $PWD > here
+```
+```python
+y = x
+
+assert y == 2
+```
+```python no_such_library
+1 / 0
+```
+```python
+>>> open('here').read().strip() == __import__('os').getcwd()
+True
+```
+"""
+
+
+def test_a_session_of_python_keeps_its_names(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(SESSION)
+    (tmp_path / "folder").mkdir()
+    outcomes = list(console.run(page, tmp_path / "folder"))
+    assert [outcome.command.text for outcome in outcomes if not outcome.agrees] == ["x"]
+    assert len(outcomes) == 7
 
 
 @pytest.mark.parametrize(
@@ -130,14 +180,14 @@ def test_every_command_and_option_is_in_the_reference_and_nothing_else() -> None
     sections = dict(re.findall(r"^## `castore (\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     assert list(sections) == list(COMMANDS)
     for name, section in sections.items():
-        command = castore.get_command(click.Context(castore), name)
+        command = program.get_command(click.Context(program), name)
         assert command is not None
         described = {found.replace("\\|", "|") for found in re.findall(r"^\| `(-[^`]*)`", section, re.MULTILINE)}
         spelled = {_spelling(option) for option in command.params if isinstance(option, click.Option)}
         assert described == spelled, name
         arguments = [p.human_readable_name.upper() for p in command.params if isinstance(p, click.Argument)]
         assert " ".join(["castore", name, *arguments]) in section
-    for option in castore.params:
+    for option in program.params:
         assert f"`{option.opts[-1]}" in text
 
 
@@ -151,6 +201,24 @@ def _metavar(option: click.Option) -> str:
         return option.metavar
     assert isinstance(option.type, click.Choice), f"{option.name} needs a metavar"
     return "|".join(str(choice) for choice in option.type.choices)
+
+
+def test_the_python_reference_has_what_there_is() -> None:
+    text = (PROJECT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+    kinds = [Repository, Dataset, Sample, Batch, SampleView, ArrayView, SampleWriter, WriteResult]
+    assert list(sections) == ["castore", *(kind.__name__ for kind in kinds)]
+    for name in set(castore.__all__) - {"__version__"}:
+        assert f"| `{name}(" in sections["castore"]
+    for kind in kinds:
+        known = {*dir(kind), *inspect.get_annotations(kind), *re.findall(r"self\.(\w+)", inspect.getsource(kind))}
+        rows = re.findall(r"^\| ((?:`[^`]+`,? ?)+) \|", sections[kind.__name__].partition("| option")[0], re.MULTILINE)
+        assert rows
+        for name in (part for row in rows for part in re.findall(r"`(\w+)", row)):
+            assert name in known or name in ("dataset", "repository", "len", "iter"), f"{kind.__name__} has no {name}"
+    rows = re.findall(r"^\| (`[^|]+) \|", sections["Repository"].partition("| option")[2], re.MULTILINE)
+    options = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert options == set(inspect.signature(Repository.writer).parameters) - {"self", "name"}
 
 
 def test_every_environment_variable_is_in_the_reference() -> None:

@@ -15,9 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from castore.errors import CastoreError, ConflictError, InvalidInputError, NotFoundError
+from castore.ingest import write_job
 from castore.ingest import writer as writer_module
+from castore.ingest.given import Gathered
 from castore.ingest.write_all import write_all
-from castore.ingest.writer import WriteJob
+from castore.ingest.write_job import WriteJob
+from castore.ingest.writer import SampleWriter
 from castore.repository import Origin, Repository
 from castore.store.backend import Backend, MemoryBackend
 from castore.store.layout import open_layout
@@ -38,7 +41,7 @@ def small_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     def job(*arguments: Any) -> WriteJob:
         return replace(real(*arguments), chunk_bytes=SMALL.chunk_bytes, fanout=SMALL.fanout)
 
-    monkeypatch.setattr(writer_module, "WriteJob", job)
+    monkeypatch.setattr(write_job, "WriteJob", job)
     monkeypatch.setattr(writer_module, "BATCH_SAMPLES", 7)
     monkeypatch.setattr(writer_module, "RECORD_SAMPLES", 30)
 
@@ -148,6 +151,8 @@ def test_what_may_be_given(tmp_path: Path) -> None:
         ({"token_ids": [1 << 32]}, "token id 4294967296"),
         ({"token_ids": [0.5]}, "token_ids are a list of integers"),
         ({"token_ids": [[1]]}, "of shape"),
+        ({"token_ids": [[1], [2, 3]]}, "sample 1: token_ids cannot be an array"),
+        ({"token_ids": [1, 2], "labels_mask": [[1], [2, 3]]}, "labels_mask cannot be an array"),
         ({"token_ids": [1, 2], "labels_mask": [1]}, r"labels_mask is of shape \[1\]"),
         ({"token_ids": [1, 2], "labels_mask": [1, 2]}, "other values than true and false"),
         ({"token_ids": [1], "colour": [1]}, "array colour was not declared"),
@@ -390,6 +395,40 @@ def test_another_iterator_is_found_out() -> None:
     with pytest.raises(InvalidInputError, match="50 samples were given"):
         written(backend, samples[:50])
     assert written(backend, samples) == written(MemoryBackend(), samples)
+
+
+@pytest.mark.parametrize("method", ["_hand_over", "_add", "checkpoint", "add"])
+def test_an_interrupt_anywhere_leaves_true_records(method: str) -> None:
+    """What half a step left behind is in no record."""
+    samples = weighted(150)
+    root = written(MemoryBackend(), samples)
+    kind: Any = Gathered if method == "add" else SampleWriter
+    real = getattr(kind, method)
+    for n in range(1, 150, 7):
+        count = 0
+
+        def interrupted(self: Any, *arguments: Any, n: int = n) -> Any:
+            nonlocal count
+            count += 1
+            if count == n and method == "add":
+                self._ids.append(arguments[0].ids)  # and nothing else of the sample
+                raise KeyboardInterrupt
+            result = real(self, *arguments)
+            if count == n:
+                raise KeyboardInterrupt
+            return result
+
+        backend = MemoryBackend()
+        with mock.patch.object(kind, method, interrupted):
+            try:
+                written(backend, samples)
+            except KeyboardInterrupt:
+                pass
+            else:
+                assert count < n
+                break
+        assert written(backend.other(), samples) == root
+    assert n > 1
 
 
 def test_a_lost_chunk_is_written_anew() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import castore
 from castore.view.dataset import Dataset
+from tests.docs import console
 from tests.support.jobs import ORIGIN, TOKENIZER, example_rows, make_job, write_rows
 
 pytest.importorskip("trl")
@@ -92,3 +93,10 @@ def test_three_steps_from_a_ref(data: Dataset, tmp_path: Path, streaming: bool) 
             assert np.array_equal(labels[real_tokens].numpy() != -100, mask)
             assert torch.equal(labels[real_tokens][mask], ids[real_tokens][mask])
             assert (labels[~real_tokens] == -100).all()
+
+
+def test_the_page_takes_three_steps(tmp_path: Path) -> None:
+    page = console.PROJECT / "docs" / "how-to" / "read-from-python.md"
+    outcomes = list(console.run(page, tmp_path))
+    assert [str(outcome) for outcome in outcomes if not outcome.agrees] == []
+    assert any("trainer.train()" in outcome.command.text for outcome in outcomes)

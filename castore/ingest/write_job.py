@@ -1,0 +1,91 @@
+"""What a write is told, what it comes to, and the run record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from castore.format.codec import Value
+from castore.format.digest import Digest
+from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
+from castore.format.object import Object
+from castore.format.run import Run
+from castore.ingest.given import ArraySpec
+from castore.store.writes import SourceTotal
+from castore.tree.split import CHUNK_BYTES, FANOUT
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What a write came to: digests of run record and manifest, counts, and what the repository grew by."""
+
+    run: Digest
+    root: Digest
+    samples: int
+    tokens: int
+    trainable: int
+    objects_new: int
+    bytes_new: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteJob:
+    """What is written, apart from the samples.
+
+    Attributes:
+        name: Of the result; also of the only source, where none is named.
+        recipe: All that can change tokens: text, integers, lists and maps.
+        arrays: Extra arrays by name.
+        sources: Names of sources in the order of their numbers; others are numbered as they appear.
+        shuffle_seed: Seed of the recorded order; None for the order of writing.
+        num_examples: Samples used of the order; None for all.
+        resume_key: Name of the write for going on with it; None to keep no records.
+        tokenizer: Folder of the tokenizer, kept beside the data so that diff and show have its text.
+        chunk_bytes, fanout: As ``SequenceBuilder`` takes them. Part of the format: only tests want other ones.
+    """
+
+    name: str
+    recipe: Mapping[str, Value] = field(default_factory=dict)
+    arrays: ArraySpec = field(default_factory=dict)
+    sources: Sequence[str] = ()
+    shuffle_seed: int | None = None
+    num_examples: int | None = None
+    resume_key: str | None = None
+    tokenizer: str | None = None
+    chunk_bytes: int = CHUNK_BYTES
+    fanout: int = FANOUT
+
+
+def run_record(
+    job: WriteJob,
+    manifest: Object,
+    totals: Sequence[SourceTotal],
+    files: Mapping[str, Digest],
+    origin: Mapping[str, Value],
+) -> Object:
+    """The run record of a finished write."""
+    configuration: dict[str, Value] = {"num_examples": job.num_examples, "shuffle_seed": job.shuffle_seed}
+    if job.tokenizer is not None:
+        from castore.ingest.folder import TokenizerFolder
+
+        configuration |= {"tokenizer": job.tokenizer, "vocab_size": TokenizerFolder.load(job.tokenizer).vocab_size}
+    names = ("samples", "tokens", "trainable")
+    sources: list[dict[str, Value]] = [
+        {"name": total.name, **{name: getattr(total, name) for name in names}} for total in totals
+    ]
+    counts = {name: sum(getattr(total, name) for total in totals) for name in names}
+    statistics: dict[str, Value] = {"dropped": {}, **counts}
+    samples = counts["samples"]
+    return Run(
+        manifest.digest, samples, {}, dict(job.recipe), configuration, sources, statistics, files, origin
+    ).encode()
+
+
+def tokenizer_files(path: str) -> dict[str, Object]:
+    """The tokenizer's files and its vocabulary as objects, by the names that a run record lists them under."""
+    from castore.ingest.folder import TokenizerFolder
+
+    folder = TokenizerFolder.load(path)
+    files = {f"tokenizer/{name}": encode_file(content) for name, content in sorted(folder.files.items())}
+    files[VOCABULARY_FILE] = encode_vocabulary(folder.vocabulary())
+    return files
