@@ -6,19 +6,22 @@ second, and numpy alone takes longer than that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from castore.errors import BackendError, ConflictError, CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest, digest_hex
 from castore.store.backend import Backend
+from castore.store.cache import open_cache
 from castore.store.layout import open_layout
 from castore.store.objects import PREFIX_DIGITS_MIN, ObjectStore
+from castore.store.protection import is_protected
 from castore.store.refs import RefEntry, RefStore, check_ref_name, is_ref_name
 from castore.store.urls import open_backend
 
 if TYPE_CHECKING:
+    from castore.care.copy import Copied
     from castore.format.codec import Value
     from castore.ingest.given import ArraySpec
     from castore.ingest.import_folder import ImportResult
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
 
 RESOLVED_MAX = 1000
 """Objects with one digest prefix that are looked at before the prefix is called ambiguous."""
+
+LOG_MAX = 100
+"""Entries of a log, and names, that are looked at for the run record of a root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class Repository:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.objects = ObjectStore(backend)
+        self.objects = ObjectStore(backend, cache=open_cache() if getattr(backend, "needs_probe", False) else None)
         self.refs = RefStore(backend)
         self._fetch: Fetch | None = None
 
@@ -164,21 +170,49 @@ class Repository:
 
     def dataset(self, address: str) -> Dataset:
         """The dataset that an address names."""
+        found = self._dataset_at(self.resolve(address))
+        if found is None:
+            raise CorruptionError(f"{address} names an object that is neither a run record nor a manifest")
+        return found
+
+    def dataset_of_root(self, root: Digest, name: str = "") -> Dataset | None:
+        """The dataset of a root, None if it is not here; with its run record if a name leads or led to one.
+
+        Args:
+            root: Digest of the manifest.
+            name: The name whose log is looked at before the other names.
+        """
+        if not self.objects.has(root):
+            return None
+        for target in self._targets(name):
+            found = self._dataset_at(target)
+            if found is not None and found.root == root:
+                return found
+        return self._dataset_at(root)
+
+    def _targets(self, name: str) -> Iterator[Digest]:
+        """What a name has meant, newest first, then what the others mean."""
+        log = self.refs.log(name)[:LOG_MAX] if is_ref_name(name) else []
+        yield from (entry.target for entry in log if entry.target is not None)
+        for other in self.refs.names()[:LOG_MAX]:
+            target = self.refs.current(other)
+            if target is not None:
+                yield target
+
+    def _dataset_at(self, digest: Digest) -> Dataset | None:
+        """The dataset of a run record or manifest, None if the object is neither."""
         from castore.format.fields import kind_of
         from castore.format.manifest import MANIFEST_KIND
         from castore.format.run import RUN_KIND, Run
         from castore.view.dataset import CachedFetch, Dataset
 
-        digest = self.resolve(address)
         # One cache for all datasets of the repository: what two of them share is read once.
         fetch = self._fetch = self._fetch or CachedFetch(self.objects.get)
         data = fetch(digest)
         kind, reopen = kind_of(data), (open_dataset, (self.url, digest.hex()))
         if kind == RUN_KIND:
             return Dataset(fetch, Run.decode(data).manifest, digest, reopen, self.pack)
-        if kind == MANIFEST_KIND:
-            return Dataset(fetch, digest, None, reopen, self.pack)
-        raise CorruptionError(f"{address} names an object that is neither a run record nor a manifest")
+        return Dataset(fetch, digest, None, reopen, self.pack) if kind == MANIFEST_KIND else None
 
     # ---- verbs
 
@@ -188,6 +222,7 @@ class Repository:
         name: str,
         origin: Origin,
         *,
+        force: bool = False,
         report: Callable[[Progress], None] = lambda progress: None,
         warn: Callable[[str], None] = lambda message: None,
     ) -> TokenizeResult:
@@ -203,7 +238,9 @@ class Repository:
         message = origin.message or "tokenize"
         # What cannot be logged is refused now, not after hours of work.
         RefEntry(name, 0, None, origin.time_s, origin.author, message).encode()
+        self.refs.require_writable()
         expected = self.refs.current(name)
+        self._guard(name, expected, None, origin, force)
         result = tokenize(job, self.objects, UnitStore(self.backend), _fields(origin), report=report, warn=warn)
         self._publish(name, expected, result.run, origin, message)
         return result
@@ -277,6 +314,7 @@ class Repository:
         name: str,
         origin: Origin,
         *,
+        force: bool = False,
         shuffle_seed: int | None = None,
         like: str | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
@@ -293,7 +331,9 @@ class Repository:
         from castore.view.arrays import whole_keys
 
         check_ref_name(name)
+        self.refs.require_writable()
         expected = self.refs.current(name)
+        self._guard(name, expected, None, origin, force)
         keys = None if like is None else whole_keys(self.dataset(like))
         result = import_folder(
             OlmoCoreFolder(path),
@@ -392,17 +432,75 @@ class Repository:
             pass
         return read_instances(lambda digest: objects[digest].data, document.digest, data.root, rule)
 
-    def tag(self, address: str, name: str, origin: Origin) -> RefEntry:
-        """Let ``name`` mean what ``address`` means."""
-        expected = self.refs.current(name)
-        return self._move(name, expected, self.resolve(address), origin, origin.message or f"tag {address}")
+    def tag(self, address: str, name: str, origin: Origin, *, force: bool = False) -> RefEntry:
+        """Let ``name`` mean what ``address`` means.
 
-    def remove(self, name: str, origin: Origin) -> RefEntry:
-        """Let ``name`` mean nothing; its log stays, and the data with it."""
+        What no name means now may be about to be collected: all that it reaches is renewed first.
+
+        Raises:
+            NotFoundError: Some of it was collected already.
+        """
+        expected = self.refs.current(name)
+        target = self.resolve(address)
+        self._guard(name, expected, target, origin, force)
+        if not is_ref_name(address) or self.refs.current(address) != target:
+            self._renew(target, address)
+        return self._move(name, expected, target, origin, origin.message or f"tag {address}")
+
+    def _renew(self, target: Digest, address: str) -> None:
+        from castore.care.reach import renew_all
+
+        try:
+            renew_all(self.objects, target)
+        except NotFoundError as error:
+            raise NotFoundError(f"{address} is no longer complete: {error}") from error
+
+    def remove(self, name: str, origin: Origin, *, force: bool = False) -> RefEntry:
+        """Let ``name`` mean nothing; its log stays, and the data as long as gc keeps what logs name."""
         expected = self.refs.current(name)
         if expected is None:
             raise NotFoundError(f"{self.url} has nothing called {name!r}")
+        self._guard(name, expected, None, origin, force)
         return self._move(name, expected, None, origin, origin.message or "rm")
+
+    def copy(
+        self,
+        address: str,
+        to: Repository,
+        name: str,
+        origin: Origin,
+        *,
+        force: bool = False,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> tuple[Copied, bool]:
+        """Make what ``address`` means durable in another repository, and let ``name`` mean it there.
+
+        Returns:
+            What was sent, and whether the name moved (it may have meant the same already).
+
+        Raises:
+            ConflictError: Somebody moved the name meanwhile; what was sent is there.
+        """
+        from castore.care.copy import copy_dataset
+
+        check_ref_name(name)
+        target = self.resolve(address)
+        expected = to.refs.current(name)
+        to._guard(name, expected, target, origin, force)
+        held = [digest for each in to.refs.names() if (digest := to.refs.current(each)) is not None]
+        copied = copy_dataset(self.objects, to.objects, target, held, report=report)
+        if expected == target:
+            return copied, False
+        to._move(name, expected, target, origin, origin.message or f"copy {address} from {self.url}")
+        return copied, True
+
+    def _guard(self, name: str, expected: Digest | None, target: Digest | None, origin: Origin, force: bool) -> None:
+        if expected is None or expected == target or not is_protected(self.backend, name):
+            return
+        if not force:
+            raise InvalidInputError(f"{name} is protected: give --force, and the reason with --message")
+        if not origin.message.strip():
+            raise InvalidInputError(f"{name} is protected: --force wants the reason with --message")
 
     def _publish(self, name: str, expected: Digest | None, run: Digest, origin: Origin, message: str) -> None:
         try:

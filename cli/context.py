@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from castore.repository import Origin, Repository
     from castore.view.dataset import Dataset
+    from castore.view.lock import Lock
 
 
 @dataclass(slots=True)
@@ -30,9 +32,17 @@ class State:
 
     def dataset(self, address: str) -> tuple[Repository, Dataset]:
         """The dataset that an address names, ``URL#name`` included, and the repository that has it."""
-        url, mark, name = address.rpartition("#")
-        repository = self._open(url) if mark else self.open()
+        repository, name = self.place(address)
         return repository, repository.dataset(name)
+
+    def place(self, address: str) -> tuple[Repository, str]:
+        """The repository that an address is in, and the rest of the address: ``URL#name`` or a plain one."""
+        url, mark, name = address.rpartition("#")
+        return (self._open(url) if mark else self.open()), name
+
+    def at(self, url: str, *, create: bool = False) -> Repository:
+        """Another repository."""
+        return self._open(url, create=create)
 
     def pair(self, a: str, b: str) -> tuple[Dataset, Dataset]:
         """Two datasets to compare; either address may also be an output directory of open-instruct.
@@ -40,6 +50,10 @@ class State:
         A directory is taken to be in the order of the other side where that can be.
         """
         folders = self._is_folder(a), self._is_folder(b)
+        if all(folders):
+            from castore.view.folders import FolderDataset
+
+            return FolderDataset(a), FolderDataset(b)
         data_a = None if folders[0] else self.dataset(a)[1]
         data_b = None if folders[1] else self.dataset(b)[1]
         if data_a is None or data_b is None:
@@ -48,6 +62,27 @@ class State:
             data_a = data_a or directory_dataset(a, data_b)
             data_b = data_b or directory_dataset(b, data_a)
         return data_a, data_b
+
+    def beside_lock(self, address: str, lock: Lock) -> tuple[Dataset | None, Dataset]:
+        """The dataset that a lock file expects, None where no repository at hand has it, and the one of an address."""
+        folder = self._is_folder(address)
+        found = None if folder else self.dataset(address)[1]
+        expected = None if found is not None and found.root == lock.root else self._locked(lock)
+        if found is None:
+            from castore.view.directory import directory_dataset
+
+            found = directory_dataset(address, expected, lock.seeded_order())
+        return expected, found
+
+    def _locked(self, lock: Lock) -> Dataset | None:
+        """The dataset of a lock file, from the repository or one that was opened already."""
+        from castore.errors import NotFoundError
+
+        with contextlib.suppress(NotFoundError):  # a lock file is enough where there is no repository
+            self.open()
+        name = lock.name.rpartition("#")[2].partition("@{")[0]
+        found = (repository.dataset_of_root(lock.root, name) for repository in self.opened.values())
+        return next((data for data in found if data is not None), None)
 
     def _is_folder(self, address: str) -> bool:
         """Whether an address is a directory: ``./x``, ``../x``, ``/x``, ``x/``; or ``x/y``, if that is no name."""

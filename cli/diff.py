@@ -10,9 +10,14 @@ from castore_cli.context import State
 from castore_cli.text import echo_json
 
 if TYPE_CHECKING:
+    from castore.view.changes import Change
     from castore.view.compare import Comparison, Divergence, Side
     from castore.view.dataset import Dataset
+    from castore_cli.expect import Expected
 
+
+CONTEXT, LIMIT = 8, 20
+"""Tokens around a difference, and changes listed, where the user does not say."""
 
 WHOLE = 1 << 40
 """Tokens around a difference that are all of a sample."""
@@ -20,34 +25,38 @@ WHOLE = 1 << 40
 
 @click.command()
 @click.argument("a")
-@click.argument("b")
+@click.argument("b", required=False)
+@click.option("--expect", metavar="FILE", help="Compare A with a lock file, in place of B.")
 @click.option("--strict", is_flag=True, help="Differences of recipe and sources count too.")
 @click.option("--stat", is_flag=True, help="Counts only.")
 @click.option("--first", "first_only", is_flag=True, help="The first difference only, without the list of changes.")
 @click.option("--only", metavar="ARRAY", help="Compare one array, for example token_ids.")
-@click.option(
-    "--context", type=click.IntRange(0, 1000), metavar="N", default=8, show_default=True, help="Tokens shown around."
-)
-@click.option(
-    "--limit", type=click.IntRange(1), metavar="N", default=20, show_default=True, help="Changes listed at most."
-)
+@click.option("--context", type=click.IntRange(0, 1000), metavar="N", help="Tokens shown around: 8, in a page 24.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Changes listed at most: 20, in a page 100 samples.")
 @click.option("--decode", is_flag=True, help="Show both samples of the first difference whole, as text.")
+@click.option("--side-by-side", is_flag=True, help="Samples in two columns, in place of the list of changes.")
+@click.option("--place", "places", is_flag=True, help="Name file and byte in an export however large the data are.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for a pull request.")
+@click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page too, to be read in a browser.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def diff(
     state: State,
     a: str,
-    b: str,
+    b: str | None,
+    expect: str | None,
     strict: bool,
     stat: bool,
     first_only: bool,
     only: str | None,
-    context: int,
-    limit: int,
+    context: int | None,
+    limit: int | None,
     decode: bool,
+    side_by_side: bool,
+    places: bool,
     as_markdown: bool,
+    html_file: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -58,37 +67,70 @@ def diff(
     Equal data have equal roots, whoever made them and however. What differs is found by going down the trees: only the
     changed parts are read. Exit code 0 if equal, 1 if not.
     """
-    from castore.view.compare import compare
+    if (b is None) == (expect is None):
+        raise click.UsageError("give B, or --expect FILE in its place")
+    expected = None
+    if expect is not None:
+        from castore_cli.expect import Expected
 
-    data_a, data_b = state.pair(a, b)
-    if only is not None and not (only in data_a.manifest.arrays and only in data_b.manifest.arrays):
+        expected = Expected.open(state, expect, a)
+        names = expected.name, a
+        data = expected.data or expected.found, expected.found
+    else:
+        names = a, b or ""
+        data = state.pair(*names)
+    if only is not None and not all(only in side.manifest.arrays for side in data):
         raise click.UsageError(f"no array {only} on both sides")
-    result = compare(data_a, data_b, context=WHOLE if decode else context, only=only)
-    different = not result.equal if only is None else bool(result.hunks)
+    around = WHOLE if decode else CONTEXT if context is None else context
+    if expected is not None and expected.data is None:
+        result = expected.by_roots()
+        different = not (result.equal if only is None else result.arrays[only])
+    else:
+        from castore.view.compare import compare
+
+        detailed = not (quiet or stat) or as_json or html_file is not None
+        result = compare(*data, context=around, only=only, changes=detailed, places=places)
+        result = expected.with_causes(result) if expected is not None else result
+        different = not result.equal if only is None else bool(result.hunks)
     different = different or (strict and bool(result.recipe))
     reads = state.reads()
+    title = _title(result, data, only, expected)
+    note = "" if expected is None or expected.data is not None else expected.missing()
+    if html_file is not None:
+        from castore_cli.diff_page import Page
+        from castore_cli.page_file import write_page
+
+        page = Page(result, title, names, None if note else data, note, reads)
+        write_page(html_file, page, limit or 100, 24 if context is None else context, quiet=quiet)
     if as_json:
-        echo_json(_document(result, data_a, data_b, reads))
+        document = _document(result, *data, reads)
+        echo_json(document if expected is None else expected.document(document))
     elif as_markdown:
         from castore_cli.diff_markdown import markdown
 
-        click.echo(markdown(result, (data_a, data_b), (a, b), limit=limit, only=only))
+        click.echo(markdown(result, title, names, limit=limit or LIMIT))
+    elif side_by_side and not quiet and not stat:
+        from castore_cli.diff_columns import print_side_by_side
+
+        most = 1 if first_only else limit or LIMIT
+        print_side_by_side(result, title, data, names, state.reads, limit=most, context=around, note=note)
     elif not quiet:
         from castore_cli.diff_text import print_comparison
 
-        names = a, b
         print_comparison(
-            result,
-            (data_a, data_b),
-            names,
-            reads,
-            stat=stat,
-            first_only=first_only,
-            limit=limit,
-            only=only,
-            decode=decode,
+            result, title, names, reads, stat=stat, first_only=first_only, limit=limit or LIMIT, decode=decode
         )
+        if note:
+            click.echo(note)
     raise click.exceptions.Exit(1 if different else 0)
+
+
+def _title(result: Comparison, data: tuple[Dataset, Dataset], only: str | None, expected: Expected | None) -> str:
+    from castore_cli.diff_text import headline
+
+    if expected is None:
+        return headline(result, data, only)
+    return expected.headline(result, "" if expected.data is None else headline(result, data, only))
 
 
 def _document(result: Comparison, a: Dataset, b: Dataset, reads: dict[str, int]) -> dict[str, object]:
@@ -97,8 +139,8 @@ def _document(result: Comparison, a: Dataset, b: Dataset, reads: dict[str, int])
         "version": 1,
         "equal": result.equal,
         "same_order": result.same_order,
-        "a": {"root": a.root, "run": a.run_digest},
-        "b": {"root": b.root, "run": b.run_digest},
+        "a": {"root": a.root or None, "run": a.run_digest},
+        "b": {"root": b.root or None, "run": b.run_digest},
         "arrays": {name: {"equal": equal} for name, equal in result.arrays.items()},
         "samples": {
             "a": result.samples_a,
@@ -106,11 +148,42 @@ def _document(result: Comparison, a: Dataset, b: Dataset, reads: dict[str, int])
             "replaced": result.count("replace"),
             "inserted": result.count("insert"),
             "deleted": result.count("delete"),
+            "moved": result.moved,
         },
-        "hunks": [{"op": h.op, "a": h.a, "b": h.b, "arrays": h.arrays} for h in result.hunks],
+        "reordered": result.reordered,
+        "hunks": [
+            {"op": h.op, "a": h.a, "b": h.b, "arrays": h.arrays, **({"moved": h.moved} if h.moved else {})}
+            for h in result.hunks
+        ],
         "first": None if result.first is None else _first(result.first),
+        "first_change": None if result.first_change is None else _change(result.first_change),
         "recipe": [{"field": field, "a": x, "b": y} for field, x, y in result.recipe],
+        "causes": [{"id": c.id, "text": c.text, "a": c.a, "b": c.b, "lines": c.lines} for c in result.causes],
+        "changes": {
+            "replaced": result.changes.replaced,
+            "looked_at": result.changes.looked_at,
+            "other": result.changes.other,
+            "groups": [
+                {
+                    "kind": group.kind,
+                    "text": group.text,
+                    "samples": group.samples,
+                    "examples": [_change(example) for example in group.examples],
+                }
+                for group in result.changes.groups
+            ],
+        },
         "reads": reads,
+    }
+
+
+def _change(change: Change) -> dict[str, object]:
+    return {
+        "sample_a": change.sample_a,
+        "sample_b": change.sample_b,
+        "edits": [[edit.op, *edit.a, *edit.b] for edit in change.edits],
+        "flips": [[*flip.a, *flip.b, flip.trained] for flip in change.flips],
+        "coarse": change.coarse,
     }
 
 
@@ -118,6 +191,7 @@ def _first(first: Divergence) -> dict[str, object]:
     return {
         "array": first.array,
         "index": first.index,
+        "placed": first.placed,
         **_side(first.a, "a"),
         **_side(first.b, "b"),
     }

@@ -20,25 +20,36 @@ COLOURS = {"~": "yellow", "+": "green", "-": "red"}
 
 def print_comparison(
     result: Comparison,
-    data: tuple[Dataset, Dataset],
+    title: str,
     names: tuple[str, str],
     reads: dict[str, int],
     *,
     stat: bool,
     first_only: bool,
     limit: int,
-    only: str | None,
     decode: bool,
 ) -> None:
     """Print a comparison: one line that says it, the causes, the first difference, the list of changes, the cost."""
-    click.echo(headline(result, data, only))
-    for line in cause_lines(result):
-        click.echo(f"  {line}")
+    print_head(result, title, groups=not stat and not first_only)
     if not stat and result.first is not None:
         _print_first(result.first, names, decode)
     if not stat and not first_only:
         for line in hunk_lines(result.hunks, limit):
             click.echo(_paint(line, COLOURS.get(line[0], "")))
+    print_reads(reads)
+
+
+def print_head(result: Comparison, title: str, *, groups: bool) -> None:
+    """Print what is said first: one line, the causes, and the kinds of change."""
+    click.echo(title)
+    for line in cause_lines(result):
+        click.echo(f"  {line}")
+    for line in group_lines(result) if groups else []:
+        click.echo(line)
+
+
+def print_reads(reads: dict[str, int]) -> None:
+    """Print what the comparison cost."""
     click.echo(_dim(f"read {plural(reads['objects'], 'object')}, {size(reads['bytes'])}"))
 
 
@@ -46,17 +57,21 @@ def headline(result: Comparison, data: tuple[Dataset, Dataset], only: str | None
     """What is equal and what is not, in one line."""
     if result.equal:
         tokens = number(data[0].manifest.tokens)
-        return f"equal: {plural(result.samples_a, 'sample')}, {tokens} tokens, root {data[0].root.hex()}"
+        root = f", root {data[0].root.hex()}" if data[0].root else ""  # directories are compared without
+        return f"equal: {plural(result.samples_a, 'sample')}, {tokens} tokens{root}"
     if result.same_samples:
         if only is not None:
             return f"equal in {only}: {plural(result.samples_a, 'sample')}"
         if not result.same_order:
             return _same_samples(data, plural(result.samples_a, "sample"))
+        if result.moved:
+            return f"another order of the same {plural(result.samples_a, 'sample')}: {number(result.moved)} moved"
         return "the same samples, stored otherwise"
     counts = [
         (result.count(op), word)
         for op, word in (("replace", "replaced"), ("insert", "inserted"), ("delete", "deleted"))
     ]
+    counts.append((result.moved, "moved"))
     said = ", ".join(f"{number(count)} {word}" for count, word in counts if count)
     totals = plural(result.samples_a, "sample")
     if result.samples_a != result.samples_b:
@@ -85,8 +100,28 @@ def _order(data: tuple[Dataset, Dataset]) -> str:
 
 
 def cause_lines(result: Comparison) -> list[str]:
-    """What differs in how the two came to be, a line each."""
-    return [f"{field}: {_short(x)} → {_short(y)}" for field, x, y in result.recipe]
+    """What differs in how the two came to be, a line each; lines below one are indented."""
+    if not result.causes:
+        return [f"{field}: {_short(x)} → {_short(y)}" for field, x, y in result.recipe]
+    return [visible(line) for cause in result.causes for line in (cause.text, *(f"  {line}" for line in cause.lines))]
+
+
+def group_lines(result: Comparison) -> list[str]:
+    """What changed in the replaced samples, a line for each kind of change."""
+    changes = result.changes
+    if not changes.groups:
+        return []
+    looked = "" if changes.looked_at == changes.replaced else f", of which {number(changes.looked_at)} were looked at"
+    width = len(number(max(group.samples for group in changes.groups)))
+    lines = [f"changes in {plural(changes.replaced, 'replaced sample')}{looked}:"]
+    for group in changes.groups:
+        examples = ", ".join(str(change.sample_a) for change in group.examples)
+        which = plural(len(group.examples), "sample").partition(" ")[2]
+        more = ", …" if group.samples > len(group.examples) else ""
+        lines.append(f"  {number(group.samples):>{width}}  {visible(group.text)} ({which} {examples}{more})")
+    if changes.other:
+        lines.append(f"  {number(changes.other):>{width}}  otherwise")
+    return lines
 
 
 def _short(value: object) -> str:
@@ -105,11 +140,11 @@ def _print_first(first: Divergence, names: tuple[str, str], decode: bool) -> Non
     where = f"{first.array}[{first.index}]" if of_tokens else first.array
     click.echo(f"\nfirst difference: {where}")
     for side, name, colour in ((first.a, names[0], "red"), (first.b, names[1], "green")):
-        _print_side(side, name, colour, decode)
+        _print_side(side, name, colour, decode, first.placed)
     click.echo()
 
 
-def _print_side(side: Side, name: str, colour: str, decode: bool) -> None:
+def _print_side(side: Side, name: str, colour: str, decode: bool, placed: bool) -> None:
     if side.sample is None:
         click.echo(f"  {name}: no such sample")
         return
@@ -123,8 +158,13 @@ def _print_side(side: Side, name: str, colour: str, decode: bool) -> None:
         marked = _paint(f"【{at}】", colour)
         click.echo("".join(f"    {line}" for line in f"{before}{marked}{after}".splitlines(keepends=True)))
     value = "ends here" if side.value is None else str(side.value)
-    place = "not exported" if side.place is None else f"{side.place.file} at byte {side.place.offset}"
-    click.echo(_dim(f"    value {value}; {place}"))
+    click.echo(_dim(f"    value {value}; {_place(side, placed)}"))
+
+
+def _place(side: Side, placed: bool) -> str:
+    if side.place is not None:
+        return f"{side.place.file} at byte {side.place.offset}"
+    return "not exported" if placed else "--place says where in an export"
 
 
 def hunk_lines(hunks: list[Hunk], limit: int) -> list[str]:
@@ -137,10 +177,18 @@ def hunk_lines(hunks: list[Hunk], limit: int) -> list[str]:
 
 def _hunk_line(hunk: Hunk) -> str:
     ranges = f"{_range(hunk.a)} → {_range(hunk.b)}"
+    if hunk.moved:
+        if hunk.op == "delete":
+            return f"- {_range(hunk.a)}  moved to {_range(hunk.moved)}{_also(hunk)}"
+        return f"+ {_range(hunk.b)}  moved from {_range(hunk.moved)}{_also(hunk)}"
     if hunk.op != "replace":
         ranges = _range(hunk.b if hunk.op == "insert" else hunk.a)
         return f"{SIGNS[hunk.op]} {ranges}"
     return f"{SIGNS[hunk.op]} {ranges}  {', '.join(hunk.arrays)}"
+
+
+def _also(hunk: Hunk) -> str:
+    return f", other {', '.join(hunk.arrays)}" if hunk.arrays else ""
 
 
 def _range(bounds: tuple[int, int]) -> str:

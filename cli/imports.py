@@ -23,6 +23,7 @@ from castore_cli.text import echo_json, number, plural, size
     "--like", metavar="ADDRESS", help="Store documents that this dataset holds in its order, sharing its chunks."
 )
 @click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
+@click.option("--force", is_flag=True, help="Move a protected name; wants the reason with --message.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.pass_obj
@@ -33,6 +34,7 @@ def import_(
     shuffle_seed: int | None,
     like: str | None,
     message: str,
+    force: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -50,7 +52,7 @@ def import_(
     repository = state.open(create=True)
     with Meter("importing", "tokens", as_json=as_json, quiet=quiet) as meter:
         done = repository.import_folder(
-            directory, name, origin(message), shuffle_seed=shuffle_seed, like=like, report=meter.update
+            directory, name, origin(message), force=force, shuffle_seed=shuffle_seed, like=like, report=meter.update
         )
     if as_json:
         echo_json(

@@ -20,6 +20,7 @@ COMMANDS = {
     "tokenize": ("tokenize", "Turn conversations into a dataset of the repository."),
     "import": ("imports", "Make a dataset of an output directory of open-instruct."),
     "diff": ("diff", "Compare two datasets and show where they part."),
+    "lock": ("lock", "Print what a dataset is, to be committed and compared with."),
     "export": ("export", "Write a dataset as files for a trainer."),
     "check": ("check", "Tell what a trainer will make of an export, before training."),
     "ls": ("names", "List names and what they mean."),
@@ -29,6 +30,10 @@ COMMANDS = {
     "tag": ("names", "Give a dataset another name."),
     "rm": ("names", "Remove a name; its log and the data stay."),
     "cat": ("cat", "Show one sample: ids, labels, text."),
+    "copy": ("copy", "Copy a dataset to another repository: what is missing travels."),
+    "gc": ("gc", "Remove what nothing uses, safely beside writers."),
+    "fsck": ("fsck", "Check everything that is stored, and repair it from a copy."),
+    "check-backend": ("check_backend", "Tell whether a store does what a repository needs."),
 }
 """Command to the module that has it, and its line in the help."""
 
@@ -46,7 +51,7 @@ class Commands(click.Group):
             return None
         module = import_module(f"castore_cli.{COMMANDS[cmd_name][0]}")
         # "import" cannot be the name of a function.
-        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name)
+        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name.replace("-", "_"))
         return command
 
     def invoke(self, ctx: click.Context) -> object:

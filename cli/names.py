@@ -90,19 +90,21 @@ def _root(repository: Repository, target: Digest | None) -> Digest | None:
 @click.argument("address")
 @click.argument("name")
 @click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
+@click.option("--force", is_flag=True, help="Move a protected name; wants the reason with --message.")
 @click.pass_obj
-def tag(state: State, address: str, name: str, message: str) -> None:
+def tag(state: State, address: str, name: str, message: str, force: bool) -> None:
     """Let NAME mean what ADDRESS means."""
     repository = state.open()
-    repository.tag(address, name, origin(message))
+    repository.tag(address, name, origin(message), force=force)
     click.echo(f"{name}  {repository.dataset(name).root.hex()}")
 
 
 @click.command()
 @click.argument("name")
 @click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
+@click.option("--force", is_flag=True, help="Move a protected name; wants the reason with --message.")
 @click.pass_obj
-def rm(state: State, name: str, message: str) -> None:
+def rm(state: State, name: str, message: str, force: bool) -> None:
     """Remove NAME. Its log and the data stay: name@{1} is what it meant, and tag brings it back."""
-    state.open().remove(name, origin(message))
+    state.open().remove(name, origin(message), force=force)
     click.echo(f"{name} removed; 'castore tag {name}@{{1}} {name}' brings it back")

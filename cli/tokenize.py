@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 )
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the result in the repository.")
 @click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
+@click.option("--force", is_flag=True, help="Move a protected name; wants the reason with --message.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.pass_obj
@@ -88,6 +89,7 @@ def tokenize(
     on_error: str,
     name: str,
     message: str,
+    force: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -122,7 +124,7 @@ def tokenize(
             meter.update(progress.rows_done, progress.rows_total, tokens=progress.tokens, reused=progress.rows_reused)
 
         try:
-            result = repository.tokenize(job, name, origin(message), report=report, warn=_warn)
+            result = repository.tokenize(job, name, origin(message), force=force, report=report, warn=_warn)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 "interrupted; what was tokenized is kept: run the same command again to go on from here"

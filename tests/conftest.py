@@ -15,3 +15,5 @@ settings.register_profile("local", max_examples=40, deadline=None, suppress_heal
 settings.register_profile("ci", max_examples=120, deadline=None, derandomize=True, suppress_health_check=_SLOW)
 settings.register_profile("nightly", max_examples=3000, deadline=None, print_blob=True, suppress_health_check=_SLOW)
 settings.load_profile(os.environ.get("CASTORE_TEST_PROFILE", "local"))
+
+pytest_plugins = ["tests.support.server_fixtures"]

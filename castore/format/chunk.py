@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import msgpack
+
 from castore.errors import FormatError
 from castore.format.codec import encode
 from castore.format.fields import decode_list, expect, expect_count
@@ -84,6 +86,37 @@ def decode_values(data: bytes, dtype: str) -> Values:
     return Values(dtype, expect_count(count, "sample count of a chunk"), items)
 
 
+def values_header(data: bytes) -> tuple[str, int, int] | None:
+    """Element type, sample count and item count of a values chunk, from its first bytes: the payload is not touched.
+
+    None for every other object, also for one that is not spelled as ``encode_values`` spells it: what this accepts
+    ``decode_values`` accepts.
+    """
+    if not data.startswith(_VALUES_START):
+        return None
+    try:
+        reader = msgpack.Unpacker()
+        reader.feed(data[len(_VALUES_START) : len(_VALUES_START) + _HEADER_MAX])
+        dtype, count = reader.unpack(), reader.unpack()
+        payload_at = len(_VALUES_START) + reader.tell()
+        width = {0xC4: 1, 0xC5: 2, 0xC6: 4}[data[payload_at]]
+    except (ValueError, KeyError, IndexError, msgpack.exceptions.UnpackException):
+        return None
+    if type(dtype) is not str or dtype not in ITEM_BYTES or type(count) is not int or not 0 <= count < 1 << 63:
+        return None
+    size = len(data) - payload_at - 1 - width
+    head = encode([VALUES_KIND, dtype, count, b""])[:-2]
+    kind = 0xC4 if size < 1 << 8 else 0xC5 if size < 1 << 16 else 0xC6
+    said = int.from_bytes(data[payload_at + 1 : payload_at + 1 + width], "big")
+    if not data.startswith(head) or data[payload_at] != kind or said != size or size % ITEM_BYTES[dtype]:
+        return None
+    return dtype, count, size // ITEM_BYTES[dtype]
+
+
+_VALUES_START = b"\x94" + encode(VALUES_KIND)
+_HEADER_MAX = 32
+
+
 def encode_spans(counts: bytes, gaps: bytes, widths: bytes) -> Object:
     """Encode a chunk of spans from three runs of little-endian uint32 (see the module's text)."""
     payload = counts + gaps + widths
@@ -130,6 +163,33 @@ def span_parts(data: bytes) -> tuple[int, bytes]:
     return sample_count, raw
 
 
+def spans_between(data: bytes, lo: int, hi: int) -> tuple[int, list[list[tuple[int, int]]]]:
+    """The spans of some samples of a spans chunk, without looking into the others.
+
+    Args:
+        data: The chunk.
+        lo, hi: Samples of it.
+
+    Returns:
+        The sample count of the chunk, and a list of half-open ``(start, stop)`` for each of the samples.
+
+    Raises:
+        FormatError: As ``decode_spans``, for what is looked at.
+    """
+    sample_count, raw = span_parts(data)
+    numbers = uint32s(raw)
+    span_count = (len(numbers) - sample_count) // 2
+    counts = numbers[:sample_count]
+    first = sum(counts[:lo])
+    last = first + sum(counts[lo:hi])
+    if last > span_count or len(numbers) != sample_count + 2 * span_count:
+        raise FormatError("span counts of a chunk do not add up to its spans")
+    gaps = numbers[sample_count + first : sample_count + last]
+    widths = numbers[sample_count + span_count + first : sample_count + span_count + last]
+    spans = _checked(counts[lo:hi], gaps, widths)
+    return sample_count, spans.by_sample()
+
+
 def decode_spans(data: bytes) -> Spans:
     """Decode and validate a spans chunk without numpy.
 
@@ -143,7 +203,11 @@ def decode_spans(data: bytes) -> Spans:
     if sum(counts) != span_count or len(numbers) != sample_count + 2 * span_count:
         raise FormatError("span counts of a chunk do not add up to its spans")
     gaps, widths = numbers[sample_count : sample_count + span_count], numbers[sample_count + span_count :]
-    if span_count and min(widths) == 0:
+    return _checked(counts, gaps, widths)
+
+
+def _checked(counts: Sequence[int], gaps: Sequence[int], widths: Sequence[int]) -> Spans:
+    if len(widths) and min(widths) == 0:
         raise FormatError("a span of a chunk is empty")
     starts, stops = _absolute(counts, gaps, widths)
     if stops and max(stops) >> 32:

@@ -18,15 +18,8 @@ import numpy as np
 from blake3 import blake3
 
 from castore.errors import InvalidInputError, MissingExtraError, SourceError
-from castore.ingest.source import (
-    BLOCK_BYTES_TARGET,
-    READ_SUFFIXES,
-    Batch,
-    IntArray,
-    RowReader,
-    Source,
-    orjson_library,
-)
+from castore.ingest.readers import Batch, IntArray, RowReader, orjson_library
+from castore.ingest.source import BLOCK_BYTES_TARGET, READ_SUFFIXES, Source
 
 __all__ = ["FILE_SPLIT", "MAIN_REVISION", "open_source"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import InvalidInputError, SourceError
+from castore.errors import CorruptionError, InvalidInputError, NotFoundError, SourceError
 from castore.format.codec import Value
 from castore.format.digest import Digest
 from castore.format.files import TEMPLATE_FILE, VOCABULARY_FILE, encode_file, encode_vocabulary
@@ -27,6 +27,7 @@ from castore.store.olmo_core_scan import FolderScan, folder_sources
 from castore.store.olmo_core_sources import integer_of, text_of
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
+from castore.tree.walk import Tree, reachable
 
 FLUSH_TOKENS = 1 << 24
 """Tokens after which what was stored is made durable, so that an import that is killed need not store it again."""
@@ -83,12 +84,12 @@ def import_folder(
     check_statistics(folder)
     before = objects.writes, objects.bytes_written
     plan = _plan(folder, shuffle_seed, like)
-    name = None if like is not None else _name(folder, shuffle_seed)
-    done = None if name is None else _found(imports, objects, name)
+    done = None if like is not None else _found(imports, objects, folder, shuffle_seed)
     if done is None:
         done = _store(folder, objects, plan, undone=shuffle_seed is not None, report=report)
-        if name is not None:
-            imports.put(name, done)
+        if like is None:
+            for name in (_name(folder.digest(), folder, shuffle_seed), _name(folder.shape(), folder, shuffle_seed)):
+                imports.put(name, done)
     run = _run(folder, done, origin, objects)
     objects.flush()
     objects.put(run.digest, run.data)
@@ -104,18 +105,32 @@ def import_folder(
     )
 
 
-def _name(folder: OlmoCoreFolder, shuffle_seed: int | None) -> Digest:
+def _name(content: str, folder: OlmoCoreFolder, shuffle_seed: int | None) -> Digest:
     listed = json.dumps(folder.statistics.datasets, sort_keys=True)
-    return import_name(folder.digest(), shuffle_seed, listed)
+    return import_name(content, shuffle_seed, listed)
 
 
-def _found(imports: ImportStore, objects: ObjectStore, name: Digest) -> Imported | None:
-    """What an earlier import of the same files made, if it is still there."""
-    done = imports.get(name)
-    if done is None or not objects.has(done.manifest):
+def _found(
+    imports: ImportStore, objects: ObjectStore, folder: OlmoCoreFolder, shuffle_seed: int | None
+) -> Imported | None:
+    """What an earlier import of the same files made, if all of it is still there.
+
+    It is renewed object by object, for no name may hold it and a collection may be about to take it.
+    """
+    # Files are read to be recognised only if some of their shape came before.
+    if imports.get(_name(folder.shape(), folder, shuffle_seed)) is None:
         return None
-    arrays = Manifest.decode(objects.get(done.manifest)).arrays.values()
-    return done if all(objects.has(entry.digest) for _, root in arrays for entry in root.entries) else None
+    done = imports.get(_name(folder.digest(), folder, shuffle_seed))
+    if done is None or not objects.renew(done.manifest):
+        return None
+    try:
+        manifest = Manifest.decode(objects.get(done.manifest))
+        trees = (Tree(*pair) for pair in manifest.arrays.values())
+        below = (digest for tree in trees for digest, _ in reachable(objects.get, tree))
+        chunks = () if manifest.order is None else manifest.order.chunks
+        return done if all(objects.renew(digest) for digest in (*chunks, *below)) else None
+    except (NotFoundError, CorruptionError):
+        return None
 
 
 def _store(

@@ -6,13 +6,30 @@ the same ones (``check_key``), and a listing never shows a name that is not a ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from time import time
+from typing import NamedTuple, Protocol
 
 from castore.errors import CorruptionError, InvalidInputError
 
 KEY_BYTES_MAX = 1024  # S3's limit, the smallest of the stores that castore is meant for
 PART_BYTES_MAX = 255  # NAME_MAX of every common file system
+
+
+class Entry(NamedTuple):
+    """One line of a detailed listing.
+
+    Attributes:
+        key: The key.
+        size_bytes: Bytes of its value as stored.
+        modified_s: When the value was stored or last renewed: seconds since 1970 by the clock of the place (of the file
+            server, of the object store), which need not be the clock of this machine. None where the place does not
+            tell.
+    """
+
+    key: str
+    size_bytes: int
+    modified_s: float | None
 
 
 class Backend(Protocol):
@@ -42,6 +59,16 @@ class Backend(Protocol):
 
         Raises:
             CorruptionError: The value is larger than ``max_bytes``; decided before memory is taken for it.
+        """
+        ...
+
+    def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+        """``get`` of many keys, each with its answer, in the order asked; several at once where that helps.
+
+        ``keys`` is read as results are taken, a bounded number ahead, and so many values at most are held in memory.
+
+        Raises:
+            CorruptionError: As ``get``, when the value in question is reached.
         """
         ...
 
@@ -89,8 +116,24 @@ class Backend(Protocol):
         """
         ...
 
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """As ``list``, with sizes and ages."""
+        ...
+
     def delete(self, key: str) -> bool:
         """Remove a value. False if there was none. Durable at the latest when ``flush`` returns."""
+        ...
+
+    def expire(self, key: str, before_s: float) -> bool:
+        """Remove a value that was neither stored nor renewed since ``before_s``, by the clock of the place.
+
+        A ``touch`` or ``put`` by another that happens meanwhile either spares the value or finds it gone, and a value
+        that is spared can be read all the time. A place that cannot do that in one step keeps the moment between
+        looking and removing as short as it can, and says so.
+
+        Returns:
+            True if this call removed it; False if there is none, or a younger one, which stays.
+        """
         ...
 
 
@@ -137,10 +180,11 @@ def check_size(size: int, max_bytes: int, place: str) -> None:
 class _Value:
     """One stored value. An object of its own, so that the winner of a race is known by identity."""
 
-    __slots__ = ("data", "renewed")
+    __slots__ = ("data", "modified_s", "renewed")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, modified_s: float) -> None:
         self.data = bytes(data)
+        self.modified_s = modified_s
         self.renewed = 0
 
 
@@ -149,10 +193,15 @@ class MemoryBackend:
 
     It delays as much as the contract permits: a ``put`` is invisible to ``other()`` and lost in a ``crash()`` until
     ``flush``. Several threads may each use an ``other()`` of it.
+
+    Args:
+        url: What it is called in messages.
+        clock: The clock of the place, in seconds since 1970.
     """
 
-    def __init__(self, url: str = "memory-backend") -> None:
+    def __init__(self, url: str = "memory-backend", clock: Callable[[], float] = time) -> None:
         self.url = url
+        self.clock = clock
         self._durable: dict[str, _Value] = {}
         self._pending: dict[str, _Value] = {}
 
@@ -164,9 +213,12 @@ class MemoryBackend:
         check_size(len(value.data), max_bytes, f"{self.url}: {key}")
         return value.data
 
+    def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+        return ((key, self.get(key, max_bytes)) for key in keys)
+
     def put(self, key: str, data: bytes) -> None:
         check_key(key)
-        self._pending[key] = _Value(data)
+        self._pending[key] = _Value(data, self.clock())
 
     def flush(self) -> None:
         self._durable.update(self._pending)
@@ -176,7 +228,7 @@ class MemoryBackend:
         check_key(key)
         if key in self._pending:
             return False
-        value = _Value(data)
+        value = _Value(data, self.clock())
         return self._durable.setdefault(key, value) is value
 
     def has(self, key: str) -> bool:
@@ -189,6 +241,7 @@ class MemoryBackend:
         if value is None:
             return False
         value.renewed += 1
+        value.modified_s = self.clock()
         return True
 
     def list(self, prefix: str) -> Iterator[str]:
@@ -196,15 +249,24 @@ class MemoryBackend:
         keys = {*self._durable.copy(), *self._pending}
         return iter(sorted(key for key in keys if not prefix or key.startswith(prefix + "/")))
 
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        found = ((key, self._find(key)) for key in self.list(prefix))
+        return (Entry(key, len(value.data), value.modified_s) for key, value in found if value is not None)
+
     def delete(self, key: str) -> bool:
         check_key(key)
         pending = self._pending.pop(key, None)
         durable = self._durable.pop(key, None)
         return pending is not None or durable is not None
 
+    def expire(self, key: str, before_s: float) -> bool:
+        check_key(key)
+        value = self._find(key)
+        return value is not None and value.modified_s < before_s and self.delete(key)
+
     def other(self) -> MemoryBackend:
         """Another instance on the same place, as another process would open it: it sees what is durable."""
-        other = MemoryBackend(self.url)
+        other = MemoryBackend(self.url, self.clock)
         other._durable = self._durable
         return other
 

@@ -7,20 +7,30 @@ It relies on what object stores give: a value appears whole or not at all, and i
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import UTC, datetime
 from typing import Any
 
 from castore.errors import BackendError, CastoreError
-from castore.store.backend import check_key, check_prefix, check_size, is_key
+from castore.store.backend import Entry, check_key, check_prefix, check_size, is_key
 
 # Filesystems whose pipe_file(mode="create") was seen to be, or is by its source, one conditional request. Judged by
 # module and not by protocol: obstore.fsspec serves "s3" as well and ignores the mode; fsspec's own local one looks
 # first and writes then; and what wraps another filesystem cannot be known.
-_ATOMIC_CREATE = ("fsspec.implementations.memory", "s3fs.", "gcsfs.", "adlfs.")
+_MEMORY = "fsspec.implementations.memory."
+_READ_ONLY = "fsspec.implementations.http."
+_ATOMIC_CREATE = (_MEMORY, "s3fs.", "gcsfs.", "adlfs.")
 
 # fsspec's memory looks and then stores. It belongs to one process, so a lock of this process makes that atomic.
 _memory_lock = allocate_lock()
+
+
+# Names under which filesystems tell when a value was stored.
+_MODIFIED_NAMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
+
+_REQUESTS_AT_ONCE = 16
 
 
 class FsspecBackend:
@@ -36,6 +46,9 @@ class FsspecBackend:
         self.url = url
         self._fs = filesystem
         self._root = root.rstrip("/")
+        self._module = type(filesystem).__module__ + "."
+        self.needs_probe = not self._module.startswith(_MEMORY)
+        """Whether a conditional create here is atomic, only a race can tell."""
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
         path = self._path(key)
@@ -50,8 +63,33 @@ class FsspecBackend:
                 return None
         return data
 
+    def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+        if not getattr(self._fs, "async_impl", False):
+            for key in keys:
+                yield key, self.get(key, max_bytes)
+            return
+        # The synchronous calls of an asynchronous filesystem hand over to one event loop and may come from any thread.
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+            waiting: deque[tuple[str, Future[bytes | None]]] = deque()
+            try:
+                for key in keys:
+                    waiting.append((key, pool.submit(self.get, key, max_bytes)))
+                    if len(waiting) >= _REQUESTS_AT_ONCE:
+                        asked, answer = waiting.popleft()
+                        yield asked, answer.result()
+                while waiting:
+                    asked, answer = waiting.popleft()
+                    yield asked, answer.result()
+            finally:
+                for _, answer in waiting:
+                    answer.cancel()
+
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
+        if self._module.startswith(_READ_ONLY):
+            raise BackendError(f"{self.url} can only be read")
         with self._asking("write", key):
             self._fs.pipe_file(path, bytes(data))
 
@@ -60,16 +98,21 @@ class FsspecBackend:
 
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)
-        module = type(self._fs).__module__
-        if not (module + ".").startswith(_ATOMIC_CREATE):
-            raise BackendError(f"{self.url}: {module} is not known to create atomically, which a repository needs")
+        if self._module.startswith(_READ_ONLY):
+            raise BackendError(f"{self.url} can only be read")
+        if not self._module.startswith(_ATOMIC_CREATE):
+            raise BackendError(
+                f"{self.url}: {self._module[:-1]} is not known to create atomically, which a repository needs"
+            )
         with self._asking("create", key):
             try:
-                with _memory_lock:
+                with _memory_lock if self._module.startswith(_MEMORY) else nullcontext():
                     self._fs.pipe_file(path, bytes(data), mode="create")
             except FileExistsError:
                 return False
-            except Exception:
+            except Exception as error:
+                if _is_refusal(error) and self._size(path) is not None:
+                    return False
                 # The answer may be lost and the value stored. Never guess: look.
                 if self._size(path) != len(data) or self.get(key, len(data)) != data:
                     raise
@@ -91,19 +134,24 @@ class FsspecBackend:
         return True
 
     def list(self, prefix: str) -> Iterator[str]:
+        return (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
         check_prefix(prefix)
         start = self._root + "/"
         folder = start + prefix if prefix else self._root
         with self._asking("list", prefix):
             self._fs.invalidate_cache()
             try:
-                paths = self._fs.find(folder)
+                found = self._fs.find(folder, detail=True)
             except FileNotFoundError:
-                paths = []
+                found = {}
         # A file called as the prefix itself is found too, and is not below it.
         below = start + prefix + "/" if prefix else start
-        keys = (path[len(start) :] for path in map(self._fs._strip_protocol, paths) if path.startswith(below))
-        return iter(sorted(key for key in keys if is_key(key)))
+        paths = ((self._fs._strip_protocol(path), info) for path, info in found.items())
+        keys = ((path[len(start) :], info) for path, info in paths if path.startswith(below))
+        wanted = (Entry(key, int(info["size"] or 0), _modified_s(info)) for key, info in keys if is_key(key))
+        return iter(sorted(wanted))
 
     def delete(self, key: str) -> bool:
         path = self._path(key)
@@ -116,22 +164,39 @@ class FsspecBackend:
                 return False
         return True
 
+    def expire(self, key: str, before_s: float) -> bool:
+        """As the protocol says, but in two steps: a value renewed between looking and removing is removed."""
+        path = self._path(key)
+        with self._asking("look at", key):
+            info = self._info(path)
+        if info is None:
+            return False
+        modified_s = _modified_s(info)
+        if modified_s is None:
+            raise BackendError(f"{self.url}: the store does not say how old {key} is")
+        return modified_s < before_s and self.delete(key)
+
     def _path(self, key: str) -> str:
         check_key(key)
         return f"{self._root}/{key}"
 
     def _size(self, path: str) -> int | None:
         """The size of a value now, not as a listing said it was; None if there is none."""
+        info = self._info(path)
+        if info is None:
+            return None
+        if info["size"] is None:
+            raise BackendError(f"{self.url}: the store does not say how large {path} is")
+        return int(info["size"])
+
+    def _info(self, path: str) -> dict[str, Any] | None:
+        """What the store tells of a value now; None if there is none."""
         self._fs.invalidate_cache(path)
         try:
             info = self._fs.info(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if info["type"] != "file":
-            return None
-        if info["size"] is None:
-            raise BackendError(f"{self.url}: the store does not say how large {path} is")
-        return int(info["size"])
+        return None if info["type"] != "file" else dict(info)
 
     @contextmanager
     def _asking(self, action: str, key: str) -> Iterator[None]:
@@ -144,3 +209,22 @@ class FsspecBackend:
             transient = isinstance(error, (ConnectionError, TimeoutError)) or "Timeout" in type(error).__name__
             reason = " ".join(str(error).split())[:500] or type(error).__name__
             raise BackendError(f"cannot {action} {self.url}: {key}: {reason}", transient=transient) from error
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether a store refused a conditional write, where the library does not say so: it knows the answer of AWS only.
+
+    Ceph's gateway sends the same status with an empty message, and s3fs makes "invalid argument" of it.
+    """
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412)
+
+
+def _modified_s(info: dict[str, Any]) -> float | None:
+    """When a value was stored, by the clock of the store; None if the store does not tell."""
+    found = next((info[name] for name in _MODIFIED_NAMES if info.get(name)), None)
+    if isinstance(found, datetime):
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    if isinstance(found, str):
+        return _modified_s({"mtime": datetime.fromisoformat(found)})
+    return None if found is None else float(found)

@@ -42,11 +42,16 @@ class ImportStore:
         self._backend = backend
 
     def get(self, name: Digest) -> Imported | None:
-        """The record, or None. One that is damaged or of another version counts as absent."""
+        """The record, or None. One that is damaged or of another version counts as absent.
+
+        Its age is renewed: a collection removes records that are not used for long.
+        """
         key = _key(name)
         try:
+            if not self._backend.touch(key):
+                return None
             data = self._backend.get(key, IMPORT_BYTES_MAX)
-            return None if data is None else _decode(unseal(data, key))
+            return None if data is None else decode_import(unseal(data, key))
         except (CorruptionError, FormatError):
             return None
 
@@ -67,7 +72,8 @@ def _key(name: Digest) -> str:
     return f"imports/{text[:2]}/{text}"
 
 
-def _decode(payload: bytes) -> Imported:
+def decode_import(payload: bytes) -> Imported:
+    """Read the payload of a record; ``FormatError`` if it is none."""
     fields = decode_map(payload, IMPORT_KIND, IMPORT_VERSION, frozenset({"manifest", "sources", "trainable"}))
     manifest = expect(bytes, fields.get("manifest"), "manifest")
     if len(manifest) != DIGEST_BYTES:

@@ -5,29 +5,36 @@
     <root>/<key>                         a value; whole and durable as soon as it has this name
     <root>/tmp/.castore-tmp-…            a put that is not flushed yet
     <root>/<folder>/.castore-tmp-…       a create under way in this folder
+    <root>/tmp/.castore-expired/<key>.…  a value that is being removed for its age
 
 A put writes a file under ``tmp/``; ``flush`` syncs all of them together, renames them into place and syncs the folders.
 A create links a synced file to its name, which fails if the name exists: LINK is atomic on NFS too, where locks and
 ``exists`` are not to be trusted. What a killed process leaves behind is dot files, which no listing shows and which a
 later writer removes when they are a day old.
+
+``expire`` first renames the file aside, where nobody can touch it any more, and only then looks at its age: of a
+renewal and a removal at the same moment one comes first. A file that proves renewed is linked back, and reading finds
+it aside meanwhile, also if the process dies at that moment.
 """
 
 # pathlib costs 2 to 5 ms to import and several microseconds an operation, on the way of every command and object.
-# ruff: noqa: PTH100, PTH102, PTH105, PTH108, PTH112, PTH116, PTH118, PTH120
+# ruff: noqa: PTH100, PTH102, PTH104, PTH105, PTH108, PTH110, PTH112, PTH116, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
+from typing import TypeVar
 
 from castore.errors import BackendError
-from castore.store.backend import check_key, check_prefix, check_size, is_key
+from castore.store.backend import Entry, check_key, check_prefix, check_size, is_key
 
 _TEMP_FOLDER = "tmp"
 _TEMP_PREFIX = ".castore-tmp-"
+_ASIDE_FOLDER = f"{_TEMP_FOLDER}/.castore-expired"
 _TEMP_AGE_MAX_S = 24 * 3600  # nobody holds a put back for a day; a clock of another machine may be minutes wrong
 
 # A sync mostly waits, and the file system gathers those that wait for it: 256 files of 50 KB take 0.055 s one by one
@@ -55,6 +62,8 @@ _TRANSIENT = frozenset(
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
+_T = TypeVar("_T")
+
 
 class LocalBackend:
     """A ``Backend`` in a folder of a local or network file system.
@@ -73,11 +82,17 @@ class LocalBackend:
         self._pending: dict[str, str] = {}  # key -> its temporary file
         self._unsynced: set[str] = set()  # folders whose entries the next flush must make durable
         self._entered: set[str] = set()  # folders that are known to be durable in their parents
+        self._made: set[str] = set()  # folders that this instance has seen
+        self._settled = False  # whether what killed sweeps left aside was seen to
         self._swept: set[str] = set()  # folders that were searched for old temporary files
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
         check_key(key)
-        return self._read(self._where(key), max_bytes)
+        data = self._read(self._where(key), max_bytes)
+        return data if data is not None else self._read_aside(key, max_bytes)
+
+    def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+        return ((key, self.get(key, max_bytes)) for key in keys)
 
     def put(self, key: str, data: bytes) -> None:
         check_key(key)
@@ -95,9 +110,9 @@ class LocalBackend:
             _sync_all(pending.values())
             for key, temp in pending.items():
                 path = self._path(key)
-                self._make_folder(os.path.dirname(path))
-                _replace(temp, path)
-                self._unsynced.add(os.path.dirname(path))
+                folder = os.path.dirname(path)
+                self._within(folder, lambda temp=temp, path=path: _replace(temp, path))
+                self._unsynced.add(folder)
             self._sync_folders(self._unsynced)
             self._unsynced = set()
         except BaseException:
@@ -153,12 +168,17 @@ class LocalBackend:
         return True
 
     def list(self, prefix: str) -> Iterator[str]:
-        check_prefix(prefix)
-        self._after_fork()
-        start = prefix + "/" if prefix else ""
-        pending = sorted(key for key in self._pending if key.startswith(start))
-        folder = os.path.join(self._root, prefix) if prefix else self._root
-        return _distinct(merge(_walk(folder, start), pending))
+        return (key for key, _ in self._walk(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        for key, path in self._walk(prefix):
+            try:
+                status = os.stat(path)
+            except _ABSENT:
+                continue  # it went while the listing ran
+            except OSError as error:
+                raise _failed("cannot look at", path, error) from error
+            yield Entry(key, status.st_size, status.st_mtime)
 
     def delete(self, key: str) -> bool:
         check_key(key)
@@ -175,6 +195,78 @@ class LocalBackend:
             raise _failed("cannot delete", path, error) from error
         self._unsynced.add(os.path.dirname(path))
         return True
+
+    def expire(self, key: str, before_s: float) -> bool:
+        check_key(key)
+        self._after_fork()
+        path = self._path(key)
+        self._settle(before_s)
+        if key in self._pending or not _is_older(path, before_s):
+            return False
+        aside = f"{self._aside(key)}.{os.getpid()}-{os.urandom(4).hex()}"
+        self._make_folder(os.path.dirname(aside))
+        try:
+            os.rename(path, aside)
+        except _ABSENT:
+            return False
+        except OSError as error:
+            raise _failed("cannot delete", path, error) from error
+        self._unsynced.add(os.path.dirname(path))
+        return self._decide(aside, path, before_s)
+
+    def _decide(self, aside: str, path: str, before_s: float) -> bool:
+        """Remove what lies aside if it is old, or else give it its name back; whether it was removed."""
+        old = _is_older(aside, before_s)
+        try:
+            if not old and os.path.exists(aside):
+                _link(aside, path)
+            os.unlink(aside)
+        except _ABSENT:
+            return False  # another sweep decided
+        except OSError as error:
+            raise _failed("cannot delete", aside, error) from error
+        return old
+
+    def _settle(self, before_s: float) -> None:
+        """Decide, once, about what killed processes left aside: young values get their names back, old ones go."""
+        if self._settled:
+            return
+        self._settled = True
+        folder = os.path.join(self._root, _ASIDE_FOLDER)
+        for above, _, names in os.walk(folder):
+            for name in names:
+                key = os.path.relpath(os.path.join(above, name.rpartition(".")[0]), folder)
+                if is_key(key):
+                    self._make_folder(os.path.dirname(self._path(key)))
+                    self._decide(os.path.join(above, name), self._path(key), before_s)
+
+    def _aside(self, key: str) -> str:
+        return os.path.join(self._root, _ASIDE_FOLDER, key)
+
+    def _read_aside(self, key: str, max_bytes: int) -> bytes | None:
+        folder, name = os.path.split(self._aside(key))
+        try:
+            names = os.listdir(folder)
+        except _ABSENT:
+            return None
+        except OSError as error:
+            raise _failed("cannot list", folder, error) from error
+        for found in names:
+            if found.rpartition(".")[0] == name:
+                data = self._read(os.path.join(folder, found), max_bytes)
+                if data is not None:
+                    return data
+        # It may have got its name back between the two looks.
+        return self._read(self._path(key), max_bytes)
+
+    def _walk(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """All keys below a prefix with the files that hold them now, in order."""
+        check_prefix(prefix)
+        self._after_fork()
+        start = prefix + "/" if prefix else ""
+        pending = sorted((key, temp) for key, temp in self._pending.items() if key.startswith(start))
+        folder = os.path.join(self._root, prefix) if prefix else self._root
+        return _distinct(merge(pending, _walk(folder, start), key=_first))
 
     def _path(self, key: str) -> str:
         return os.path.join(self._root, key)
@@ -221,13 +313,9 @@ class LocalBackend:
         return True
 
     def _write_temp(self, folder: str, data: bytes, *, sync: bool) -> str:
-        self._make_folder(folder)
-        self._sweep(folder)
         path = os.path.join(folder, f"{_TEMP_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
-        except OSError as error:
-            raise _failed("cannot write", path, error) from error
+        fd = self._within(folder, lambda: _open_new(path))
+        self._sweep(folder)
         try:
             try:
                 _write_all(fd, data)
@@ -242,6 +330,18 @@ class LocalBackend:
             _remove(path)
             raise
         return path
+
+    def _within(self, folder: str, action: Callable[[], _T]) -> _T:
+        """Do something in a folder that may have to be made first; or again, if somebody removed it."""
+        if folder in self._made:
+            try:
+                return action()
+            except BackendError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+        self._make_folder(folder)
+        self._made.add(folder)
+        return action()
 
     def _make_folder(self, folder: str) -> None:
         missing = []
@@ -339,9 +439,22 @@ def _sync_all(paths: Iterable[str]) -> None:
         return
     from concurrent.futures import ThreadPoolExecutor
 
+    # A share for every thread: handing them over one by one costs as much as the syncs.
     with ThreadPoolExecutor(min(_SYNC_THREADS, len(paths))) as pool:
-        for _ in pool.map(_sync, paths):
+        for _ in pool.map(_sync_share, (paths[i::_SYNC_THREADS] for i in range(_SYNC_THREADS))):
             pass
+
+
+def _sync_share(paths: list[str]) -> None:
+    for path in paths:
+        _sync(path)
+
+
+def _open_new(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+    except OSError as error:
+        raise _failed("cannot write", path, error) from error
 
 
 def _replace(temp: str, path: str) -> None:
@@ -390,8 +503,23 @@ def _modified(entry: os.DirEntry[str]) -> float:
         return float("inf")  # removed by its owner or by another sweep
 
 
-def _walk(folder: str, start: str) -> Iterator[str]:
-    """All keys in ``folder`` and below, in order; ``start`` is the key of the folder with its slash, or empty."""
+def _is_older(path: str, than_s: float) -> bool:
+    """Whether there is a file that was not modified since ``than_s``."""
+    try:
+        status = os.stat(path)
+    except _ABSENT:
+        return False
+    except OSError as error:
+        raise _failed("cannot look at", path, error) from error
+    return stat.S_ISREG(status.st_mode) and status.st_mtime < than_s
+
+
+def _first(pair: tuple[str, str]) -> str:
+    return pair[0]
+
+
+def _walk(folder: str, start: str) -> Iterator[tuple[str, str]]:
+    """All keys in ``folder`` and below with their files, in order; ``start`` is the key of the folder and a slash."""
     try:
         with os.scandir(folder) as entries:
             # A folder sorts as its keys will: "a-b" comes before "a/b", though "a" comes before "a-b".
@@ -405,16 +533,17 @@ def _walk(folder: str, start: str) -> Iterator[str]:
     except OSError as error:
         raise _failed("cannot list", folder, error) from error
     for name in names:
+        path = os.path.join(folder, name)
         if name.endswith("/"):
-            yield from _walk(os.path.join(folder, name[:-1]), start + name)
+            yield from _walk(path[:-1], start + name)
         else:
-            yield start + name
+            yield start + name, path
 
 
-def _distinct(keys: Iterable[str]) -> Iterator[str]:
-    """Sorted keys without repetitions."""
+def _distinct(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Of sorted pairs the first with each key."""
     last = None
-    for key in keys:
-        if key != last:
-            yield key
-        last = key
+    for pair in pairs:
+        if pair[0] != last:
+            yield pair
+        last = pair[0]

@@ -8,11 +8,16 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Protocol, runtime_checkable
 
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
 from castore.store.backend import Backend
+from castore.store.cache import ObjectCache
 from castore.store.compress import FRAME_OVERHEAD_MAX, pack, unpack
 
 OBJECT_BYTES_MAX = 256 * 2**20
@@ -25,21 +30,39 @@ _FOLDER = "objects"
 _DIGITS = 2 * DIGEST_BYTES
 _HEX_DIGITS = "0123456789abcdef"
 
+_packing = allocate_lock()
+
+
+@runtime_checkable
+class KeepingBackend(Protocol):
+    """A backend that looks and writes in threads of its own: ``touch`` and ``put`` in one, without waiting."""
+
+    def keep(self, key: str, size: int, make: Callable[[], bytes], note: Callable[[bool], None]) -> None: ...
+
 
 class ObjectStore:
     """Immutable objects under their digests, on any backend.
 
     Every byte that leaves was compared with its digest; nothing else in castore reads objects.
 
+    Args:
+        backend: Where they are.
+        level: Of compression.
+        cache: Where those that were read are kept, for a backend that is far away. What is read from there is
+            verified too; what is wrong there is read from the backend again.
+
     Attributes:
-        reads: Objects read so far, and ``bytes_read`` what they take as stored.
-        writes: Objects newly stored so far, and ``bytes_written`` what they take as stored.
+        reads: Objects read from the backend so far, and ``bytes_read`` what they take as stored.
+        writes: Objects newly stored so far, and ``bytes_written`` what they take as stored. Some backends tell only
+            at the next flush.
     """
 
-    def __init__(self, backend: Backend, level: int = 3) -> None:
+    def __init__(self, backend: Backend, level: int = 3, cache: ObjectCache | None = None) -> None:
         self.reads = self.bytes_read = self.writes = self.bytes_written = 0
         self._backend = backend
+        self._keeping = backend if isinstance(backend, KeepingBackend) else None
         self._level = level
+        self._cache = cache
 
     def put(self, digest: Digest, data: bytes, *, u32_tail: int | None = None) -> bool:
         """Store an object under its digest, once.
@@ -55,22 +78,39 @@ class ObjectStore:
                 for compression alone.
 
         Returns:
-            True if the object was new.
+            True if the object was new, as far as that is known: a store that is far away is not waited for.
 
         Raises:
             BackendError: The bytes may or may not have landed; calling again is safe.
         """
-        assert digest_of(data) == digest, "an object under a digest that is not its own"
         if len(data) > OBJECT_BYTES_MAX:
             raise InvalidInputError(f"an object of {len(data)} bytes exceeds the {OBJECT_BYTES_MAX} that one may have")
         key = object_key(digest)
+        if self._keeping is not None:
+            self._keep(self._keeping, key, data, u32_tail)
+            return True
         if self._backend.touch(key):
             return False
         frame = pack(data, u32_tail=u32_tail, level=self._level)
         self._backend.put(key, frame)
-        self.writes += 1
-        self.bytes_written += len(frame)
+        self._count(len(frame))
         return True
+
+    def _keep(self, backend: KeepingBackend, key: str, data: bytes, u32_tail: int | None) -> None:
+        size = 0
+
+        def make() -> bytes:
+            nonlocal size
+            with _packing:  # contexts of zstd are shared
+                frame = pack(data, u32_tail=u32_tail, level=self._level)
+            size = len(frame)
+            return frame
+
+        backend.keep(key, len(data), make, lambda new: self._count(size) if new else None)
+
+    def _count(self, size: int) -> None:
+        self.writes += 1
+        self.bytes_written += size
 
     def put_bytes(self, data: bytes, *, u32_tail: int | None = None) -> Digest:
         """Store an object and return its digest; the promises of ``put``."""
@@ -86,7 +126,45 @@ class ObjectStore:
             CorruptionError: What is stored is not this object.
         """
         key = object_key(digest)
-        frame = self._backend.get(key, FRAME_BYTES_MAX)
+        found = self._cached(digest, key)
+        return found if found is not None else self._opened(digest, self._backend.get(key, FRAME_BYTES_MAX))
+
+    def _cached(self, digest: Digest, key: str) -> bytes | None:
+        """The canonical bytes from the cache, verified; None if they are not there, or not right."""
+        frame = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
+        if frame is None or self._cache is None:
+            return None
+        with suppress(CorruptionError):
+            data = unpack(frame, OBJECT_BYTES_MAX)
+            if digest_of(data) == digest:
+                return data
+        self._cache.drop(key)
+        return None
+
+    def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """``get`` of many, each with its digest, in the order asked; several at once where the place allows it."""
+        asked: deque[Digest] = deque()  # and behind those that are asked for, those that are cached
+
+        def keys() -> Iterator[str]:
+            for digest in digests:
+                asked.append(digest)
+                key = object_key(digest)
+                if self._cache is None or not self._cache.has(key):
+                    yield key
+
+        for found, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+            while object_key(asked[0]) != found:
+                digest = asked.popleft()
+                yield digest, self.get(digest)
+            digest = asked.popleft()
+            yield digest, self._opened(digest, frame)
+        while asked:
+            digest = asked.popleft()
+            yield digest, self.get(digest)
+
+    def _opened(self, digest: Digest, frame: bytes | None) -> bytes:
+        """The canonical bytes in a frame that was read under ``digest``, verified."""
+        key = object_key(digest)
         if frame is None:
             raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
         self.reads += 1
@@ -97,6 +175,8 @@ class ObjectStore:
             raise self._damaged(key, str(error)) from error
         if digest_of(data) != digest:
             raise self._damaged(key, "its bytes have another digest")
+        if self._cache is not None:
+            self._cache.put(key, frame)
         return data
 
     def has(self, digest: Digest) -> bool:
@@ -132,12 +212,37 @@ class ObjectStore:
         """Make all objects put so far durable and visible to everybody; the promises of ``Backend.flush``."""
         self._backend.flush()
 
+    def get_frames(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes, bytes]]:
+        """``get_many`` with the frames: digest, frame as stored, and the verified canonical bytes in it."""
+        asked: deque[Digest] = deque()
+
+        def keys() -> Iterator[str]:
+            for digest in digests:
+                asked.append(digest)
+                yield object_key(digest)
+
+        for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+            digest = asked.popleft()
+            data = self._opened(digest, frame)
+            assert frame is not None
+            yield digest, frame, data
+
+    def put_frame(self, digest: Digest, frame: bytes) -> None:
+        """Store a frame of an object in place of whatever is stored under its digest; otherwise as ``put``.
+
+        Args:
+            digest: The object.
+            frame: From ``get_frames`` of a store, which has verified it.
+        """
+        self._backend.put(object_key(digest), frame)
+        self.writes += 1
+        self.bytes_written += len(frame)
+
     def _below(self, folder: str) -> Iterator[Digest]:
         for key in self._backend.list(folder):
-            name = key[-_DIGITS:]
-            well_named = len(name) == _DIGITS and not name.strip(_HEX_DIGITS)
-            if well_named and key == f"{_FOLDER}/{name[:2]}/{name}":
-                yield digest_from_hex(name)
+            digest = digest_of_key(key)
+            if digest is not None:
+                yield digest
 
     def _damaged(self, key: str, how: str) -> CorruptionError:
         return CorruptionError(
@@ -150,3 +255,11 @@ def object_key(digest: Digest) -> str:
     """The key under which an object is stored."""
     name = digest_hex(digest)
     return f"{_FOLDER}/{name[:2]}/{name}"
+
+
+def digest_of_key(key: str) -> Digest | None:
+    """The digest of the object that is stored under ``key``; None if no object would be."""
+    name = key[-_DIGITS:]
+    if len(name) != _DIGITS or name.strip(_HEX_DIGITS) or key != f"{_FOLDER}/{name[:2]}/{name}":
+        return None
+    return digest_from_hex(name)

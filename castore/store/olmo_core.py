@@ -34,6 +34,32 @@ _DIGITS_MAX = 18
 """Digits of a boundary: what fits 63 bits."""
 
 
+class _FileDigest:
+    """BLAKE3 of a file, of which some was read and hashed on other business already."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._hasher = blake3()
+        self._done = 0
+
+    def saw(self, offset: int, data: NDArray[Any]) -> None:
+        """Take what somebody has just read at ``offset``, if it is what comes next."""
+        if offset == self._done:
+            self._hasher.update(data.data.cast("B"))
+            self._done += data.nbytes
+
+    def digest(self) -> bytes:
+        """The digest; what nobody read is read now."""
+        # Reading into one buffer costs a fraction of touching every page of a map.
+        buffer = bytearray(_READ_BYTES)
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(self._done)
+            while count := file.readinto(buffer):
+                self._hasher.update(memoryview(buffer)[:count])
+                self._done += count
+        return self._hasher.digest()
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """One part: ids in their stored width, labels as bytes, bounds of its documents int64[n, 2], files of both."""
@@ -42,6 +68,7 @@ class _Part:
     labels: NDArray[np.uint8]
     bounds: NDArray[np.int64]
     paths: tuple[Path, Path]
+    digests: tuple[_FileDigest, _FileDigest]
 
 
 class OlmoCoreFolder:
@@ -64,8 +91,7 @@ class OlmoCoreFolder:
         self.path = path
         folder = Path(path)
         self.statistics = Statistics(_read_statistics(path, folder / STATISTICS_FILE))
-        self._names = _part_names(path, folder)
-        self._parts = [_open_part(path, folder, *names) for names in self._names]
+        self._parts = [_open_part(path, folder, *names) for names in _part_names(path, folder)]
         _check_parts(path, self._parts)
         self.id_bytes = self._parts[0].ids.itemsize if self._parts else 4
         self._part_starts = offsets_of(np.array([len(part.ids) for part in self._parts], np.int64))
@@ -82,6 +108,21 @@ class OlmoCoreFolder:
         """The largest vocabulary whose ids have this width."""
         return 1 << min(8 * self.id_bytes, 63)
 
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Token at which every document begins, counted through all parts, int64[n]."""
+        return self._starts
+
+    @property
+    def part_starts(self) -> list[int]:
+        """Token at which every part begins, and one past the last."""
+        return [int(start) for start in self._part_starts]
+
+    @property
+    def part_paths(self) -> list[tuple[Path, Path]]:
+        """Files of ids and of labels of every part."""
+        return [part.paths for part in self._parts]
+
     def fits(self, vocab_size: int) -> bool:
         """Whether ids of a vocabulary are written in this width: the smallest unsigned type that holds them."""
         return next(width for width in (1, 2, 4, 8) if vocab_size - 1 < 1 << 8 * width) == self.id_bytes
@@ -94,18 +135,23 @@ class OlmoCoreFolder:
         return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
     def digest(self) -> str:
-        """BLAKE3 over the ids, labels and boundaries of all parts, 64 hex digits: equal for equal data."""
-        hasher = blake3()
-        hasher.update(self._starts.astype("<i8").tobytes())  # which documents were joined, the parts do not tell
-        buffer = bytearray(_READ_BYTES)
-        for (ids_name, labels_name, _), part in zip(self._names, self._parts, strict=True):
-            hasher.update(len(part.ids).to_bytes(8, "little") + len(part.bounds).to_bytes(8, "little"))
+        """BLAKE3 over shape, ids and labels of all parts, 64 hex digits: equal for equal data.
+
+        What was read from front to back by ``samples`` before is not read again.
+        """
+        hasher = blake3(self.shape().encode())
+        for part in self._parts:
+            for file in part.digests:
+                hasher.update(file.digest())
+        return hasher.hexdigest()
+
+    def shape(self) -> str:
+        """BLAKE3 over width and boundaries, 64 hex digits: what can be told of the data without reading them."""
+        hasher = blake3(self._starts.astype("<i8").tobytes())  # which documents were joined, the parts do not tell
+        for part in self._parts:
+            sizes = (part.ids.itemsize, len(part.ids), len(part.bounds))
+            hasher.update(b"".join(size.to_bytes(8, "little") for size in sizes))
             hasher.update(part.bounds.astype("<i8").tobytes())
-            for name in (ids_name, labels_name):
-                # Reading into one buffer costs a fraction of touching every page of a map.
-                with (Path(self.path) / name).open("rb", buffering=0) as file:
-                    while count := file.readinto(buffer):
-                        hasher.update(memoryview(buffer)[:count])
         return hasher.hexdigest()
 
     # ---- documents
@@ -241,6 +287,7 @@ def _read(part: _Part, which: int, lo: int, hi: int) -> NDArray[Any]:
         raise SourceError(str(path), error.strerror or "cannot be read") from error
     if len(elements) != hi - lo:
         raise SourceError(str(path), "became shorter while it was read")
+    part.digests[which].saw(lo * mapped.itemsize, elements)
     return elements
 
 
@@ -295,7 +342,8 @@ def _open_part(shown: str, folder: Path, ids_name: str, labels_name: str, bounds
     if width not in (1, 2, 4, 8) or width * len(labels) != len(raw):
         raise SourceError(shown, f"{ids_name} has {len(raw)} bytes for the {len(labels)} labels of {labels_name}")
     bounds = _read_bounds(shown, folder / bounds_name, len(labels))
-    return _Part(raw.view(f"<u{width}"), labels, bounds, (folder / ids_name, folder / labels_name))
+    paths = folder / ids_name, folder / labels_name
+    return _Part(raw.view(f"<u{width}"), labels, bounds, paths, (_FileDigest(paths[0]), _FileDigest(paths[1])))
 
 
 def _mapped(shown: str, path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -334,12 +382,16 @@ def _parsed_bounds(text: bytes) -> NDArray[np.int64] | None:
     """Lines of two numbers as int64[n, 2], None if the text is something else."""
     if text.translate(None, b"0123456789,\n"):
         return None
-    numbers = text.replace(b"\n", b",").split(b",") if text else [b""]
-    if numbers.pop() or text.count(b",") != text.count(b"\n"):
+    characters = np.frombuffer(text, np.uint8)
+    stops = np.flatnonzero(characters < ord("0"))  # commas and ends of lines
+    marks = characters[stops]
+    if len(stops) % 2 or np.any(marks[0::2] != ord(",")) or np.any(marks[1::2] != ord("\n")):
         return None
-    if not all(0 < len(number) <= _DIGITS_MAX for number in numbers):
+    widths = np.diff(stops, prepend=-1) - 1
+    if len(text) and (len(stops) == 0 or stops[-1] != len(text) - 1 or widths.min() < 1 or widths.max() > _DIGITS_MAX):
         return None
-    return np.array(numbers, f"S{_DIGITS_MAX}").astype(np.int64).reshape(-1, 2)
+    # Whole text at once: many times faster than an object a number. Widths were checked, so nothing overflows.
+    return np.fromstring(text.replace(b"\n", b",").decode(), np.int64, sep=",").reshape(-1, 2)
 
 
 def _check_parts(shown: str, parts: Sequence[_Part]) -> None:

@@ -166,6 +166,14 @@ class RefStore:
             raise CorruptionError(f"{place} has no entry {missing}, but later ones")
         return [self._entry(name, sequence) for sequence in reversed(sequences)]
 
+    def entry(self, name: str, sequence: int) -> RefEntry:
+        """One entry of a log.
+
+        Raises:
+            CorruptionError: It is missing or damaged.
+        """
+        return self._entry(name, sequence)
+
     def at(self, name: str, n: int) -> RefEntry:
         """The ``n``-th entry before the newest, as in ``name@{n}``; 0 is the newest.
 
@@ -195,6 +203,17 @@ class RefStore:
         except (CorruptionError, FormatError):
             return True
 
+    def require_writable(self) -> None:
+        """Refuse now what would be refused after hours of work: a store in which no name can be written safely.
+
+        Raises:
+            BackendError: The store's conditional create does not hold under a race (``probe``).
+        """
+        if getattr(self._backend, "needs_probe", False):
+            from castore.store.probe import require_atomic_create
+
+            require_atomic_create(self._backend)
+
     def compare_and_set(
         self, name: str, expected: Digest | None, new: Digest | None, *, time_s: int, author: str, message: str
     ) -> RefEntry:
@@ -216,6 +235,7 @@ class RefStore:
                 written; look again and decide.
             NotFoundError: A ref that does not exist cannot be removed.
         """
+        self.require_writable()
         before = self.read(name)
         found = None if before is None else before.target
         if found != expected:
@@ -253,9 +273,9 @@ class RefStore:
 
     def _entries(self, folder: str) -> Iterator[tuple[str, int]]:
         for key in self._backend.list(folder):
-            name, _, digits = key[len(_FOLDER) + 1 :].rpartition("/")
-            if _is_sequence(digits) and is_ref_name(name) and int(digits) <= _SEQUENCE_MAX:
-                yield name, int(digits)
+            place = entry_of_key(key)
+            if place is not None:
+                yield place
 
     def _entry(self, name: str, sequence: int) -> RefEntry:
         key = _entry_key(name, sequence)
@@ -302,6 +322,14 @@ def _is_name_part(part: str) -> bool:
 
 def _is_sequence(part: str) -> bool:
     return len(part) == _SEQUENCE_DIGITS and _DIGITS.issuperset(part)
+
+
+def entry_of_key(key: str) -> tuple[str, int] | None:
+    """Name and sequence of the entry that is stored under ``key``; None if no entry would be."""
+    folder, _, rest = key.partition("/")
+    name, _, digits = rest.rpartition("/")
+    well_named = folder == _FOLDER and _is_sequence(digits) and is_ref_name(name) and int(digits) <= _SEQUENCE_MAX
+    return (name, int(digits)) if well_named else None
 
 
 def _entry_key(name: str, sequence: int) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from castore.errors import CorruptionError, FormatError, UnsupportedVersionError
-from castore.format.digest import Digest, digest_hex
-from castore.format.unit import Unit
+from castore.format.codec import decode
+from castore.format.digest import DIGEST_BYTES, Digest, digest_hex
+from castore.format.fields import expect
+from castore.format.unit import UNIT_KIND, Unit
 from castore.store.backend import Backend
 from castore.store.records import seal, unseal
 
@@ -21,10 +23,13 @@ class UnitStore:
     def get(self, name: Digest) -> Unit | None:
         """The record of a unit, or None if it was not tokenized yet.
 
-        A record that is damaged or of another version counts as absent: it can be made again.
+        A record that is damaged or of another version counts as absent: it can be made again. Its age is renewed: a
+        collection removes records that are not used for long.
         """
         key = unit_key(name)
         try:
+            if not self._backend.touch(key):
+                return None
             data = self._backend.get(key, UNIT_BYTES_MAX)
             return None if data is None else Unit.decode(unseal(data, key))
         except (CorruptionError, FormatError, UnsupportedVersionError):
@@ -46,3 +51,18 @@ def unit_key(name: Digest) -> str:
     """The key of a unit's record."""
     text = digest_hex(name)
     return f"units/{text[:2]}/{text}"
+
+
+def digests_of_unit(payload: bytes) -> list[Digest]:
+    """The chunks that the payload of a record names, without all that ``Unit.decode`` checks.
+
+    Raises:
+        FormatError: It is no unit record.
+    """
+    fields = decode(payload)
+    slices = fields.get("slices") if type(fields) is dict and fields.get("kind") == UNIT_KIND else None
+    found: list[Digest] = []
+    for part in expect(list, slices, "slices of a unit record"):
+        chunks = expect(dict, expect(list, part, "slice")[0], "chunks of a slice")
+        found.extend(Digest(raw) for raw in chunks.values() if type(raw) is bytes and len(raw) == DIGEST_BYTES)
+    return found

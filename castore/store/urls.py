@@ -6,14 +6,18 @@ from castore.errors import InvalidInputError, MissingExtraError
 from castore.store.backend import Backend
 from castore.store.local import LocalBackend
 
-_EXTRAS = {"s3": "s3", "s3a": "s3"}
+_EXTRAS = {
+    "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs",
+    "az": "azure", "azure": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure",
+}  # fmt: skip
 
 
 def open_backend(url: str) -> Backend:
     """The backend at ``url``. Nothing is read or written yet.
 
-    A plain path and ``file:///path`` are a folder, for which fsspec is not even imported. Everything else is fsspec's:
-    ``memory://name`` lives as long as the process.
+    A plain path and ``file:///path`` are a folder, for which no library is even imported. ``s3``, ``gs`` and ``az`` are
+    obstore's, or fsspec's where only that knows them. Everything else is fsspec's: ``memory://name`` lives as long as
+    the process, ``http`` and ``https`` can be read alone.
 
     Raises:
         InvalidInputError: No backend can be meant.
@@ -28,6 +32,13 @@ def open_backend(url: str) -> Backend:
         if not path.startswith("/"):
             raise InvalidInputError(f"{url!r} has no absolute path: write file:///path or the path alone")
         return LocalBackend(path)
+    if protocol in _EXTRAS and "::" not in url:
+        from importlib.util import find_spec
+
+        if find_spec("obstore") is not None:
+            from castore.store.obstore_places import open_obstore
+
+            return open_obstore(url)
     return _open_fsspec(url, protocol)
 
 
@@ -40,7 +51,7 @@ def _open_fsspec(url: str, protocol: str) -> Backend:
         filesystem, root = url_to_fs(url)
     except ImportError as error:
         if protocol in _EXTRAS:
-            raise MissingExtraError(error.name or protocol, _EXTRAS[protocol]) from error
+            raise MissingExtraError("obstore", _EXTRAS[protocol]) from error
         raise InvalidInputError(f"{url}: {' '.join(str(error).split())}") from error
     except ValueError as error:
         raise InvalidInputError(f"{url!r} is no place of a repository: {' '.join(str(error).split())}") from error

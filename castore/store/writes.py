@@ -151,6 +151,23 @@ class WriteStore:
             self._backend.flush()
 
 
+def digests_of_write(payload: bytes) -> list[Digest]:
+    """The chunks that the payload of a record names.
+
+    Raises:
+        FormatError: It is no record of a write.
+    """
+    return [digest for chunks in Stored.decode(payload).chunks for digest in chunks.values()]
+
+
+def is_write_key(key: str) -> bool:
+    """Whether a key is one of a record of a write."""
+    folder, name, sequence = [*key.split("/"), "", ""][:3]
+    digits = len(name) == 2 * DIGEST_BYTES and not name.strip("0123456789abcdef")
+    numbered = len(sequence) == 20 and sequence.isascii() and sequence.isdecimal()
+    return folder == _FOLDER and digits and numbered and key.count("/") == 2
+
+
 def _digest(value: Value) -> Digest:
     raw = expect(bytes, value, "chunk of a write record")
     if len(raw) != DIGEST_BYTES:

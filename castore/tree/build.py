@@ -26,6 +26,7 @@ from castore.tree.split import (
     FANOUT,
     SAMPLE_BYTES,
     WINDOW,
+    BatchSplitter,
     Splitter,
     boundary_hashes,
     level_hash,
@@ -70,7 +71,7 @@ class SequenceBuilder:
         self._coarse = [array for array in arrays if array.grain == 1]
         self._fanout = fanout
         self._root_max = 2 * fanout
-        self._samples = Splitter(chunk_bytes)
+        self._samples = BatchSplitter(chunk_bytes)
         self._levels: list[_Level] = []
         self._before = np.zeros(WINDOW - 1, np.uint64)
         self._pieces: deque[tuple[Piece, int, NDArray[np.uint64]]] = deque()  # piece, samples already cut, its hashes
@@ -100,11 +101,9 @@ class SequenceBuilder:
         self._before = words[-(WINDOW - 1) :].astype(np.uint64)
         self._pieces.append((piece, 0, hashes))
         objects: list[Object] = []
-        weights = (piece.lengths.astype(np.int64) * 4 + SAMPLE_BYTES).tolist()
-        push = self._samples.push
-        for hash32, weight in zip(level_hashes(hashes, 0).tolist(), weights, strict=True):
-            for size in push(hash32, weight):
-                self._end_run(size, objects)
+        weights = piece.lengths.astype(np.int64) * 4 + SAMPLE_BYTES
+        for size in self._samples.push(level_hashes(hashes, 0), weights):
+            self._end_run(size, objects)
         return objects
 
     def finish(self) -> tuple[dict[str, Root], list[Object]]:

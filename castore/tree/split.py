@@ -163,3 +163,56 @@ class Splitter:
         self._pending = []
         self._total = 0
         self._best = -1
+
+
+class BatchSplitter:
+    """Cuts as ``Splitter`` does, many items at a time: for samples, which come by the thousand."""
+
+    def __init__(self, target: int) -> None:
+        import numpy as np
+
+        self._target = target
+        self._hashes = np.zeros(0, np.uint64)  # of the items since the last cut
+        self._weights = np.zeros(0, np.int64)
+
+    def push(self, hashes32: NDArray[np.uint64], weights: NDArray[np.int64]) -> list[int]:
+        """Take items and return the sizes of the runs that are now complete, oldest first.
+
+        Args:
+            hashes32: uint64[n], each below 2**32.
+            weights: int64[n].
+        """
+        import numpy as np
+
+        hashes = self._hashes = np.concatenate([self._hashes, hashes32])
+        weights = self._weights = np.concatenate([self._weights, weights])
+        scaled = hashes * np.uint64(self._target)
+        hits = np.flatnonzero(scaled < weights.astype(np.uint64) << np.uint64(32))
+        totals = np.cumsum(weights)
+        sizes, at, count = [], 0, len(weights)
+        while at < count:
+            before = int(totals[at - 1]) if at else 0
+            # The first item that rules 2 and 3 may cut after, and the first that would be too much.
+            low, over = np.searchsorted(totals, (before + self._target // 2, before + 2 * self._target + 1)).tolist()
+            hit = int(np.searchsorted(hits, low))
+            if hit < len(hits) and hits[hit] < over:
+                size = int(hits[hit]) + 1 - at
+            elif over == count:
+                break
+            elif over == at:
+                size = 1
+            elif low == over or weights[over] > 2 * self._target:
+                size = over - at
+            else:
+                ranks = scaled[low:over] // weights[low:over].astype(np.uint64)
+                size = over - at - int(ranks[::-1].argmin())
+            sizes.append(size)
+            at += size
+        self._hashes, self._weights = hashes[at:], weights[at:]
+        return sizes
+
+    def finish(self) -> list[int]:
+        """End the stream: the rest is a run."""
+        size = len(self._weights)
+        self._hashes, self._weights = self._hashes[:0], self._weights[:0]
+        return [size] if size else []

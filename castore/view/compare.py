@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from struct import unpack
 
-from blake3 import blake3
-
-from castore.format.schema import ITEM_BYTES, KEY_BYTES
-from castore.tree.align import Gap, align
-from castore.tree.diff import differing, unequal
-from castore.tree.walk import Tree
+from castore.format.schema import ITEM_BYTES
+from castore.view.changes import Change, change_of, label_flips, token_edits
 from castore.view.dataset import Dataset, Origin
-from castore.view.layout import Place, place_of
+from castore.view.groups import Changes, Grouping
+from castore.view.hunks import Hunk, Pair, find
+from castore.view.layout import Place, place_is_cheap, place_of
+from castore.view.recipes import RecipeChange, recipe_changes, recipe_differences
+from castore.view.trees import TreePair, sample_key
+
+__all__ = ["Comparison", "Divergence", "Hunk", "Side", "compare", "sample_key"]
 
 DERIVED = frozenset({"key", "length"})
 """Arrays that follow from the token ids, so that comparing them would say everything twice."""
@@ -31,25 +33,11 @@ _STRUCT = {
     "float64": "d",
 }
 
-FEW_STRETCHES = 8
-"""Up to this many differing stretches the keys are computed from the token chunks, which are read anyway for the first
-of them; beyond, the array of keys costs less."""
+LOOKED_AT_MAX = 2048
+"""Replaced pairs that are aligned token by token; of more, some from places that are evenly spaced."""
 
-
-@dataclass(frozen=True, slots=True)
-class Hunk:
-    """Samples ``[a.0, a.1)`` of one side stand where ``[b.0, b.1)`` of the other stand.
-
-    Attributes:
-        op: ``replace`` (as many on both sides, pair by pair), ``delete`` or ``insert``.
-        a, b: Half-open ranges of samples in stored order.
-        arrays: Arrays that differ, in order of the manifest; for ``insert`` and ``delete`` all of them.
-    """
-
-    op: str
-    a: tuple[int, int]
-    b: tuple[int, int]
-    arrays: tuple[str, ...]
+LOOKED_AT_ONCE = 32
+"""Neighbouring pairs that are read together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +64,17 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first difference in stored order: array, index within the sample, and both sides."""
+    """The first difference in stored order: array, index within the sample, and both sides.
+
+    Attributes:
+        placed: Whether places were looked for. In large shuffled datasets they are only if asked for.
+    """
 
     array: str
     index: int
     a: Side
     b: Side
+    placed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +88,11 @@ class Comparison:
         hunks: All differences between the samples in stored order.
         first: The first of them in detail, None if the samples are equal.
         recipe: Entries of the recipes and sources that differ, as (name, a, b); empty where a side has no run record.
+        causes: The same in words, the likeliest explanation of differing data first.
+        first_change: How the two samples of ``first`` differ as a whole; None if one side has no sample there.
+        changes: The kinds of change among replaced samples.
+        reordered: Samples that both sides have, if their orders are too different to be told as moves; else 0. The
+            hunks then are what one side alone has, and samples whose labels differ; they do not make b of a.
     """
 
     equal: bool
@@ -105,32 +103,50 @@ class Comparison:
     hunks: list[Hunk] = field(default_factory=list)
     first: Divergence | None = None
     recipe: list[tuple[str, object, object]] = field(default_factory=list)
+    causes: list[RecipeChange] = field(default_factory=list)
+    first_change: Change | None = None
+    changes: Changes = field(default_factory=Changes)
+    reordered: int = 0
 
     def count(self, op: str) -> int:
-        """Samples of all hunks of one kind."""
-        return sum((h.b[1] - h.b[0]) if op == "insert" else (h.a[1] - h.a[0]) for h in self.hunks if h.op == op)
+        """Samples of one kind: ``replace``, and ``insert`` and ``delete`` without those that have only moved."""
+        return sum(hunk.count for hunk in self.hunks if hunk.op == op and not hunk.moved)
+
+    @property
+    def moved(self) -> int:
+        """Samples that both sides have, in another place."""
+        return self.reordered + sum(hunk.count for hunk in self.hunks if hunk.op == "delete" and hunk.moved)
 
     @property
     def same_samples(self) -> bool:
         """The samples are equal, whatever their order."""
-        return not self.hunks
+        return all(hunk.moved and not hunk.arrays for hunk in self.hunks)
 
 
-def compare(a: Dataset, b: Dataset, *, context: int = 8, only: str | None = None) -> Comparison:
+def compare(
+    a: Dataset, b: Dataset, *, context: int = 8, only: str | None = None, changes: bool = True, places: bool = False
+) -> Comparison:
     """Compare two datasets, reading only what differs.
 
     Args:
         a, b: The datasets; their ``fetch`` may be of two repositories.
         context: Tokens shown before and after the first divergence.
         only: Name of the one array to compare.
+        changes: Align replaced samples, and group what changed in them.
+        places: Find the places in an export even if that takes the lengths of very many samples.
     """
-    recipe = list(_recipes(a, b))
+    recipe = list(recipe_differences(a, b))
     names = _names(a, b)
-    if a.root == b.root:
+    pair = _pair(a, b)
+    if pair.equal():
         samples = a.manifest.samples
-        return Comparison(True, dict.fromkeys(names, True), True, samples, samples, recipe=recipe)
-    roots = {name: _same_tree(a, b, name) for name in names}
-    hunks = list(_hunks(a, b, [name for name in names if name not in DERIVED] if only is None else [only]))
+        causes = recipe_changes(a, b, recipe) if recipe else []
+        return Comparison(
+            True, dict.fromkeys(names, True), True, samples, samples, recipe=recipe, causes=causes
+        )
+    roots = {name: pair.same(name) for name in names}
+    found = find(pair, [name for name in names if name not in DERIVED] if only is None else [only])
+    hunks = found.hunks
     return Comparison(
         False,
         roots,
@@ -138,9 +154,64 @@ def compare(a: Dataset, b: Dataset, *, context: int = 8, only: str | None = None
         a.manifest.samples,
         b.manifest.samples,
         hunks,
-        _first(a, b, hunks[0], context) if hunks else None,
+        _first(a, b, hunks[0], context, places) if hunks else None,
         recipe,
+        recipe_changes(a, b, recipe),
+        _first_change(a, b, hunks[0]) if hunks else None,
+        _changes(a, b, hunks) if changes else Changes(),
+        found.reordered,
     )
+
+
+# ---- kinds of change
+
+
+def _first_change(a: Dataset, b: Dataset, hunk: Hunk) -> Change | None:
+    return change_of(a, hunk.a[0], b, hunk.b[0]) if hunk.op == "replace" else None
+
+
+def _changes(a: Dataset, b: Dataset, hunks: Sequence[Hunk]) -> Changes:
+    """Align replaced samples, all or some of every region, and group what changed in them."""
+    replaced = [(hunk.a[0], hunk.b[0], hunk.a[1] - hunk.a[0]) for hunk in hunks if hunk.op == "replace"]
+    total = sum(count for _, _, count in replaced)
+    grouping = Grouping(a.vocabulary, b.vocabulary) if replaced else Grouping()
+    labels = a.has("labels_mask") and b.has("labels_mask")
+    for a_lo, b_lo, count in _looked_at(replaced, total):
+        tokens_a, tokens_b = a.token_ids(a_lo, a_lo + count), b.token_ids(b_lo, b_lo + count)
+        spans_a = a.spans(a_lo, a_lo + count) if labels else [[]] * count
+        spans_b = b.spans(b_lo, b_lo + count) if labels else [[]] * count
+        for i in range(count):
+            edits, coarse = token_edits(tokens_a[i], tokens_b[i])
+            flips = label_flips(spans_a[i], spans_b[i], edits)
+            grouping.add(Change(a_lo + i, b_lo + i, edits, flips, coarse), tokens_a[i], tokens_b[i])
+    return grouping.changes(total)
+
+
+def _looked_at(replaced: Sequence[tuple[int, int, int]], total: int) -> Iterator[tuple[int, int, int]]:
+    """Which pairs to align, as stretches: all if they are few, else some from places that are evenly spaced."""
+    if total <= LOOKED_AT_MAX:
+        for a_lo, b_lo, count in replaced:
+            for at in range(0, count, LOOKED_AT_ONCE):
+                yield a_lo + at, b_lo + at, min(LOOKED_AT_ONCE, count - at)
+        return
+    places = LOOKED_AT_MAX // LOOKED_AT_ONCE
+    wanted = [total * place // places for place in range(places)]
+    before = 0
+    for a_lo, b_lo, count in replaced:
+        while wanted and wanted[0] < before + count:
+            at = wanted.pop(0) - before
+            yield a_lo + at, b_lo + at, min(LOOKED_AT_ONCE, count - at)
+        before += count
+
+
+def _pair(a: Dataset, b: Dataset) -> Pair:
+    if a.root or b.root:
+        return TreePair(a, b)
+    from castore.view.folders import FolderDataset, FolderPair
+
+    assert isinstance(a, FolderDataset)
+    assert isinstance(b, FolderDataset)
+    return FolderPair(a, b)
 
 
 def _names(a: Dataset, b: Dataset) -> list[str]:
@@ -150,140 +221,18 @@ def _names(a: Dataset, b: Dataset) -> list[str]:
     return [*lead, *sorted(rest)]
 
 
-def _same_tree(a: Dataset, b: Dataset, name: str) -> bool:
-    return a.manifest.arrays.get(name) == b.manifest.arrays.get(name)
-
-
-# ---- hunks
-
-
-def _hunks(a: Dataset, b: Dataset, names: Sequence[str]) -> Iterator[Hunk]:
-    """Hunks in order. The tokens align the samples; other arrays are compared between samples that are aligned."""
-    shared = [n for n in names if n != "token_ids" and n in a.manifest.arrays and n in b.manifest.arrays]
-    gaps: list[Gap] = [] if _same_tree(a, b, "token_ids") else _sample_gaps(a, b)
-    a_at = b_at = 0
-    end = Gap(a.manifest.samples, a.manifest.samples, b.manifest.samples, b.manifest.samples)
-    for gap in [*gaps, end]:
-        yield from _value_hunks(a, b, shared, a_at, b_at, gap.a_lo - a_at)
-        whole = "token_ids" in names
-        if not whole:  # the tokens of these pairs differ, the array that was asked for need not
-            pairs = min(gap.a_hi - gap.a_lo, gap.b_hi - gap.b_lo)
-            yield from _value_hunks(a, b, shared, gap.a_lo, gap.b_lo, pairs)
-        yield from (hunk for hunk in _gap_hunks(gap, tuple(names)) if whole or hunk.op != "replace")
-        a_at, b_at = gap.a_hi, gap.b_hi
-
-
-def _sample_gaps(a: Dataset, b: Dataset) -> list[Gap]:
-    """Samples whose tokens differ."""
-    stretches = differing(a.fetch, a.tree("token_ids"), b.fetch, b.tree("token_ids"))
-    few = len(stretches) <= FEW_STRETCHES
-    gaps: list[Gap] = []
-    for stretch in stretches:
-        keys_a = _keys(a, stretch.a_lo, stretch.a_hi, few)
-        keys_b = _keys(b, stretch.b_lo, stretch.b_hi, few)
-        for gap in align(keys_a, keys_b):
-            gaps.extend(_by_row(a, b, gap.shifted(stretch.a_lo, stretch.b_lo)))
-    return gaps
-
-
-def _by_row(a: Dataset, b: Dataset, gap: Gap) -> Iterator[Gap]:
-    """Split a gap so that samples of the same raw row stand across from each other.
-
-    Another template changes every token and drops other rows: only the raw rows then tell what has become of what.
-    """
-    counts = gap.a_hi - gap.a_lo, gap.b_hi - gap.b_lo
-    if min(counts) == 0 or max(counts) == 1 or not (a.has("raw_key") and b.has("raw_key")):
-        yield gap
-        return
-    rows_a = a.keys("raw_key", gap.a_lo, gap.a_hi)
-    rows_b = b.keys("raw_key", gap.b_lo, gap.b_hi)
-    a_at, b_at = gap.a_lo, gap.b_lo
-    for part in align(rows_a, rows_b):
-        lost = part.shifted(gap.a_lo, gap.b_lo)
-        if lost.a_lo > a_at:
-            yield Gap(a_at, lost.a_lo, b_at, lost.b_lo)
-        yield lost
-        a_at, b_at = lost.a_hi, lost.b_hi
-    if a_at < gap.a_hi:
-        yield Gap(a_at, gap.a_hi, b_at, gap.b_hi)
-
-
-def _keys(data: Dataset, lo: int, hi: int, few: bool) -> list[bytes]:
-    if not few and data.has("key"):
-        return data.keys("key", lo, hi)
-    return [sample_key(tokens) for tokens in data.token_ids(lo, hi)]
-
-
-def sample_key(token_ids: Sequence[int]) -> bytes:
-    """The key of one sample: BLAKE3 of its token ids as little-endian uint32, cut to 16 bytes."""
-    if isinstance(token_ids, memoryview) and memoryview(b"\1\0").cast("H")[0] == 1:
-        data: bytes | memoryview = token_ids.cast("B")
-    else:
-        data = b"".join(token.to_bytes(4, "little") for token in token_ids)
-    return blake3(data).digest(length=KEY_BYTES)
-
-
-def _gap_hunks(gap: Gap, names: tuple[str, ...]) -> Iterator[Hunk]:
-    """A gap as hunks: as many pairs as there are, then what is left over on one side."""
-    pairs = min(gap.a_hi - gap.a_lo, gap.b_hi - gap.b_lo)
-    a_mid, b_mid = gap.a_lo + pairs, gap.b_lo + pairs
-    if pairs:
-        yield Hunk("replace", (gap.a_lo, a_mid), (gap.b_lo, b_mid), names[:1])
-    if gap.a_hi > a_mid:
-        yield Hunk("delete", (a_mid, gap.a_hi), (b_mid, b_mid), names)
-    if gap.b_hi > b_mid:
-        yield Hunk("insert", (a_mid, a_mid), (b_mid, gap.b_hi), names)
-
-
-def _value_hunks(a: Dataset, b: Dataset, names: Sequence[str], a_lo: int, b_lo: int, count: int) -> Iterator[Hunk]:
-    """Samples with equal tokens whose other arrays differ, runs of neighbours as one hunk."""
-    if count == 0:
-        return
-    changed: dict[int, list[str]] = {}
-    for name in names:
-        for at in _changed(a, b, name, a_lo, b_lo, count):
-            changed.setdefault(at, []).append(name)
-    run: list[int] = []
-    for at in [*sorted(changed), -1]:
-        if run and (at != run[-1] + 1 or changed[at] != changed[run[0]]):
-            lo, hi = run[0], run[-1] + 1
-            yield Hunk("replace", (a_lo + lo, a_lo + hi), (b_lo + lo, b_lo + hi), tuple(changed[lo]))
-            run = []
-        run.append(at)
-
-
-def _changed(a: Dataset, b: Dataset, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
-    tree_a, tree_b = a.tree(name), b.tree(name)
-    for lo, hi in unequal(a.fetch, tree_a, b.fetch, tree_b, a_lo, b_lo, count):
-        values_a = _elements(a, tree_a, a_lo + lo, a_lo + hi)
-        values_b = _elements(b, tree_b, b_lo + lo, b_lo + hi)
-        for i, (x, y) in enumerate(zip(values_a, values_b, strict=True)):
-            if x != y:
-                yield lo + i
-
-
-def _elements(data: Dataset, tree: Tree, lo: int, hi: int) -> Sequence[object]:
-    """One comparable value a sample."""
-    name = tree.array.name
-    if tree.array.is_spans:
-        return data.spans(lo, hi, name)
-    if tree.array.axis == "sample" and tree.array.dtype in ("uint32", "uint64"):
-        return data.integers(name, lo, hi)
-    return data.elements(name, lo, hi)
-
-
 # ---- the first divergence
 
 
-def _first(a: Dataset, b: Dataset, hunk: Hunk, context: int) -> Divergence:
+def _first(a: Dataset, b: Dataset, hunk: Hunk, context: int, places: bool) -> Divergence:
     sample_a = None if hunk.op == "insert" else hunk.a[0]
     sample_b = None if hunk.op == "delete" else hunk.b[0]
     array, index = ("token_ids", 0)
     if sample_a is not None and sample_b is not None:
         array, index = _first_element(a, sample_a, b, sample_b, hunk.arrays[0])
-    return Divergence(
-        array, index, _side(a, sample_a, array, index, context), _side(b, sample_b, array, index, context)
-    )
+    placed = places or all(place_is_cheap(data) for data in (a, b))
+    sides = [_side(data, at, array, index, context, placed) for data, at in ((a, sample_a), (b, sample_b))]
+    return Divergence(array, index, sides[0], sides[1], placed)
 
 
 def _first_element(a: Dataset, sample_a: int, b: Dataset, sample_b: int, array: str) -> tuple[str, int]:
@@ -308,7 +257,7 @@ def _first_unequal(x: Sequence[int], y: Sequence[int]) -> int:
     return next((i for i, (p, q) in enumerate(zip(x, y, strict=False)) if p != q), min(len(x), len(y)))
 
 
-def _side(data: Dataset, sample: int | None, array: str, index: int, context: int) -> Side:
+def _side(data: Dataset, sample: int | None, array: str, index: int, context: int, placed: bool) -> Side:
     if sample is None:
         return Side(None)
     tokens = data.token_ids(sample, sample + 1)[0]
@@ -320,7 +269,7 @@ def _side(data: Dataset, sample: int | None, array: str, index: int, context: in
         parts = tokens[max(index - context, 0) : index], tokens[index : index + 1]
         around = decode(parts[0]), decode(parts[1]), decode(tokens[index + 1 : index + 1 + context])
         text = around[1] if len(parts[1]) else None
-    place = place_of(data, sample, index, array) if array in _EXPORTED else None
+    place = place_of(data, sample, index, array) if array in _EXPORTED and placed else None
     return Side(sample, value, text, around, data.origin(sample), place)
 
 
@@ -336,37 +285,3 @@ def _element(data: Dataset, name: str, sample: int, index: int, tokens: Sequence
         return raw.hex()
     value: int | float = unpack("<" + _STRUCT[array.dtype], raw)[0]
     return value if isfinite(value) else f"{value} ({raw.hex()})"  # JSON has no such numbers; NaNs come in many kinds
-
-
-# ---- recipes
-
-
-def _recipes(a: Dataset, b: Dataset) -> Iterator[tuple[str, object, object]]:
-    """What differs in how the two came to be, apart from names, times and places."""
-    if a.run is None or b.run is None or a.run_digest == b.run_digest:
-        return
-    if not a.run.recipe or not b.run.recipe:
-        if a.run.recipe or b.run.recipe:
-            said = ["recorded" if side.recipe else "not recorded" for side in (a.run, b.run)]
-            yield "recipe", said[0], said[1]
-        return
-    yield from _differences("recipe", dict(a.run.recipe), dict(b.run.recipe))
-    for name in ("mix_seed", "num_examples", "shuffle_seed"):
-        pair = a.run.configuration.get(name), b.run.configuration.get(name)
-        if pair[0] != pair[1]:
-            yield name, pair[0], pair[1]
-    digests = [_digests(side.run.sources) for side in (a, b) if side.run]
-    if digests[0] != digests[1]:
-        yield "sources", digests[0], digests[1]
-
-
-def _digests(sources: Iterable[object]) -> list[str]:
-    return [f"{s.get('amount')} of {str(s.get('digest'))[:12]}" for s in sources if isinstance(s, dict)]
-
-
-def _differences(path: str, x: object, y: object) -> Iterator[tuple[str, object, object]]:
-    if isinstance(x, dict) and isinstance(y, dict):
-        for key in sorted({*x, *y}):
-            yield from _differences(f"{path}.{key}", x.get(key), y.get(key))
-    elif x != y:
-        yield path, x, y

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
 
 from castore.errors import CorruptionError, FormatError, InvalidInputError, NotFoundError
-from castore.format.chunk import Spans, Values, decode_spans, decode_values, uint32s
+from castore.format.chunk import Values, decode_values, spans_between, uint32s
 from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary
 from castore.format.manifest import Manifest
@@ -127,6 +127,15 @@ class Dataset:
         if self.run is not None and name in self.run.provenance:
             return Tree(*self.run.provenance[name])
         raise NotFoundError(f"dataset {self.root.hex()[:12]} has no array {name}")
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return self.manifest.samples
+
+    def has_data(self, name: str) -> bool:
+        """Whether there is an array of this name in the root."""
+        return name in self.manifest.arrays
 
     def has(self, name: str) -> bool:
         """Whether there is an array of this name."""
@@ -291,15 +300,6 @@ class Dataset:
             )
         return chunk
 
-    def span_chunk(self, leaf: Leaf, array: Array) -> Spans:
-        """The chunk at a leaf of an array that is stored as spans."""
-        chunk = decode_spans(self.fetch(leaf.entry.digest))
-        if len(chunk.counts) != leaf.entry.samples:
-            raise CorruptionError(
-                f"chunk {leaf.entry.digest.hex()} of {array.name} holds other counts than its parent says"
-            )
-        return chunk
-
     def integers(self, name: str, lo: int, hi: int) -> list[int]:
         """Elements of samples ``lo`` to ``hi`` of an integer array with one element a sample."""
         tree = self.tree(name)
@@ -312,11 +312,15 @@ class Dataset:
 
     def keys(self, name: str, lo: int, hi: int) -> list[bytes]:
         """Elements of samples ``lo`` to ``hi`` of an array of 16-byte keys."""
+        raw = bytes(self.key_bytes(name, lo, hi))
+        return [raw[i : i + KEY_BYTES] for i in range(0, len(raw), KEY_BYTES)]
+
+    def key_bytes(self, name: str, lo: int, hi: int) -> bytearray:
+        """The same, one after the other in one buffer."""
         tree = self.tree(name)
-        out: list[bytes] = []
+        out = bytearray()
         for leaf, start, stop in _clipped(self.fetch, tree, lo, hi):
-            raw = bytes(self.values(leaf, tree.array).items[KEY_BYTES * start : KEY_BYTES * stop])
-            out.extend(raw[i : i + KEY_BYTES] for i in range(0, len(raw), KEY_BYTES))
+            out += self.values(leaf, tree.array).items[KEY_BYTES * start : KEY_BYTES * stop]
         return out
 
     def elements(self, name: str, lo: int, hi: int) -> list[bytes]:
@@ -358,7 +362,12 @@ class Dataset:
         tree = self.tree(name)
         out: list[list[tuple[int, int]]] = []
         for leaf, start, stop in _clipped(self.fetch, tree, lo, hi):
-            out.extend(self.span_chunk(leaf, tree.array).by_sample(start, stop))
+            samples, spans = spans_between(self.fetch(leaf.entry.digest), start, stop)
+            if samples != leaf.entry.samples:
+                raise CorruptionError(
+                    f"chunk {leaf.entry.digest.hex()} of {tree.array.name} holds other counts than its parent says"
+                )
+            out.extend(spans)
         return out
 
     # ---- one sample
@@ -369,6 +378,11 @@ class Dataset:
             raise InvalidInputError(
                 f"sample {index} of {self.manifest.samples}: ask for 0 to {self.manifest.samples - 1}"
             )
+
+    def token_start(self, index: int) -> int:
+        """Tokens of all samples before one, in stored order."""
+        leaf = next(iter(leaves(self.fetch, self.tree("token_ids"), index, index + 1)))
+        return leaf.item_start + sum(self.integers("length", leaf.start, index))
 
     def origin(self, index: int) -> Origin | None:
         """Where a sample came from, None if nothing was recorded."""

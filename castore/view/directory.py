@@ -26,20 +26,23 @@ from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
 from castore.view.dataset import Dataset
 
 
-def directory_dataset(path: str, beside: Dataset | None = None) -> Dataset:
+def directory_dataset(path: str, beside: Dataset | None = None, order: Order | None = None) -> Dataset:
     """Open an output directory as a dataset.
 
     Args:
         path: The directory.
         beside: The dataset that it is compared with. If it is as long and shuffled, the directory is taken to be in its
             order, so that equal data have equal roots.
+        order: The order to take it to be in, where there is no such dataset.
 
     Raises:
         SourceError: The directory is incomplete or contradicts itself.
     """
     folder = OlmoCoreFolder(path)
     check_statistics(folder)
-    order, documents = _order_beside(folder, beside)
+    if beside is not None:
+        order = beside.manifest.order
+    order, documents = _order_beside(folder, order, beside)
     scan = FolderScan(folder, documents)
     sources = folder_sources(folder, scan, undone=documents is not None)
     objects = _Objects(scan)
@@ -57,13 +60,14 @@ def directory_dataset(path: str, beside: Dataset | None = None) -> Dataset:
     return Dataset(objects.fetch, manifest.digest, run.digest)
 
 
-def _order_beside(folder: OlmoCoreFolder, beside: Dataset | None) -> tuple[Order | None, NDArray[np.int64] | None]:
+def _order_beside(
+    folder: OlmoCoreFolder, order: Order | None, beside: Dataset | None
+) -> tuple[Order | None, NDArray[np.int64] | None]:
     """The order to take the directory to be in, and the document at each stored place."""
-    order = beside.manifest.order if beside is not None else None
-    if order is None or beside is None or order.take != order.count or order.count != len(folder.lengths):
+    if order is None or order.take != order.count or order.count != len(folder.lengths):
         return None, None
     documents = np.empty(order.count, np.int64)
-    documents[order.positions(beside.fetch)] = np.arange(order.count)
+    documents[order.positions(None if beside is None else beside.fetch)] = np.arange(order.count)
     return order, documents
 
 

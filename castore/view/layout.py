@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from castore.tree.walk import leaves
 from castore.view.dataset import Dataset
 
 PART_BYTES = 1 << 30
@@ -50,6 +49,15 @@ def boundaries_file(part: int) -> str:
     return f"token_ids_part_{part:04d}.csv.gz"
 
 
+PLACED_SAMPLES_MAX = 1 << 16
+"""Samples of a shuffled dataset up to which a place is found by the way: it takes the lengths of all of them."""
+
+
+def place_is_cheap(data: Dataset) -> bool:
+    """Whether finding a place takes no more time than people would want to wait for it unasked."""
+    return data.manifest.order is None or data.manifest.samples <= PLACED_SAMPLES_MAX
+
+
 def place_of(data: Dataset, sample: int, index: int, array: str) -> Place | None:
     """Where element ``index`` of a sample stands in an export; None if the order leaves the sample out."""
     start = _export_start(data, sample)
@@ -64,13 +72,14 @@ def _export_start(data: Dataset, sample: int) -> int | None:
     """Tokens before a sample in an export."""
     order = data.manifest.order
     if order is None:
-        leaf = next(iter(leaves(data.fetch, data.tree("token_ids"), sample, sample + 1)))
-        return leaf.item_start + sum(data.integers("length", leaf.start, sample))
+        return data.token_start(sample)
     import numpy as np
+
+    from castore.view.arrays import whole
 
     positions = order.positions(data.fetch)
     at = np.flatnonzero(positions == sample)
     if len(at) == 0:
         return None
-    lengths = np.array(data.integers("length", 0, data.manifest.samples), np.uint32)
+    lengths = whole(data, "length")
     return int(lengths[positions[: int(at[0])]].sum(dtype=np.int64))

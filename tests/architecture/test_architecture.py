@@ -73,7 +73,9 @@ def test_identity_asks_no_clock_and_no_chance(path: Path) -> None:
 
 
 BACKENDS = ("LocalBackend", "FsspecBackend", "MemoryBackend")
-CONTRACT = {"url", "get", "put", "flush", "create", "has", "touch", "list", "delete"}
+CONTRACT = {
+    "url", "get", "get_many", "put", "flush", "create", "has", "touch", "list", "entries", "delete", "expire",
+}  # fmt: skip
 
 
 def undocumented(body: list[ast.stmt], where: str, *, protocol: bool = False) -> Iterator[str]:

@@ -3,12 +3,14 @@
     python tests/benchmarks/variants.py REAL_OUTPUT FOLDER [--tokens 285000000]
 
 Every variant is generated, imported and deleted in turn, so about five times the size of the data is needed on disk.
-borg is measured beside castore if it is installed; ``cp`` and sha256 of the same files are the yardsticks.
+borg and hf-xet (``pip install hf-xet``, into a folder) are measured beside castore if they are installed; ``cp`` and
+sha256 of the same files are the yardsticks.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -19,6 +21,10 @@ from pathlib import Path
 
 GENERATOR = Path(__file__).with_name("outputs.py")
 MIB = 1 << 20
+XET_UPLOAD = """
+import sys, hf_xet
+hf_xet.upload_files(sys.argv[2:], "local://" + sys.argv[1], None, None, None, None, skip_sha256=True)
+"""
 
 
 def cpu_of(command: list[str], **environment: str) -> tuple[float, str]:
@@ -41,7 +47,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokens", type=int, default=285_000_000)
     arguments = parser.parse_args()
-    data, repository, borg = (arguments.folder / name for name in ("data", "castore", "borg"))
+    data, repository, borg, xet = (arguments.folder / name for name in ("data", "castore", "borg", "xet"))
+    has_xet = importlib.util.find_spec("hf_xet") is not None
     castore = [str(Path(sys.executable).with_name("castore")), "--repo", str(repository)]
     quiet = {"BORG_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_BASE_DIR": str(arguments.folder)}
 
@@ -58,10 +65,17 @@ def main() -> None:
             before = size_of(borg)
             cpu, _ = cpu_of(["borg", "create", "-C", "zstd,3", f"{borg}::{name}", str(folder)], **quiet)
             print(f"{'  borg':16} {cpu:7.2f} CPU s  {(size_of(borg) - before) / MIB:8.3f} MiB added", flush=True)
+        if has_xet and not options:
+            before = size_of(xet)
+            paths = [str(path) for path in sorted(folder.rglob("*")) if path.is_file()]
+            upload = [sys.executable, "-c", XET_UPLOAD, str(xet.absolute()), *paths]
+            cpu, _ = cpu_of(upload, HF_XET_CACHE=str(arguments.folder / "xet-cache"))
+            print(f"{'  hf-xet':16} {cpu:7.2f} CPU s  {(size_of(xet) - before) / MIB:8.3f} MiB added", flush=True)
 
     if shutil.which("borg"):
         borg.mkdir(parents=True)
         cpu_of(["borg", "init", "-e", "none", str(borg)], **quiet)
+    xet.mkdir(parents=True)
     first = generate("1")
     total = size_of(first)
     print(f"{'v1':16} {total / MIB:8.1f} MiB")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run, tokenize
-from tests.support.jobs import example_rows, write_rows
+from tests.support.jobs import example_rows, row, write_rows
 
 
 def plain(text: str) -> str:
@@ -30,7 +30,9 @@ def test_one_word(run: Run) -> None:
     said = run("diff", "base", "word", status=1)
     assert plain(said.out) == (
         "different: 1 replaced of 59 samples; equal: source\n"
-        "  sources: 1.0 of DIG → 1.0 of DIG\n"
+        "  source 1 (word.jsonl): digest DIG → DIG\n"
+        "changes in 1 replaced sample:\n"
+        "  1  ‹ they› replaced by ‹ tehy› after ‹ also when› (sample 10)\n"
         "\n"
         "first difference: token_ids[23]\n"
         "  base: sample 10, base.jsonl row 12\n"
@@ -106,8 +108,8 @@ def test_strict_counts_recipe_and_sources(run: Run, tmp_path: Path) -> None:
         run("--repo", repo, *tokenize(*options, "--as", name))
     said = run("--repo", repo, "diff", "x", "y")
     assert said.out.startswith("equal: ")
-    assert "  recipe.max_seq_length: none → 9999\n" in said.out
-    assert "  sources: 1.0 of " in said.out
+    assert "  max_seq_length: none → 9999\n" in said.out
+    assert "  source 1 (longer.jsonl): amount 1.0 → 10\n" in said.out
     run("--repo", repo, "diff", "x", "y", "--strict", status=1)
     assert run("--repo", repo, "diff", "x", "y", "--strict", "--json", status=1).json["equal"] is True
 
@@ -178,7 +180,7 @@ def test_json(run: Run) -> None:
         "length": {"equal": False},
         "source": {"equal": True},
     }
-    assert found["samples"] == {"a": 59, "b": 59, "replaced": 1, "inserted": 0, "deleted": 0}
+    assert found["samples"] == {"a": 59, "b": 59, "replaced": 1, "inserted": 0, "deleted": 0, "moved": 0}
     assert found["hunks"] == [{"op": "replace", "a": [10, 11], "b": [10, 11], "arrays": ["token_ids"]}]
     first = found["first"]
     assert {k: first[k] for k in ("sample_a", "sample_b", "array", "index", "a", "b", "text_a", "text_b")} == {
@@ -241,10 +243,26 @@ def test_markdown(run: Run) -> None:
     lines = run("diff", "base", "word", "--markdown", status=1).out.splitlines()
     assert lines[0].startswith("**different: 1 replaced of ")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    assert [row[0] for row in cells] == ["", "---", "sample", "from", "value", "text", "at"]
-    assert [row[1] for row in cells[2:5]] == ["10", cells[3][1], "602"]
-    assert "【 they】" in cells[5][1]
+    assert cells[:3] == [
+        ["samples", "change", "for example"],
+        ["---:", "---", "---"],
+        ["1", "‹ they› replaced by ‹ tehy› after ‹ also when›", "10"],
+    ]
+    assert [row[0] for row in cells[3:]] == ["", "---", "sample", "from", "value", "text", "at"]
+    assert [row[1] for row in cells[5:8]] == ["10", cells[6][1], "602"]
+    assert "【 they】" in cells[8][1]
     assert lines[-3:] == ["```diff", "~ sample 10 → sample 10  token_ids", "```"]
+
+
+def test_markdown_fits_into_a_comment(run: Run, tmp_path: Path) -> None:
+    """GitHub takes 65,536 characters."""
+    repo = tmp_path / "repo"
+    for name, word in (("x", "spam "), ("y", "eggs ")):
+        path = write_rows(tmp_path / f"{name}.jsonl", [row(f"{i}", "<|🙂" * 3000 + word * (i + 1)) for i in range(12)])
+        run("--repo", repo, *tokenize("--mix", path, "1.0", "--as", name))
+    out = run("--repo", repo, "diff", "x", "y", "--markdown", "--limit", "9999", "--decode", status=1).out
+    assert 10_000 < len(out.encode()) <= 65_536 + 1
+    assert out.startswith("**different: ")
 
 
 def test_markdown_of_equal_data_is_one_line(run: Run) -> None:

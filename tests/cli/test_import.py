@@ -124,7 +124,7 @@ def test_one_token_that_changed(run: Run, out: Path) -> None:
     before = int.from_bytes(ids.read_bytes()[2 * at : 2 * at + 2], "little")
     set_byte(ids, 2 * at, (before & 0xFF) ^ 1)
     found = run("diff", "native", "./out", "--json", status=1).json
-    assert found["samples"] == {"a": 70, "b": 70, "replaced": 1, "inserted": 0, "deleted": 0}
+    assert found["samples"] == {"a": 70, "b": 70, "replaced": 1, "inserted": 0, "deleted": 0, "moved": 0}
     first = found["first"]
     assert (first["array"], first["a"], first["b"]) == ("token_ids", before, before ^ 1)
     assert first["place_a"] == first["place_b"] == {"file": "token_ids_part_0000.npy", "offset": 2 * at}

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from castore.errors import InvalidInputError, MissingExtraError, SourceError
-from castore.ingest import source as module
+from castore.ingest import readers as module
 from castore.ingest.source import KEY_BYTES, Block, Source, cut_points
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from castore.errors import (
     BackendError,
-    CastoreError,
     FormatError,
     InvalidInputError,
     MissingExtraError,
@@ -131,15 +130,12 @@ def test_no_places(url: str) -> None:
 
 
 def test_a_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    for library in ("s3fs", "gcsfs"):
+    for library in ("obstore", "s3fs", "gcsfs", "adlfs"):
         monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MissingExtraError) as caught:
-        open_backend("s3://bucket/repository")
-    assert caught.value.extra == "s3"
-    with pytest.raises(CastoreError) as other:
-        open_backend("gs://bucket/repository")
-    assert "gcsfs" in str(other.value)
-    assert "\n" not in str(other.value)
+    for protocol, extra in (("s3", "s3"), ("gs", "gcs"), ("az", "azure"), ("abfs", "azure")):
+        with pytest.raises(MissingExtraError) as caught:
+            open_backend(f"{protocol}://bucket/repository")
+        assert str(caught.value) == f"obstore is not installed: pip install 'castore[{extra}]'"
 
 
 def test_a_local_place_needs_no_fsspec(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +120,15 @@ def test_old_temporary_files_are_removed_and_young_ones_stay(tmp_path: Path) -> 
     assert files(tmp_path) == sorted(
         ["o/1", "refs/r/1", *(f"{folder}/{name}" for folder in ("tmp", "refs/r") for name in (young, ".mine"))]
     )
+
+
+def test_folders_that_somebody_removed_are_made_again(tmp_path: Path) -> None:
+    backend = LocalBackend(str(tmp_path / "place"))
+    for _ in range(2):
+        backend.put("objects/a/b", b"value")
+        backend.flush()
+        assert LocalBackend(str(tmp_path / "place")).get("objects/a/b", 10) == b"value"
+        shutil.rmtree(tmp_path / "place")
 
 
 def test_others_see_a_put_only_after_the_flush(tmp_path: Path) -> None:
@@ -416,3 +427,64 @@ def test_links_in_the_folder_are_followed(tmp_path: Path) -> None:
     (root / "a/loop").symlink_to(root / "a")
     with pytest.raises(BackendError, match="symbolic links"):
         list(backend.list(""))
+
+
+class _Gate:
+    """Stops a thread inside one call of ``os`` until the test lets it go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        self.reached, self.go_on = threading.Event(), threading.Event()
+        real = getattr(os, name)
+
+        def gated(*args: Any) -> Any:
+            monkeypatch.setattr(os, name, real)
+            self.reached.set()
+            assert self.go_on.wait(30)
+            return real(*args)
+
+        monkeypatch.setattr(os, name, gated)
+
+
+@pytest.mark.parametrize("step", ["rename", "unlink", "link"])
+def test_expiring_against_a_writer_that_reuses_the_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    writer = LocalBackend(str(tmp_path))
+    writer.put("o/a", b"x")
+    writer.flush()
+    os.utime(tmp_path / "o/a", (1000, 1000))
+    if step == "link":  # it must have been renewed before, or nothing is linked back
+        rename = _Gate(monkeypatch, "rename")
+    gate = _Gate(monkeypatch, step)
+    results: list[bool] = []
+    thread = threading.Thread(target=lambda: results.append(LocalBackend(str(tmp_path)).expire("o/a", 2000.0)))
+    thread.start()
+    if step == "link":
+        assert rename.reached.wait(30)
+        assert writer.touch("o/a")
+        rename.go_on.set()
+    assert gate.reached.wait(30)
+    # Whatever the writer is told must be true for ever after.
+    if not writer.touch("o/a"):
+        writer.put("o/a", b"x")
+    assert LocalBackend(str(tmp_path)).get("o/a", LIMIT) == b"x", "a reader finds it at every moment"
+    writer.flush()
+    gate.go_on.set()
+    thread.join()
+    assert LocalBackend(str(tmp_path)).get("o/a", LIMIT) == b"x"
+    assert results == [step == "unlink"]
+    assert files(tmp_path) == ["o/a"]
+
+
+def test_what_a_dead_sweep_left_aside_is_read_and_settled(tmp_path: Path) -> None:
+    aside = tmp_path / "tmp/.castore-expired/o"
+    aside.mkdir(parents=True)
+    (aside / "young.1-ab").write_bytes(b"young")
+    (aside / "old.1-ab").write_bytes(b"old")
+    os.utime(aside / "old.1-ab", (1000, 1000))
+    backend = LocalBackend(str(tmp_path))
+    assert list(backend.list("")) == []
+    assert backend.get("o/young", LIMIT) == b"young"
+    assert not backend.expire("o/other", 2000.0)
+    assert files(tmp_path) == ["o/young"]
+    assert backend.get("o/old", LIMIT) is None

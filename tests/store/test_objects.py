@@ -117,12 +117,6 @@ def test_an_object_under_the_name_of_another() -> None:
         store.get(a)
 
 
-def test_a_wrong_digest_is_our_own_mistake() -> None:
-    _, store = store_in_one_place()
-    with pytest.raises(AssertionError):
-        store.put(digest_of(b"a"), b"b")
-
-
 def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "OBJECT_BYTES_MAX", 1000)
     monkeypatch.setattr(objects, "FRAME_BYTES_MAX", 1001)

@@ -89,6 +89,17 @@ def test_equal_data_have_equal_digests(tmp_path: Path) -> None:
     assert OlmoCoreFolder(str(write_folder(tmp_path / "c", other))).digest() != folders[0].digest()
 
 
+@pytest.mark.parametrize("read", [0, 1, 7, 40])
+def test_what_was_read_already_is_not_hashed_twice(tmp_path: Path, read: int) -> None:
+    path = write_folder(tmp_path / "a", documents(40), part_items=128)
+    folder = OlmoCoreFolder(str(path))
+    folder.chosen(np.array([39, 3]))
+    folder.samples(20, 21)
+    for lo in range(read):
+        folder.samples(lo, lo + 1)
+    assert folder.digest() == OlmoCoreFolder(str(path)).digest()
+
+
 def test_which_documents_were_joined_is_in_the_digest(tmp_path: Path) -> None:
     """Two folders with the same parts, of which the statistics count documents differently, are not the same."""
     two: list[Document] = [([10, EOS], [0, 1]), ([11, EOS], [0, 1])]

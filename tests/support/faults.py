@@ -13,10 +13,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeVar
 
-from castore.store.backend import Backend
+from castore.store.backend import Backend, Entry
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class SimulatedCrash(BaseException):
 class FaultyBackend:
     """Any backend, with faults at chosen writes.
 
-    Writes are the calls of put, create, flush, touch and delete, counted from 1 over the life of this object.
+    Writes are the calls of put, create, flush, touch, delete and expire, counted from 1 over the life of this object.
 
     Attributes:
         inner: The backend under it, which stays usable after a crash.
@@ -62,6 +62,9 @@ class FaultyBackend:
         self._note("get", key)
         return self.inner.get(key, max_bytes)
 
+    def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+        return ((key, self.get(key, max_bytes)) for key in keys)
+
     def has(self, key: str) -> bool:
         self._note("has", key)
         return self.inner.has(key)
@@ -69,6 +72,10 @@ class FaultyBackend:
     def list(self, prefix: str) -> Iterator[str]:
         self._note("list", prefix)
         return self._alive(self.inner.list(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        self._note("entries", prefix)
+        return self._alive(self.inner.entries(prefix))
 
     def put(self, key: str, data: bytes) -> None:
         self._write("put", key, lambda: self.inner.put(key, data))
@@ -85,12 +92,15 @@ class FaultyBackend:
     def delete(self, key: str) -> bool:
         return self._write("delete", key, lambda: self.inner.delete(key))
 
+    def expire(self, key: str, before_s: float) -> bool:
+        return self._write("expire", key, lambda: self.inner.expire(key, before_s))
+
     def _note(self, operation: str, key: str) -> None:
         if self.dead:
             raise SimulatedCrash(f"{operation} {key} by a dead process")
         self.calls.append((operation, key))
 
-    def _alive(self, keys: Iterator[str]) -> Iterator[str]:
+    def _alive(self, keys: Iterator[T]) -> Iterator[T]:
         for key in keys:
             if self.dead:
                 raise SimulatedCrash("list by a dead process")

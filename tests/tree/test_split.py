@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from castore.tree.split import (
     FANOUT,
     WINDOW,
+    BatchSplitter,
     Splitter,
     boundary_hashes,
     level_hash,
@@ -42,6 +43,20 @@ def cut(sequence: list[tuple[int, int]], target: int) -> list[int]:
 def test_splitter_is_the_reference(case: tuple[int, list[tuple[int, int]]]) -> None:
     target, sequence = case
     assert cut(sequence, target) == reference.cut(sequence, target)
+
+
+@given(items, st.lists(st.integers(0, 80), max_size=6))
+def test_batch_splitter_is_the_reference(case: tuple[int, list[tuple[int, int]]], stops: list[int]) -> None:
+    """Whatever batches the items come in."""
+    target, sequence = case
+    hashes = np.array([hash32 for hash32, _ in sequence], np.uint64)
+    weights = np.array([weight for _, weight in sequence], np.int64)
+    splitter = BatchSplitter(target)
+    sizes = []
+    for lo, hi in itertools.pairwise([0, *sorted(min(stop, len(sequence)) for stop in stops), len(sequence)]):
+        sizes += splitter.push(hashes[lo:hi], weights[lo:hi])
+    assert sizes + splitter.finish() == reference.cut(sequence, target)
+    assert splitter.finish() == []
 
 
 @given(items)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from castore.view import zarr_content
 from castore.view.dataset import Dataset
 from castore.view.zarr_content import DatasetContent
 from castore.view.zarr_store import CastoreStore
+from tests.support.servers import Server
 from tests.support.strategies import random_rows
 
 RECTILINEAR = zarr.config.get("array.rectilinear_chunks", None) is not None
@@ -390,37 +390,15 @@ def test_a_repository_in_memory_is_read_too(expected: dict[str, Any]) -> None:
     assert_equal(zarr.open_group(castore.zarr_store("memory://zarr-view", "x"), mode="r"), expected)
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """The URL of an empty bucket of a server on this machine that speaks S3."""
-    pytest.importorskip("s3fs")
-    server_module = pytest.importorskip("moto.server")
-    import boto3
-
-    server = server_module.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    before = dict(os.environ)
-    try:
-        host, port = server.get_host_and_port()
-        os.environ |= {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        boto3.client("s3").create_bucket(Bucket="castore")
-        yield "s3://castore/repo"
-    finally:
-        server.stop()
-        os.environ.clear()
-        os.environ.update(before)
-
-
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # of the libraries that speak S3
-def test_a_repository_on_s3_is_read_too(bucket: str, expected: dict[str, Any]) -> None:
-    fill(castore.open(bucket, create=True))
-    store = castore.zarr_store(bucket, "x")
+def test_a_repository_on_s3_is_read_too(
+    moto: Server, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in moto.env.items():
+        monkeypatch.setenv(name, value)
+    url = moto.url()
+    fill(castore.open(url, create=True))
+    store = castore.zarr_store(url, "x")
     assert_equal({name: array[:] for name, array in zarr.open_group(store, mode="r").arrays()}, expected)
     dask_array = pytest.importorskip("dask.array")
     found = dask_array.from_zarr(store, component="token_ids").compute()

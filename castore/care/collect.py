@@ -1,0 +1,274 @@
+"""``gc``: mark what is in use, remove what is not in use and old (``docs/explanation/collection.md``).
+
+What makes it safe beside writers that it does not see:
+
+* Whoever is about to name an object stores or renews it first, and is told if it is not there.
+* An object goes only if it is older than the grace period, by the clock of the store, looked at in the step that
+  removes it (``Backend.expire``). So an object that a writer has just stored or renewed stays, marked or not.
+* Names are read before and after marking, until nothing new is found. A name that appears later names only objects that
+  its writer stored or renewed, or that another name held all the time and whose log still holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from castore.care.census import Census, clock_of, take_census
+from castore.care.reach import walk
+from castore.errors import BackendError, CorruptionError, FormatError, InvalidInputError, NotFoundError
+from castore.format.digest import Digest
+from castore.store.backend import Backend
+from castore.store.imports import IMPORT_BYTES_MAX, decode_import
+from castore.store.objects import ObjectStore, object_key
+from castore.store.records import unseal
+from castore.store.refs import RefStore, entry_of_key
+from castore.store.units import UNIT_BYTES_MAX, digests_of_unit
+from castore.store.writes import WRITE_BYTES_MAX, digests_of_write
+
+DAY_S = 24 * 3600
+GRACE_S, GRACE_MIN_S = 14 * DAY_S, 3600
+CLOCKS_MAX_S = 3600
+KEEP_LOG_S = 90 * DAY_S
+KEEP_RECORDS_S = 30 * DAY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a collection keeps; all in seconds by the clock of the store.
+
+    Attributes:
+        grace_s: Objects stored or renewed within this time stay, whatever names them. Longer than the longest run.
+        keep_log_s: What a name meant stays for this time after it was moved or removed.
+        keep_records_s: Records of units, imports and writes that were not used for this time are removed; younger ones
+            keep what they name.
+    """
+
+    grace_s: float = GRACE_S
+    keep_log_s: float = KEEP_LOG_S
+    keep_records_s: float = KEEP_RECORDS_S
+
+    def check(self, *, force: bool) -> None:
+        """Refuse what is unsafe beside writers.
+
+        Raises:
+            InvalidInputError: A period is negative, or so short that a run under way could lose objects.
+        """
+        if min(self.grace_s, self.keep_log_s, self.keep_records_s) < 0:
+            raise InvalidInputError("a period cannot be negative")
+        if not force and self.grace_s < GRACE_MIN_S:
+            raise InvalidInputError(
+                f"a grace under {GRACE_MIN_S} s takes objects from runs under way: give --force if there are none"
+            )
+        if not force and self.keep_log_s < self.grace_s:
+            raise InvalidInputError(
+                "logs must be kept as long as the grace period: a dataset whose name is removed while it gets another "
+                "would be lost; give --force if nobody does that"
+            )
+
+
+@dataclass(slots=True)
+class Collected:
+    """What a collection did, or, as a rehearsal, would do.
+
+    Attributes:
+        listed: Objects that are stored.
+        listed_bytes: What they take.
+        read: Objects that were read to follow links.
+        marked: Objects in use.
+        young: Objects not in use that are within the grace period.
+        removed: Objects that were removed, and ``removed_bytes`` what they took.
+        spared: Objects that were renewed by a writer after they were listed.
+        records_removed: Unit and import records that were removed.
+    """
+
+    listed: int = 0
+    listed_bytes: int = 0
+    read: int = 0
+    marked: int = 0
+    young: int = 0
+    removed: int = 0
+    removed_bytes: int = 0
+    spared: int = 0
+    records_removed: int = 0
+
+
+Report = Callable[[str, int, int], None]
+
+
+def collect(
+    backend: Backend,
+    policy: Policy,
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+    report: Report = lambda what, done, total: None,
+) -> Collected:
+    """Remove what nothing uses.
+
+    Args:
+        backend: The repository.
+        policy: What to keep.
+        dry_run: Count, and remove nothing.
+        force: Accept periods that are unsafe beside writers.
+        report: Called with what is being done (``marking``, ``sweeping``), how far, and of how many.
+
+    Raises:
+        CorruptionError: Something above the chunks is missing or damaged: what is below it cannot be known, and nothing
+            is removed.
+        InvalidInputError: The policy is unsafe.
+        BackendError: The place does not tell ages.
+    """
+    import time
+
+    policy.check(force=force)
+    here = time.time()
+    now = here if dry_run else clock_of(backend)  # a rehearsal writes nothing
+    if abs(now - here) > CLOCKS_MAX_S and not force:
+        raise InvalidInputError(
+            f"the clock of {backend.url} and that of this machine differ by {abs(now - here):,.0f} s: one is wrong, "
+            "and ages cannot be trusted; give --force to believe that of the store"
+        )
+    return _Collection(backend, policy, now, dry_run, report).run()
+
+
+@dataclass
+class _Collection:
+    """One collection under way."""
+
+    backend: Backend
+    policy: Policy
+    now: float
+    dry_run: bool
+    report: Report
+    done: Collected = field(default_factory=Collected)
+    census: Census = field(init=False)
+
+    def run(self) -> Collected:
+        """Records, marking, sweeping, in this order."""
+        self.objects = ObjectStore(self.backend)
+        # Records first: one that is used after this moment renews what it names, and finds out what is missing.
+        records = self._kept_records()
+        self.census = take_census(self.backend)
+        self.done.listed, self.done.listed_bytes = len(self.census), self.census.size_bytes
+        if np.isnan(self.census.modified).any():
+            raise BackendError(f"{self.backend.url} does not tell how old its values are: nothing can be collected")
+        self.marks = np.zeros(len(self.census), np.bool_)
+        self.late: set[Digest] = set()
+        self._mark_records(records)
+        seen: set[Digest] = set()
+        try:
+            while fresh := self._held_by_names() - seen:
+                self._mark(sorted(fresh))
+                seen |= fresh
+        except (NotFoundError, CorruptionError, FormatError) as error:
+            why = str(error).partition(": run ")[0]
+            raise CorruptionError(
+                f"{why}; nothing was removed, for what is in use cannot be known: run 'castore fsck'"
+            ) from error
+        self.done.read = self.objects.reads
+        self.done.marked = int(self.marks.sum())
+        self._sweep()
+        return self.done
+
+    # ---- roots
+
+    def _held_by_names(self) -> set[Digest]:
+        """What names mean, and what they meant within the time that logs are kept."""
+        refs = RefStore(self.backend)
+        logs: dict[str, list[tuple[int, float]]] = {}
+        for entry in self.backend.entries("refs"):
+            place = entry_of_key(entry.key)
+            if place is not None:
+                logs.setdefault(place[0], []).append((place[1], entry.modified_s or self.now))
+        held = set()
+        for name, entries in logs.items():
+            entries.sort()
+            if [sequence for sequence, _ in entries] != list(range(len(entries))):
+                raise CorruptionError(f"the log of {name} has a gap")
+            for at, (sequence, _) in enumerate(entries):
+                # An entry counts until the next one is written, and for the time that logs are kept from then on.
+                until = self.now if at + 1 == len(entries) else entries[at + 1][1]
+                if until < self.now - self.policy.keep_log_s:
+                    continue
+                target = refs.entry(name, sequence).target
+                if target is not None:
+                    held.add(target)
+        return held
+
+    def _kept_records(self) -> list[str]:
+        """Remove records that were not used for long; the keys of the others."""
+        before = self.now - self.policy.keep_records_s
+        kept = []
+        for folder in ("units", "imports", "writes"):
+            for entry in self.backend.entries(folder):
+                if entry.modified_s is None or entry.modified_s >= before:
+                    kept.append(entry.key)
+                elif self.dry_run or self.backend.expire(entry.key, before):
+                    self.done.records_removed += 1
+                else:
+                    kept.append(entry.key)
+        return kept
+
+    def _mark_records(self, keys: list[str]) -> None:
+        """Mark what records name. They are conveniences: one that is damaged or names what is gone holds nothing."""
+        for key, data in self.backend.get_many(keys, max(UNIT_BYTES_MAX, IMPORT_BYTES_MAX, WRITE_BYTES_MAX)):
+            if data is None:
+                continue
+            try:
+                payload = unseal(data, key)
+                if key.startswith("units/"):
+                    self._fresh(digests_of_unit(payload))
+                elif key.startswith("writes/"):
+                    self._fresh(digests_of_write(payload))
+                else:
+                    self._mark([decode_import(payload).manifest])
+            except (CorruptionError, FormatError, NotFoundError):
+                continue
+
+    # ---- marking
+
+    def _fresh(self, digests: list[Digest]) -> list[bool]:
+        """Which objects were not marked yet; marks them.
+
+        What was stored after the listing is no candidate for the sweep, but what it names may be.
+        """
+        if not digests:
+            return []
+        places = self.census.find(b"".join(digests)).tolist()
+        answer = []
+        for digest, place in zip(digests, places, strict=True):
+            if place >= 0:
+                answer.append(not self.marks[place])
+                self.marks[place] = True
+            else:
+                answer.append(digest not in self.late)
+                self.late.add(digest)
+        return answer
+
+    def _mark(self, targets: list[Digest]) -> None:
+        """Mark what runs and manifests reach."""
+        for count, _ in enumerate(walk(self.objects, targets, self._fresh)):
+            if not count % 1000:
+                self.report("marking", count, len(self.census))
+
+    # ---- sweeping
+
+    def _sweep(self) -> None:
+        before = self.now - self.policy.grace_s
+        old = self.census.modified < before
+        self.done.young = int((~self.marks & ~old).sum())
+        doomed = np.flatnonzero(~self.marks & old).tolist()
+        for count, index in enumerate(doomed):
+            key = object_key(self.census.digest(index))
+            if self.dry_run or self.backend.expire(key, before):
+                self.done.removed += 1
+                self.done.removed_bytes += int(self.census.sizes[index])
+            else:
+                self.done.spared += 1
+            if not count % 1000:
+                self.report("sweeping", count, len(doomed))
+        if not self.dry_run:
+            self.backend.flush()

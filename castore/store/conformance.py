@@ -1,0 +1,461 @@
+"""What every backend promises, as checks on a live place: for the tests, and for ``castore check-backend``.
+
+A check gets a ``Place`` with nothing in it, and raises ``BrokenPromiseError`` or whatever the backend raises. It looks
+behind the store through ``Place`` wherever it can, so that a backend which agrees with itself and with nobody else does
+not pass. The first line of a check's docstring is the promise.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from castore.errors import BackendError, CastoreError, CorruptionError, InvalidInputError
+from castore.store.backend import Backend
+from castore.store.local import LocalBackend
+from castore.store.probe import RACERS, race
+
+LIMIT = 1 << 20
+RACES = 10
+
+BAD_KEYS = [
+    "", "/", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b", ".a", "a/.b", "a\\b", "a\nb", "a\0", "a\x7f", "ä",
+    "a" * 256, "/".join(["a" * 100] * 11),
+]  # fmt: skip
+# With the folder before it the longest is near S3's limit of 1024 bytes.
+GOOD_KEYS = ["a", "b/c", "b-c", "b/c.d/e", "A+B_c@{}", "0" * 255, "/".join(["d" * 79] * 10)]
+
+
+class BrokenPromiseError(BackendError):
+    """A backend does not do what it must."""
+
+
+class Place(Protocol):
+    """A place for bytes with two doors: backends, and one of its own that goes around them."""
+
+    def open(self) -> Backend:
+        """A new instance, as another process would have it."""
+        ...
+
+    def raw_get(self, key: str) -> bytes | None: ...
+
+    def raw_put(self, key: str, data: bytes) -> None:
+        """Store under any name, valid as a key or not."""
+        ...
+
+
+Check = Callable[[Place], None]
+
+
+def absent(place: Place) -> None:
+    """What was not stored is not there."""
+    backend = place.open()
+    _same(backend.get("a/b", LIMIT), None, "the value that was never stored")
+    for name, ask in (("has", backend.has), ("touch", backend.touch), ("delete", backend.delete)):
+        _same(ask("a/b"), False, f"{name} of a value that was never stored")
+    _same([*backend.list("")], [], "the listing of nothing")
+    _same([*backend.list("a")], [], "the listing of a folder of nothing")
+    backend.flush()
+
+
+def put_flush_get(place: Place) -> None:
+    """A value that was put is read as it was, by its writer at once and by others after a flush."""
+    for name, data in {"a/empty": b"", "a/one": b"x", "a/large": bytes(range(256)) * 1000}.items():
+        backend = place.open()
+        backend.put(name, data)
+        _same(backend.get(name, LIMIT), data, "the value just put")
+        _same(backend.has(name), True, "whether the value just put is there")
+        _same([key for key in backend.list("") if key == name], [name], "the listing after a put")
+        backend.flush()
+        _same(backend.get(name, LIMIT), data, "the value after a flush")
+        _same(place.raw_get(name), data, "the stored bytes")
+        _same(place.open().get(name, LIMIT), data, "the value as another reads it")
+
+
+def reads_what_is_there(place: Place) -> None:
+    """What another has stored meanwhile is read, not what was put before."""
+    backend = place.open()
+    backend.put("a", b"old")
+    backend.flush()
+    place.raw_put("a", b"newer")
+    _same(backend.get("a", LIMIT), b"newer", "the value that another stored")
+    _same([*backend.list("")], ["a"], "the listing")
+
+
+def put_replaces(place: Place) -> None:
+    """The last put of a key counts."""
+    backend = place.open()
+    for data in (b"first, longer", b"second", b"third"):
+        backend.put("a", data)
+        _same(backend.get("a", LIMIT), data, "the value just put")
+    backend.flush()
+    _same(place.raw_get("a"), b"third", "the stored bytes")
+    backend.put("a", b"fourth")
+    backend.flush()
+    _same(place.raw_get("a"), b"fourth", "the stored bytes after another flush")
+
+
+def put_copies(place: Place) -> None:
+    """A caller may change a buffer after it was put."""
+    backend = place.open()
+    data = bytearray(b"abc")
+    backend.put("a", data)  # type: ignore[arg-type]
+    data[:] = b"xyz"
+    backend.flush()
+    _same(place.raw_get("a"), b"abc", "the stored bytes")
+
+
+def many_puts(place: Place) -> None:
+    """A hundred puts and one flush store a hundred values."""
+    backend = place.open()
+    data = {f"o/{i % 7}/{i}": b"%d" % i for i in range(100)}
+    for key, value in data.items():
+        backend.put(key, value)
+    backend.flush()
+    _same({key: place.raw_get(key) for key in data}, data, "the stored values")
+    _same([*place.open().list("")], sorted(data), "the listing")
+
+
+def size_limit(place: Place) -> None:
+    """A value larger than its reader permits is refused."""
+    backend = place.open()
+    backend.put("a", b"12345")
+    for _ in range(2):
+        _same(backend.get("a", 5), b"12345", "the value within the limit")
+        _refuses(CorruptionError, lambda: backend.get("a", 4), "to read more than permitted")
+        backend.flush()
+
+
+def create_once(place: Place) -> None:
+    """A second create of a key is refused and changes nothing."""
+    backend, other = place.open(), place.open()
+    _same(backend.create("r/1", b"first"), True, "the answer to the first create")
+    _same(place.raw_get("r/1"), b"first", "the created value")
+    _same(other.create("r/1", b"second"), False, "the answer to the second create: the condition is ignored")
+    _same(backend.create("r/1", b"first"), False, "the answer to a create of the same bytes")
+    _same(place.raw_get("r/1"), b"first", "the value after creates that were refused")
+    _same(other.create("r/2", b""), True, "the answer to the create of an empty value")
+    _same(backend.get("r/2", LIMIT), b"", "the empty value")
+    _same([*backend.list("")], ["r/1", "r/2"], "the listing")
+
+
+def create_after_put(place: Place) -> None:
+    """A create is refused after a put, and accepted after a delete."""
+    backend = place.open()
+    backend.put("a", b"put")
+    _same(backend.create("a", b"created"), False, "the answer to a create after an own put")
+    backend.flush()
+    _same(place.open().create("a", b"created"), False, "the answer to a create after a put by another")
+    _same(backend.delete("a"), True, "the answer to a delete")
+    _same(place.open().create("a", b"created"), True, "the answer to a create after a delete")
+
+
+def create_race(place: Place) -> None:
+    """Of sixteen creates of one key at the same time exactly one is accepted."""
+    backends = [place.open() for _ in range(RACERS)]
+    for round_ in range(RACES):
+        won = race(backends, f"r/{round_}")
+        _same(len(won), 1, f"the number of creates that were accepted in round {round_ + 1}")
+        _same(place.raw_get(f"r/{round_}"), won[0], "the value after a race")
+
+
+def touch_keeps(place: Place) -> None:
+    """A touch changes no value."""
+    backend = place.open()
+    backend.put("a", b"x")
+    for _ in range(2):
+        _same(backend.touch("a"), True, "the answer to a touch")
+        backend.flush()
+    _same(place.raw_get("a"), b"x", "the value after a touch")
+
+
+def ages(place: Place) -> None:
+    """A touch makes a value younger, and no other."""
+    backend = place.open()
+    for key in ("a", "b"):
+        backend.put(key, b"x")
+    backend.flush()
+    before = {entry.key: entry.modified_s or 0 for entry in backend.entries("")}
+    time.sleep(1.1)  # some stores tell whole seconds
+    other = place.open()
+    _same(other.touch("a"), True, "the answer to a touch")
+    other.flush()
+    after = {entry.key: entry.modified_s or 0 for entry in backend.entries("")}
+    _same(after["b"], before["b"], "the time of a value that was not touched")
+    if not 0 < before["a"] < after["a"] < before["a"] + 60:
+        raise BrokenPromiseError(f"the time of a value was {before['a']} and is {after['a']} after a touch")
+
+
+def delete_removes(place: Place) -> None:
+    """What is deleted is gone for everybody."""
+    backend = place.open()
+    backend.put("a/b", b"x")
+    _same(backend.delete("a/b"), True, "the answer to a delete before a flush")
+    _same(backend.has("a/b"), False, "whether a deleted value is there")
+    backend.flush()
+    _same(place.raw_get("a/b"), None, "the stored bytes after a delete")
+    backend.put("a/b", b"x")
+    backend.flush()
+    backend.put("a/b", b"y")
+    _same(backend.delete("a/b"), True, "the answer to a delete of a value that was put twice")
+    _same(backend.delete("a/b"), False, "the answer to a second delete")
+    backend.flush()
+    _same(place.raw_get("a/b"), None, "the stored bytes after a delete")
+    _same([*backend.list("")], [], "the listing after a delete")
+
+
+def expire_spares_the_young(place: Place) -> None:
+    """Only a value older than a given time is expired."""
+    backend = place.open()
+    _same(backend.expire("o/a", 2.0**31), False, "the answer to expiring what is not there")
+    for key in ("o/a", "o/b"):
+        backend.put(key, key.encode())
+    backend.flush()
+    stored = min(entry.modified_s or 0 for entry in backend.entries(""))
+    _same(backend.expire("o/a", stored), False, "the answer to expiring a value of that moment")
+    _same(backend.expire("o/a", stored - 1000), False, "the answer to expiring a younger value")
+    _same(place.open().get("o/a", LIMIT), b"o/a", "the spared value")
+    _same(place.open().expire("o/a", stored + 1000), True, "the answer to expiring an older value")
+    _same(place.open().expire("o/a", stored + 1000), False, "the answer to expiring it again")
+    _same(place.raw_get("o/a"), None, "the stored bytes of an expired value")
+    _same(place.open().get("o/a", LIMIT), None, "an expired value")
+    _same(backend.touch("o/a"), False, "the answer to a touch of an expired value")
+    _same([*backend.list("")], ["o/b"], "the listing")
+
+
+def list_order(place: Place) -> None:
+    """A listing has what is below a prefix, each key once, in ascending order."""
+    backend = place.open()
+    keys = ["a-b", "a/b-c", "a/b/z", "a0", "a/c/d/e", "ab/c", "b"]
+    for key in keys[:4]:
+        backend.put(key, b"")
+    backend.flush()
+    for key in keys[4:]:
+        backend.put(key, b"")
+    _same([*backend.list("")], sorted(keys), "the listing of everything")
+    _same([*backend.list("a")], sorted(key for key in keys if key.startswith("a/")), "the listing of a folder")
+    _same([*backend.list("a/b")], ["a/b/z"], "the listing of an inner folder")
+    _same([*backend.list("a0")], [], "the listing below a value")
+    _same([*backend.list("z/z")], [], "the listing of an absent folder")
+    backend.put(keys[0], b"again")
+    _same([*backend.list("")], sorted(keys), "the listing after a value was replaced")
+
+
+def list_details(place: Place) -> None:
+    """A detailed listing has the sizes."""
+    backend = place.open()
+    data = {"a/b": b"12", "a/c/d": b"", "a-b": b"345"}
+    for key, value in data.items():
+        backend.put(key, value)
+    for _ in range(2):
+        found = {entry.key: entry.size_bytes for entry in backend.entries("")}
+        _same([*found], sorted(data), "the keys")
+        _same(found, {key: len(value) for key, value in data.items()}, "the sizes")
+        _same([entry.key for entry in backend.entries("a")], ["a/b", "a/c/d"], "the keys of a folder")
+        backend.flush()
+    _same([*backend.entries("z")], [], "the listing of an absent folder")
+    _refuses(InvalidInputError, lambda: [*backend.entries("../a")], "a prefix that is no key")
+
+
+def no_foreign_names(place: Place) -> None:
+    """A listing shows no name that is not a key."""
+    place.raw_put("a/b", b"x")
+    for name in (".hidden", "a/.nfs0001", "a/b\\c", "ä/b", "a/.d/e"):
+        place.raw_put(name, b"foreign")
+    _same([*place.open().list("")], ["a/b"], "the listing")
+    _same([*place.open().list("a")], ["a/b"], "the listing of a folder")
+
+
+def bad_keys(place: Place) -> None:
+    """What is not a key is refused by every operation."""
+    backend = place.open()
+    for key in BAD_KEYS:
+        operations: list[Callable[[], object]] = [
+            lambda key=key: backend.get(key, LIMIT),
+            lambda key=key: backend.put(key, b""),
+            lambda key=key: backend.create(key, b""),
+            lambda key=key: backend.has(key),
+            lambda key=key: backend.touch(key),
+            lambda key=key: backend.delete(key),
+            lambda key=key: backend.expire(key, 0),
+            lambda key=key: [*backend.get_many([key], LIMIT)],
+        ]  # type: ignore[misc]
+        if key:
+            operations.append(lambda key=key: backend.list(key))  # type: ignore[misc]
+        for operation in operations:
+            _refuses(InvalidInputError, operation, f"the key {key[:20]!r}")
+
+
+def good_keys(place: Place) -> None:
+    """Every key is stored under its own name."""
+    backend = place.open()
+    for key in GOOD_KEYS:
+        backend.put(key, key.encode())
+    backend.flush()
+    _same({key: place.raw_get(key) for key in GOOD_KEYS}, {key: key.encode() for key in GOOD_KEYS}, "the values")
+    _same([*place.open().list("")], sorted(GOOD_KEYS), "the listing")
+
+
+def value_where_a_folder_is(place: Place) -> None:
+    """A value whose key begins other keys does them no harm."""
+    # Castore's own keys never do this; the answer may differ, the kind of error may not.
+    backend = place.open()
+    backend.put("a/b", b"x")
+    backend.flush()
+    _same(backend.get("a", LIMIT), None, "the value of what is a folder")
+    _same(backend.has("a"), False, "whether a folder is a value")
+    with suppress(BackendError):
+        backend.put("a", b"y")
+        backend.flush()
+    _same(place.raw_get("a/b"), b"x", "the value in the folder")
+
+
+def get_many(place: Place) -> None:
+    """Many values are read in the order asked."""
+    backend = place.open()
+    data = {f"o/{i:03d}": b"%d" % i * i for i in range(50)}
+    for key, value in data.items():
+        backend.put(key, value)
+    asked = [*reversed(data), "o/none", "o/007", "o/007"]
+    for _ in range(2):
+        _same([*backend.get_many(iter(asked), LIMIT)], [(key, data.get(key)) for key in asked], "the values")
+        backend.flush()
+    _same([*backend.get_many([], LIMIT)], [], "the values of no keys")
+    _refuses(CorruptionError, lambda: [*place.open().get_many(["o/001", "o/049"], 97)], "to read more than permitted")
+    # A caller may stop in the middle.
+    _same(next(iter(place.open().get_many(data, LIMIT))), ("o/000", b""), "the first value")
+
+
+def get_many_is_bounded(place: Place) -> None:
+    """Many reads ask no further ahead than they must."""
+    backend = place.open()
+    backend.put("a", b"x")
+    backend.flush()
+    asked = 0
+
+    def keys() -> Iterator[str]:
+        nonlocal asked
+        for _ in range(10_000):
+            asked += 1
+            yield "a"
+
+    _same(next(iter(backend.get_many(keys(), LIMIT))), ("a", b"x"), "the first value")
+    if asked > 256:
+        raise BrokenPromiseError(f"{asked} keys were asked for the first value")
+
+
+def url(place: Place) -> None:
+    """A backend says where it is."""
+    if not place.open().url:
+        raise BrokenPromiseError("the backend has no URL")
+
+
+CHECKS: tuple[Check, ...] = (
+    absent, put_flush_get, reads_what_is_there, put_replaces, put_copies, many_puts, size_limit, create_once,
+    create_after_put, create_race, touch_keeps, ages, delete_removes, expire_spares_the_young, list_order, list_details,
+    no_foreign_names, bad_keys, good_keys, value_where_a_folder_is, get_many, get_many_is_bounded, url,
+)  # fmt: skip
+
+
+def promise(check: Check) -> str:
+    """What a check is about, as a sentence."""
+    return (check.__doc__ or check.__name__).partition("\n")[0]
+
+
+# ---- against a live URL
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What came of one check.
+
+    Attributes:
+        name: Of the check, stable.
+        promise: What it is about.
+        broken: How the promise was broken; None if it was kept.
+        seconds: How long it took.
+    """
+
+    name: str
+    promise: str
+    broken: str | None
+    seconds: float
+
+
+class LivePlace:
+    """A folder of a live store whose other door is another instance."""
+
+    def __init__(self, open_: Callable[[], Backend]) -> None:
+        self.open = open_
+
+    def raw_get(self, key: str) -> bytes | None:
+        return self.open().get(key, LIMIT)
+
+    def raw_put(self, key: str, data: bytes) -> None:
+        with suppress(InvalidInputError):  # no door here takes what is not a key
+            backend = self.open()
+            backend.put(key, data)
+            backend.flush()
+
+
+def check_url(url: str, open_: Callable[[str], Backend]) -> Iterator[Kept]:
+    """Run all checks in a fresh folder below a URL, which is empty again afterwards.
+
+    Args:
+        url: The place. What is there already is neither read nor changed.
+        open_: Opens a URL.
+
+    Raises:
+        BackendError: The place cannot be reached, or what the checks have stored cannot be removed.
+    """
+    folder = f"castore-check-{os.urandom(6).hex()}"
+    whole = open_(f"{url.rstrip('/')}/{folder}")
+    next(whole.list(""), None)  # a place that cannot be asked breaks no promise, it fails
+    try:
+        for number, check in enumerate(CHECKS):
+            here = f"{url.rstrip('/')}/{folder}/{number:02d}"
+            begin = time.monotonic()
+            broken = None
+            try:
+                check(LivePlace(lambda here=here: open_(here)))  # type: ignore[misc]
+            except CastoreError as error:
+                broken = str(error)
+            yield Kept(check.__name__, promise(check), broken, time.monotonic() - begin)
+    finally:
+        _remove(open_(f"{url.rstrip('/')}/{folder}"))
+
+
+# ---- means
+
+
+def _remove(backend: Backend) -> None:
+    if isinstance(backend, LocalBackend):
+        import shutil
+
+        shutil.rmtree(backend.url.removeprefix("file://"), ignore_errors=True)
+        return
+    for key in [*backend.list("")]:
+        backend.delete(key)
+    backend.flush()
+
+
+def _same(found: object, expected: object, what: str) -> None:
+    if found != expected:
+        raise BrokenPromiseError(f"{what}: {_short(found)}, not {_short(expected)}")
+
+
+def _refuses(error: type[CastoreError], ask: Callable[[], object], what: str) -> None:
+    try:
+        ask()
+    except error:
+        return
+    raise BrokenPromiseError(f"does not refuse {what}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else text[:200] + "…"

@@ -1,0 +1,384 @@
+"""A backend over obstore: S3, Google Cloud Storage and Azure, several requests at a time.
+
+A value appears whole or not at all there, and is durable when the store answers. ``put`` hands a value to a bounded
+number of threads and ``flush`` waits for all of them. A request that may be repeated is repeated by obstore, with
+growing pauses and jitter. ``create`` is sent once: when its answer is lost, the value that is stored is read and
+compared, since sending it again would find our own value and call it a rival's.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+
+import obstore
+from obstore import exceptions
+
+from castore.errors import BackendError, CastoreError, CorruptionError
+from castore.store.backend import Entry, check_key, check_prefix, check_size, is_key
+
+T = TypeVar("T")
+
+REQUESTS_AT_ONCE = 16
+# Values that wait for a thread or are being sent: bounds memory, and is enough to keep all threads busy.
+_PENDING_MAX = 4 * REQUESTS_AT_ONCE
+_PENDING_BYTES_MAX = 128 * 2**20
+_LIST_PAGE = 1000  # what stores give in one answer
+
+_CREATE_ATTEMPTS = 5
+_CREATE_PAUSE_S = 0.1
+
+# A sweep looks at an age and removes then (``expire``), for lack of a conditional delete in all stores. What was
+# renewed between the two is looked at once more, when a sweep that had seen the old age must be through with it. What
+# was young before the renewal no sweep is after.
+_YOUNG_S = 5.0
+_SWEEP_S = 1.0
+
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
+_TRANSIENT = ("timed out", "timeout", "error sending request", "connection", "50 Internal", "503 ", "502 ", "504 ")
+_XML_MESSAGE = re.compile(r"<Code>(?P<code>[^<]*)</Code>(?:.*?<Message>(?P<text>[^<]*)</Message>)?", re.DOTALL)
+_STATUS = re.compile(r"status code: (\d{3}[^:]*)")
+
+
+class _Pending:
+    """A write that was handed to a thread."""
+
+    __slots__ = ("future", "note", "size")
+
+    def __init__(self, future: Future[bool], size: int, note: Callable[[bool], None] | None) -> None:
+        self.future, self.size, self.note = future, size, note
+
+
+class ObstoreBackend:
+    """A ``Backend`` on a store of obstore.
+
+    Args:
+        store: The store, with the root of the keys as its prefix.
+        once: The same one, without any repetition of requests.
+        url: The place as one would spell it to open it again.
+        identity: The place with its server: one URL means another store where the environment differs.
+        sorted_listing: Whether the store lists in the order of the names.
+        self_copy: Whether a value may be copied onto itself, which makes it young.
+    """
+
+    needs_probe = True
+    """Whether a conditional create here is atomic, only a race can tell."""
+
+    def __init__(
+        self,
+        store: Any,
+        once: Any,
+        url: str,
+        *,
+        identity: str = "",
+        sorted_listing: bool = True,
+        self_copy: bool = False,
+    ) -> None:
+        self.url = url
+        self.identity = identity or url
+        self._store = store
+        self._once = once
+        self._sorted = sorted_listing
+        self._self_copy = self_copy
+        self._pool: ThreadPoolExecutor | None = None
+        self._pending: dict[str, _Pending] = {}
+        self._pending_bytes = 0
+        self._renewed: dict[str, float] = {}  # keys that were old when they were renewed, and when that was
+        self._failure: BaseException | None = None
+
+    def get(self, key: str, max_bytes: int) -> bytes | None:
+        check_key(key)
+        self._settle(key)
+        return self._get(key, max_bytes)
+
+    def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+        waiting: deque[tuple[str, Future[bytes | None]]] = deque()
+        try:
+            for key in keys:
+                check_key(key)
+                self._settle(key)
+                waiting.append((key, self._threads().submit(self._get, key, max_bytes)))
+                if len(waiting) >= 2 * REQUESTS_AT_ONCE:
+                    asked, answer = waiting.popleft()
+                    yield asked, answer.result()
+            while waiting:
+                asked, answer = waiting.popleft()
+                yield asked, answer.result()
+        finally:
+            for _, answer in waiting:
+                answer.cancel()
+
+    def put(self, key: str, data: bytes) -> None:
+        check_key(key)
+        data = bytes(data)
+        self._hand_over(key, len(data), lambda: self._put(key, data))
+
+    def keep(self, key: str, size: int, make: Callable[[], bytes], note: Callable[[bool], None]) -> None:
+        """Put a value unless there is one, and renew that one's age: ``touch`` and ``put``, without waiting.
+
+        Args:
+            key: The key; whatever is stored under it must always be of one meaning.
+            size: About how many bytes ``make`` gives.
+            make: Gives the value, in another thread, if it is needed.
+            note: Told by a later call of this instance whether the value was new.
+        """
+        check_key(key)
+        self._hand_over(key, size, lambda: self._keep(key, make), note)
+
+    def flush(self) -> None:
+        while self._pending:
+            self._settle(next(iter(self._pending)))
+        failure, self._failure = self._failure, None
+        renewed, self._renewed = self._renewed, {}
+        if failure is not None:
+            raise failure
+        if renewed:
+            time.sleep(max(0.0, max(renewed.values()) + _SWEEP_S - time.monotonic()))
+            there = self._threads().map(self._head, renewed)
+            for key, found in zip(renewed, there, strict=True):
+                if found is None:
+                    raise self._swept(key)
+
+    def create(self, key: str, data: bytes) -> bool:
+        check_key(key)
+        self._settle(key)
+        data = bytes(data)
+        unsure = False
+        for attempt in range(_CREATE_ATTEMPTS):
+            if attempt:
+                time.sleep(_CREATE_PAUSE_S * 2**attempt * (0.5 + random.random()))
+            try:
+                obstore.put(self._once, key, data, mode="create", use_multipart=False)
+                return True
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                # A store may also say so of two requests that came together, of which none was taken.
+                found = self._holds(key, data)
+                if found is not None:
+                    return unsure and found
+            except exceptions.BaseError as error:
+                if not _is_transient(error) or attempt == _CREATE_ATTEMPTS - 1:
+                    self._fail("create", key, error)
+                # The answer may be lost and the value stored. Never guess: look.
+                unsure = True
+                found = self._holds(key, data)
+                if found is not None:
+                    return found
+            except Exception as error:  # noqa: BLE001 - obstore also raises built-in errors
+                self._fail("create", key, error)
+        raise BackendError(f"cannot create {self.url}: {key}: the store calls it taken, and it is not", transient=True)
+
+    def has(self, key: str) -> bool:
+        check_key(key)
+        self._settle(key)
+        return self._head(key) is not None
+
+    def touch(self, key: str) -> bool:
+        check_key(key)
+        self._settle(key)
+        found = self._head(key)
+        if found is None:
+            return False
+        self._hand_over(key, found["size"], lambda: self._renew(key, found, None))
+        return True
+
+    def list(self, prefix: str) -> Iterator[str]:
+        return (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        check_prefix(prefix)
+        for key in [*self._pending]:
+            self._settle(key)
+        entries = self._entries(prefix)
+        return entries if self._sorted else iter(sorted(entries))
+
+    def delete(self, key: str) -> bool:
+        check_key(key)
+        self._settle(key)
+        self._renewed.pop(key, None)
+        if self._head(key) is None:
+            return False
+        with self._asking("delete", key):
+            try:
+                obstore.delete(self._store, key)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def expire(self, key: str, before_s: float) -> bool:
+        """As the protocol says, but in two steps: a writer that renews a value between them finds it gone at flush."""
+        check_key(key)
+        self._settle(key)
+        begin = time.monotonic()
+        found = self._head(key)
+        if found is None or _latest(found["last_modified"].timestamp()) >= before_s:
+            return False
+        if time.monotonic() - begin > _SWEEP_S / 2:
+            return False  # the answer is too old to act on; a later sweep will find the value again
+        with self._asking("delete", key):
+            try:
+                obstore.delete(self._once, key)
+            except FileNotFoundError:
+                return False
+        return True
+
+    # ---- what threads do
+
+    def _get(self, key: str, max_bytes: int) -> bytes | None:
+        with self._asking("read", key):
+            try:
+                answer = obstore.get(self._store, key)
+            except FileNotFoundError as error:
+                return self._none(error)
+            check_size(answer.meta["size"], max_bytes, f"{self.url}: {key}")
+            return bytes(answer.bytes())
+
+    def _head(self, key: str) -> Any:
+        """Size and age of a value; None if there is none."""
+        with self._asking("look at", key):
+            try:
+                return obstore.head(self._store, key)
+            except FileNotFoundError as error:
+                return self._none(error)
+
+    def _put(self, key: str, data: bytes) -> bool:
+        with self._asking("write", key):
+            obstore.put(self._store, key, data, use_multipart=False)
+        return True
+
+    def _keep(self, key: str, make: Callable[[], bytes]) -> bool:
+        found = self._head(key)
+        if found is None:
+            return self._put(key, make())
+        return self._renew(key, found, make)
+
+    def _renew(self, key: str, found: Any, make: Callable[[], bytes] | None) -> bool:
+        """Make a value young that was found; False, since it is not a new one."""
+        if self._self_copy:
+            with self._asking("touch", key):
+                try:
+                    obstore.copy(self._store, key, key)
+                except FileNotFoundError as error:
+                    raise self._swept(key) from error
+        else:
+            data = make() if make is not None else self._get(key, found["size"])
+            if data is None:
+                raise self._swept(key)
+            self._put(key, data)
+        if not 0 <= time.time() - found["last_modified"].timestamp() < _YOUNG_S:
+            self._renewed[key] = time.monotonic()
+        return False
+
+    def _holds(self, key: str, data: bytes) -> bool | None:
+        """Whether a value is stored under ``key`` and is ``data``; None if there is none."""
+        try:
+            found = self._get(key, len(data))
+        except CorruptionError:
+            return False
+        return None if found is None else found == data
+
+    def _entries(self, prefix: str) -> Iterator[Entry]:
+        last = ""
+        with self._asking("list", prefix):
+            for page in obstore.list(self._store, prefix or None, chunk_size=_LIST_PAGE):
+                for each in page:
+                    key = each["path"]
+                    if not is_key(key):
+                        continue
+                    if self._sorted and key < last:
+                        raise BackendError(f"{self.url}: the store does not list in the order of names")
+                    last = key
+                    yield Entry(key, each["size"], each["last_modified"].timestamp())
+
+    # ---- threads, and what they could not do
+
+    def _threads(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(REQUESTS_AT_ONCE, "castore-obstore")
+        return self._pool
+
+    def _hand_over(
+        self, key: str, size: int, act: Callable[[], bool], note: Callable[[bool], None] | None = None
+    ) -> None:
+        self._settle(key)
+        while self._pending and (len(self._pending) >= _PENDING_MAX or self._pending_bytes + size > _PENDING_BYTES_MAX):
+            self._settle(next(iter(self._pending)))
+        self._pending_bytes += size
+        self._pending[key] = _Pending(self._threads().submit(act), size, note)
+
+    def _settle(self, key: str) -> None:
+        """Wait for the write of a key that was handed over, if there is one; the next flush tells its failure."""
+        pending = self._pending.get(key)
+        if pending is None:
+            return
+        try:
+            new = pending.future.result()
+        except CastoreError as error:
+            self._failure = self._failure or error
+        else:
+            if pending.note is not None:
+                pending.note(new)
+        self._pending.pop(key, None)
+        self._pending_bytes -= pending.size
+
+    def _none(self, error: FileNotFoundError) -> None:
+        """A value that is not there is an answer; a bucket that is not there is not."""
+        if any(sign in str(error) for sign in _NO_BUCKET):
+            raise BackendError(f"{self.url}: there is no such bucket or container") from error
+
+    def _swept(self, key: str) -> BackendError:
+        return BackendError(
+            f"{self.url}: {key} was removed as garbage while it was being used again: run the same again",
+            transient=True,
+        )
+
+    @contextmanager
+    def _asking(self, action: str, key: str) -> Iterator[None]:
+        try:
+            yield
+        except CastoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a store's library raises becomes one line
+            self._fail(action, key, error)
+
+    def _fail(self, action: str, key: str, error: BaseException) -> NoReturn:
+        if isinstance(error, FileNotFoundError):
+            self._none(error)
+        place = f"{self.url}: {key}" if key else self.url
+        raise BackendError(f"cannot {action} {place}: {_reason(error)}", transient=_is_transient(error)) from error
+
+
+def _latest(told_s: float) -> float:
+    """The latest time that a store may mean: some tell whole seconds, cut, of what they keep more exactly."""
+    return told_s if told_s % 1 else told_s + 0.999
+
+
+def _is_transient(error: BaseException) -> bool:
+    """Whether a request that failed so may have been taken, or may be when it is sent again."""
+    if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)):
+        return False
+    text = str(error).partition("Debug source")[0]
+    status = _STATUS.search(text)
+    if status is not None:
+        return status[1].startswith("5") or status[1].startswith("429")
+    return any(sign in text.lower() for sign in _TRANSIENT)
+
+
+def _reason(error: BaseException) -> str:
+    """What a user can use of an error of obstore, on one line."""
+    text = str(error).partition("Debug source")[0]
+    if isinstance(error, exceptions.UnauthenticatedError):
+        return "the store does not know these credentials"
+    xml = _XML_MESSAGE.search(text)
+    if xml is not None:
+        return " ".join(f"{xml['code']}: {xml['text'] or ''}".split()).rstrip(":")[:500]
+    status = _STATUS.search(text)
+    if status is not None:
+        return " ".join(status[1].split())[:200]
+    # Chained reasons are joined by " - "; the last one is the cause.
+    return " ".join(text.split())[:500] or type(error).__name__

@@ -1,0 +1,124 @@
+"""What has changed within a sample: tokens aligned, labels of the tokens that stayed. Pure Python, no numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from castore.tree.align import Gap, align
+from castore.view.dataset import Dataset
+
+ALIGNED_TOKENS_MAX = 1 << 18
+"""Tokens of one side, past those that both sides begin and end with, up to which tokens are aligned."""
+
+Range = tuple[int, int]
+Spans = Sequence[Range]
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Tokens ``[a.0, a.1)`` of one sample stand where ``[b.0, b.1)`` of the other stand.
+
+    Attributes:
+        op: ``replace``, ``delete`` or ``insert``; for the last two one of the ranges is empty and says where.
+        a, b: Half-open ranges of tokens, counted from the start of the sample.
+    """
+
+    op: str
+    a: Range
+    b: Range
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """Equal tokens whose labels differ: ``[a.0, a.1)`` of one sample, ``[b.0, b.1)`` of the other, equally many.
+
+    Attributes:
+        trained: Whether these tokens are trained on in b; in a they are not, or the other way round.
+    """
+
+    a: Range
+    b: Range
+    trained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How one sample differs from another that stands in its place.
+
+    What is outside of all edits is equal token by token, and what is outside of all flips and edits has equal labels:
+    the edits applied to a, with tokens and labels of b, and the flips after them, make b.
+
+    Attributes:
+        sample_a, sample_b: The samples, in stored order.
+        edits: Tokens that differ, in order.
+        flips: Labels that differ on tokens that do not, in order.
+        coarse: The tokens were too many to align: ``edits`` is one edit from the first token that differs to the last.
+    """
+
+    sample_a: int
+    sample_b: int
+    edits: tuple[Edit, ...] = ()
+    flips: tuple[Flip, ...] = ()
+    coarse: bool = False
+
+
+def change_of(a: Dataset, sample_a: int, b: Dataset, sample_b: int) -> Change:
+    """Align two samples, whatever they are."""
+    edits, coarse = token_edits(a.token_ids(sample_a, sample_a + 1)[0], b.token_ids(sample_b, sample_b + 1)[0])
+    flips: tuple[Flip, ...] = ()
+    if a.has("labels_mask") and b.has("labels_mask"):
+        spans = a.spans(sample_a, sample_a + 1)[0], b.spans(sample_b, sample_b + 1)[0]
+        flips = label_flips(*spans, edits)
+    return Change(sample_a, sample_b, edits, flips, coarse)
+
+
+def token_edits(a: Sequence[int], b: Sequence[int]) -> tuple[tuple[Edit, ...], bool]:
+    """The edits that make ``b`` of ``a``, and whether they are one coarse edit because there were too many tokens."""
+    gaps = align(a, b, items_max=ALIGNED_TOKENS_MAX)
+    coarse = any(max(gap.a_hi - gap.a_lo, gap.b_hi - gap.b_lo) > ALIGNED_TOKENS_MAX for gap in gaps)
+    return tuple(_edit(gap) for gap in gaps), coarse
+
+
+def _edit(gap: Gap) -> Edit:
+    op = "insert" if gap.a_lo == gap.a_hi else "delete" if gap.b_lo == gap.b_hi else "replace"
+    return Edit(op, (gap.a_lo, gap.a_hi), (gap.b_lo, gap.b_hi))
+
+
+def label_flips(spans_a: Spans, spans_b: Spans, edits: Sequence[Edit] = ()) -> tuple[Flip, ...]:
+    """Tokens between the edits whose labels differ.
+
+    Args:
+        spans_a, spans_b: Trainable tokens of either sample, ascending.
+        edits: The edits between the samples, in order.
+    """
+    if not edits and spans_a == spans_b:
+        return ()
+    flips: list[Flip] = []
+    a_at = b_at = 0
+    for edit in [*edits, None]:
+        stop = edit.a[0] if edit else max([a_at, *(hi for _, hi in spans_a), *(hi + a_at - b_at for _, hi in spans_b)])
+        inside = list(_clipped(spans_a, a_at, stop)), list(_clipped(spans_b, b_at, stop - a_at + b_at))
+        for lo, hi, trained in _differences(*inside):
+            flips.append(Flip((a_at + lo, a_at + hi), (b_at + lo, b_at + hi), trained))
+        if edit:
+            a_at, b_at = edit.a[1], edit.b[1]
+    return tuple(flips)
+
+
+def _clipped(spans: Spans, lo: int, hi: int) -> Iterator[Range]:
+    """The parts of spans that lie in ``[lo, hi)``, counted from ``lo``."""
+    for start, stop in spans:
+        if start < hi and stop > lo:
+            yield max(start, lo) - lo, min(stop, hi) - lo
+
+
+def _differences(a: Sequence[Range], b: Sequence[Range]) -> Iterator[tuple[int, int, bool]]:
+    """Stretches that only one of two lists of spans covers, and whether that is ``b``; neighbours are not joined."""
+    edges = sorted([(edge, 1) for span in a for edge in span] + [(edge, 2) for span in b for edge in span])
+    state = at = 0
+    for edge, side in edges:
+        if edge > at and state in (1, 2):
+            yield at, edge, state == 2
+        state ^= side
+        at = edge

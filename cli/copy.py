@@ -1,0 +1,59 @@
+"""``castore copy``."""
+
+from __future__ import annotations
+
+import click
+
+from castore_cli.context import State, origin
+from castore_cli.text import echo_json, number, plural, size
+
+
+@click.command()
+@click.argument("address")
+@click.argument("destination", metavar="URL[#NAME]")
+@click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
+@click.option("--force", is_flag=True, help="Move a protected name; wants the reason with --message.")
+@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.pass_obj
+def copy(state: State, address: str, destination: str, message: str, force: bool, as_json: bool, quiet: bool) -> None:
+    """Copy what ADDRESS means to the repository at URL, where NAME (or its name here) means it then.
+
+    Only what is missing there travels, and the name moves last. An interrupted copy goes on when it is started again.
+    """
+    from castore_cli.progress import Meter
+
+    repository, name_here = state.place(address)
+    url, name = split_destination(destination, name_here)
+    to = state.at(url, create=True)
+    with Meter("copying", "objects", as_json=as_json, quiet=quiet) as meter:
+        copied, moved = repository.copy(name_here, to, name, origin(message), force=force, report=meter.update)
+    root = to.dataset(name).root
+    if as_json:
+        echo_json(
+            {
+                "name": name,
+                "root": root,
+                "moved": moved,
+                "sent": {"objects": copied.sent, "bytes": copied.sent_bytes},
+                "skipped": {"objects": copied.present, "held": copied.held},
+            }
+        )
+        return
+    click.echo(f"{name}  {root.hex()}")
+    click.echo(f"  sent     {plural(copied.sent, 'object')}, {size(copied.sent_bytes)}")
+    click.echo(f"  skipped  {number(copied.present)} that were there, {number(copied.held)} that its names hold")
+    if not moved:
+        click.echo("  the name meant this already")
+
+
+def split_destination(destination: str, name_here: str) -> tuple[str, str]:
+    """Place and name of ``URL[#NAME]``; without a name there it is the one here."""
+    from castore.store.refs import is_ref_name
+
+    url, mark, name = destination.rpartition("#")
+    if mark:
+        return url, name
+    if not is_ref_name(name_here):
+        raise click.UsageError(f"{name_here} is no name: say what to call it there, URL#NAME")
+    return destination, name_here

@@ -1,0 +1,104 @@
+"""``castore diff A --expect FILE``: a dataset against a lock file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from castore_cli.context import State
+from castore_cli.lock import read_lock
+from castore_cli.text import number, plural
+
+if TYPE_CHECKING:
+    from castore.view.compare import Comparison
+    from castore.view.dataset import Dataset
+    from castore.view.lock import Lock
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A lock file and what it is compared with.
+
+    Attributes:
+        path: The lock file as the user spelled it.
+        lock: What it says.
+        data: The locked dataset: the very one that was found if their roots are equal, None where no repository at
+            hand holds it.
+        found: The dataset that is looked at.
+    """
+
+    path: str
+    lock: Lock
+    data: Dataset | None
+    found: Dataset
+
+    @classmethod
+    def open(cls, state: State, path: str, address: str) -> Expected:
+        """Read a lock file and find both datasets."""
+        lock = read_lock(path)
+        data, found = state.beside_lock(address, lock)
+        return cls(path, lock, found if found.root == lock.root else data, found)
+
+    @property
+    def name(self) -> str:
+        """What the locked side is called."""
+        return f"{self.path} ({self.lock.name})"
+
+    def by_roots(self) -> Comparison:
+        """All that the lock file alone can tell: no samples, but arrays, order, counts and causes."""
+        from castore.view.compare import Comparison
+
+        lock, found = self.lock, self.found
+        equal = found.root == lock.root
+        return Comparison(
+            equal,
+            lock.same_arrays(found),
+            lock.same_order(found),
+            lock.samples,
+            found.manifest.samples,
+            recipe=lock.causes(found),
+        )
+
+    def with_causes(self, result: Comparison) -> Comparison:
+        """A comparison of the datasets, with the causes that the lock file knows if the repository knew none."""
+        return result if result.recipe else replace(result, recipe=self.lock.causes(self.found))
+
+    def headline(self, result: Comparison, said: str) -> str:
+        """One line: ``said`` where both sides could be read, else what the lock file can tell."""
+        if result.equal:
+            return f"as expected by {self.path}: {said}"
+        if self.data is not None:
+            return f"not as expected by {self.path}: {said}"
+        lock, manifest = self.lock, self.found.manifest
+        counts = f"{plural(manifest.samples, 'sample')}, {number(manifest.tokens)} tokens"
+        if (manifest.samples, manifest.tokens) != (lock.samples, lock.tokens):
+            counts += f" where {number(lock.samples)} and {number(lock.tokens)} were expected"
+        differ = [name for name, same in result.arrays.items() if not same]
+        equal = [name for name, same in result.arrays.items() if same]
+        parts = [counts]
+        if differ:
+            parts += [f"different: {', '.join(differ)}", *([f"equal: {', '.join(equal)}"] if equal else [])]
+        elif result.same_order:
+            parts.append("the same arrays, stored otherwise")
+        else:
+            parts.append("the same samples")
+        if not result.same_order:
+            parts.append("another order")
+        return f"not as expected by {self.path}: {'; '.join(parts)}"
+
+    def document(self, document: dict[str, object]) -> dict[str, object]:
+        """The document of ``--json`` with what was expected; docs/reference/diff.md describes it."""
+        lock = self.lock
+        held = self.data is not None
+        document["expected"] = {"file": self.path, "name": lock.name, "root": lock.root, "held": held}
+        if not held:
+            counts = {"a": lock.samples, "b": self.found.manifest.samples}
+            document["a"] = {"root": lock.root, "run": None}
+            document["samples"] = {**counts, "replaced": None, "inserted": None, "deleted": None}
+            document["hunks"] = None
+        return document
+
+    def missing(self) -> str:
+        """Why no sample is shown."""
+        root = self.lock.root.hex()[:12]
+        return f"no repository at hand holds the expected root {root}: its samples cannot be compared"

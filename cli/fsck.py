@@ -1,0 +1,91 @@
+"""``castore fsck``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from castore_cli.context import State
+from castore_cli.text import echo_json, number, plural, size, visible
+
+if TYPE_CHECKING:
+    from castore.care.findings import Finding
+
+
+def _share(ctx: click.Context, param: click.Parameter, text: str) -> float:
+    """A percentage such as ``1%``, or a share such as ``0.01``."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = 0
+    if not 0 < share <= 1:
+        raise click.BadParameter(f"{text!r} is no share: write 1% or 0.01")
+    return share
+
+
+@click.command()
+@click.option(
+    "--sample", callback=_share, default="100%", metavar="SHARE", help="Read a random part of the chunks, as 1%."
+)
+@click.option("--repair-from", metavar="URL", help="Take what is damaged or missing from this repository, verified.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.pass_obj
+def fsck(state: State, sample: float, repair_from: str | None, as_json: bool, quiet: bool) -> None:
+    """Read and hash everything, and check that it fits together; exit 1 if something is found.
+
+    Nothing is deleted, and nothing is changed but what --repair-from puts in place of what is damaged or missing.
+    """
+    from castore.care.check import check
+    from castore.store.urls import open_backend
+    from castore_cli.progress import Meter
+
+    source = None if repair_from is None else open_backend(repair_from)
+    with Meter("checking", "bytes", as_json=as_json, quiet=quiet) as meter:
+        done = check(open_backend(state.url), share=sample, source=source, report=meter.update)
+    findings = done.findings
+    if as_json:
+        echo_json(
+            {
+                "clean": findings.clean,
+                "findings": [_plain(finding) for finding in findings.listed],
+                "counts": findings.counts,
+                "repaired": findings.repaired,
+                "names": done.names,
+                "objects": {"stored": done.objects, "read": done.objects_read, "unreferenced": done.unreferenced},
+                "bytes": {"stored": done.bytes_stored, "read": done.bytes_read, "content": done.bytes_content},
+            }
+        )
+    else:
+        for finding in findings.listed:
+            _show(finding)
+        for name, count in findings.counts.items():
+            listed = sum(finding.name == name and not finding.repaired for finding in findings.listed)
+            if count > listed:
+                click.echo(f"… and {number(count - listed)} more {name}")
+        share = "" if sample >= 1 else f", {number(done.objects_read)} of them read"
+        click.echo(
+            f"{'clean' if findings.clean else 'not clean'}: {plural(done.names, 'name')}, "
+            f"{plural(done.objects, 'object')} ({size(done.bytes_stored)}){share}"
+        )
+    if not findings.clean:
+        raise click.exceptions.Exit(1)
+
+
+def _plain(finding: Finding) -> dict[str, object]:
+    return {
+        "id": finding.name,
+        "severity": finding.severity,
+        "key": finding.key,
+        "text": finding.text,
+        "advice": finding.advice,
+        "repaired": finding.repaired,
+    }
+
+
+def _show(finding: Finding) -> None:
+    state = "repaired" if finding.repaired else finding.severity
+    click.echo(f"{state:<8}  {finding.name}  {visible(finding.key)}: {visible(finding.text)}")
+    if not finding.repaired:
+        click.echo(f"{'':<8}  {finding.advice}")

@@ -1,0 +1,91 @@
+"""``castore gc``."""
+
+from __future__ import annotations
+
+import click
+
+from castore_cli.context import State
+from castore_cli.text import echo_json, number, plural, size
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
+
+
+def period(ctx: click.Context, param: click.Parameter, text: str) -> float:
+    """Seconds of a period such as ``14d``, ``12h``, ``30m`` or ``90s``."""
+    figure, unit = text[:-1], text[-1:]
+    if not figure.isdecimal() or not figure.isascii() or unit not in UNITS or len(figure) > 9:
+        raise click.BadParameter(f"{text!r} is no period: write 14d, 12h, 30m or 90s")
+    return int(figure) * UNITS[unit]
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@click.option(
+    "--grace", callback=period, default="14d", metavar="PERIOD", help="Keep what was stored or reused within this time."
+)
+@click.option(
+    "--keep-log", callback=period, default="90d", metavar="PERIOD", help="Keep what a name meant for so long after."
+)
+@click.option(
+    "--keep-records",
+    callback=period,
+    default="30d",
+    metavar="PERIOD",
+    help="Keep what was tokenized or imported for reuse, for so long after the last use.",
+)
+@click.option("--force", is_flag=True, help="Accept periods that are unsafe while others write.")
+@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.pass_obj
+def gc(
+    state: State,
+    dry_run: bool,
+    grace: float,
+    keep_log: float,
+    keep_records: float,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Remove objects that nothing uses: no name, no log within its time, no record, no run under way.
+
+    Others may go on working. An object goes only if it was neither stored nor reused within --grace, so this must be
+    longer than the longest run.
+    """
+    from castore.care.collect import Policy, collect
+    from castore_cli.progress import Meter
+
+    repository = state.open()
+    with Meter("collecting", "objects", as_json=as_json, quiet=quiet) as meter:
+        done = collect(
+            repository.backend,
+            Policy(grace, keep_log, keep_records),
+            dry_run=dry_run,
+            force=force,
+            report=lambda what, at, total: meter.update(at, total),
+        )
+    if as_json:
+        echo_json(
+            {
+                "dry_run": dry_run,
+                "objects": {
+                    "listed": done.listed,
+                    "read": done.read,
+                    "in_use": done.marked,
+                    "young": done.young,
+                    "spared": done.spared,
+                    "removed": done.removed,
+                },
+                "bytes": {"listed": done.listed_bytes, "removed": done.removed_bytes},
+                "records_removed": done.records_removed,
+            }
+        )
+        return
+    would = "would remove" if dry_run else "removed"
+    click.echo(f"{would} {plural(done.removed, 'object')}, {size(done.removed_bytes)}")
+    click.echo(f"  in use   {number(done.marked)}")
+    click.echo(f"  young    {number(done.young)}, not in use, stored or reused within the grace period")
+    if done.spared:
+        click.echo(f"  spared   {number(done.spared)}, reused meanwhile")
+    click.echo(f"  records  {number(done.records_removed)} removed")
+    click.echo(f"  cost     {number(done.listed)} objects listed, {number(done.read)} read")

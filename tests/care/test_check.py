@@ -1,0 +1,227 @@
+"""``fsck`` of a small repository: clean, harmed in every way, and repaired from a copy."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from castore.care.check import Checked, check
+from castore.care.findings import SEVERITY_AND_ADVICE
+from castore.errors import CorruptionError, FormatError, NotFoundError
+from castore.format.digest import Digest
+from castore.repository import Repository
+from castore.store.backend import Backend, MemoryBackend
+from castore.store.local import LocalBackend
+from castore.store.objects import ObjectStore, digest_of_key
+from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows
+
+
+@pytest.fixture(scope="session")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """A repository with three names, one of them moved and one removed, as keys and values."""
+    folder = tmp_path_factory.mktemp("care")
+    rows = example_rows()
+    one, two = write_rows(folder / "one.jsonl", rows[:60]), write_rows(folder / "two.jsonl", rows[20:90])
+    backend = MemoryBackend()
+    run_job(backend, [(one, "1.0")], name="golden/one")
+    run_job(backend, [(two, "1.0")], name="two")
+    run_job(backend, [(one, "1.0"), (two, "0.5")], name="two")
+    repository = Repository(backend)
+    repository.tag("two", "three", ORIGIN)
+    repository.remove("three", ORIGIN)
+    return backend.snapshot()
+
+
+def filled(content: dict[str, bytes]) -> MemoryBackend:
+    backend = MemoryBackend()
+    for key, value in content.items():
+        backend.put(key, value)
+    backend.flush()
+    return backend
+
+
+def names_of(done: Checked) -> set[str]:
+    return set(done.findings.counts)
+
+
+def test_a_healthy_repository_is_clean(healthy: dict[str, bytes]) -> None:
+    done = check(filled(healthy))
+    assert done.findings.clean
+    assert done.findings.listed == []
+    assert done.objects == done.objects_read == sum(key.startswith("objects/") for key in healthy)
+    assert done.bytes_read == done.bytes_stored
+    assert done.names == 2
+    assert done.unreferenced == 0
+
+
+def test_every_object_is_read_once(healthy: dict[str, bytes]) -> None:
+    from tests.support.faults import FaultyBackend
+
+    backend = FaultyBackend(filled(healthy))
+    assert check(backend).findings.clean
+    reads = [key for what, key in backend.calls if what == "get" and key.startswith("objects/")]
+    again = len(reads) - len(set(reads))
+    assert len(set(reads)) == sum(key.startswith("objects/") for key in healthy)
+    assert again < len(reads) / 2, "keys and lengths alone, which are much of a tiny repository"
+
+
+def test_a_sample_reads_all_inner_nodes_and_few_chunks(healthy: dict[str, bytes]) -> None:
+    done = check(filled(healthy), share=0.01)
+    assert done.findings.clean
+    assert 0 < done.objects_read < done.objects - 20
+
+
+def test_nothing_and_something_else_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        check(MemoryBackend())
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(FormatError):
+        check(LocalBackend(str(tmp_path)))
+
+
+@pytest.mark.slow
+def test_a_thousand_flips_and_truncations(healthy: dict[str, bytes]) -> None:
+    """Each is found, by the key it is under, and put right from a copy: the bytes are as they were.
+
+    A few bits of a compressed frame mean nothing (they fill the last byte of a stream): the object is still whole.
+    """
+    draw = random.Random(1)
+    keys = [key for key in sorted(healthy) if key != "format"]
+    good = filled(healthy)
+    harmless = 0
+    for n in range(1000):
+        key = draw.choice(keys) if n % 50 else "format"
+        value = harmed(draw, healthy[key])
+        backend = filled({**healthy, key: value})
+        digest = digest_of_key(key)
+        if digest is not None and is_whole(backend, digest, filled(healthy)):
+            harmless += 1
+            assert check(backend).findings.clean
+            continue
+        done = check(backend, source=good.other())
+        assert [finding.key for finding in done.findings.listed] == [key], (key, value[:80])
+        assert done.findings.clean
+        assert done.findings.repaired == 1
+        backend.crash()
+        assert backend.snapshot() == healthy
+    assert harmless < 10
+
+
+def is_whole(backend: Backend, digest: Digest, good: Backend) -> bool:
+    """Whether a reader gets the object; then it is what it was. Every reading goes through this door."""
+    try:
+        return ObjectStore(backend).get(digest) == ObjectStore(good).get(digest)
+    except CorruptionError:
+        return False
+
+
+def harmed(draw: random.Random, value: bytes) -> bytes:
+    """A value with one bit turned, or cut, or nothing of it."""
+    at = draw.randrange(len(value))
+    if draw.random() < 0.3:
+        return value[: draw.choice([0, at])]
+    return value[:at] + bytes([value[at] ^ 1 << draw.randrange(8)]) + value[at + 1 :]
+
+
+def test_all_damaged_at_once_is_repaired(healthy: dict[str, bytes]) -> None:
+    draw = random.Random(2)
+    backend = filled({key: value[: draw.randrange(len(value))] for key, value in healthy.items()})
+    done = check(backend, source=filled(healthy))
+    assert done.findings.clean
+    assert done.findings.repaired == len(healthy)
+    assert backend.snapshot() == healthy
+
+
+def test_all_objects_lost_is_repaired(healthy: dict[str, bytes]) -> None:
+    backend = filled({key: value for key, value in healthy.items() if not key.startswith("objects/")})
+    assert "object-missing" in names_of(check(backend.other()))
+    done = check(backend, source=filled(healthy))
+    assert done.findings.clean
+    again = check(backend)
+    assert again.findings.clean
+    assert again.objects == sum(key.startswith("objects/") for key in healthy)
+
+
+def test_without_a_copy_nothing_is_changed(healthy: dict[str, bytes]) -> None:
+    draw = random.Random(3)
+    for key in draw.sample(sorted(healthy), 40):
+        content = {**healthy, key: healthy[key][:-1]}
+        backend = filled(content)
+        done = check(backend)
+        assert not done.findings.clean
+        assert {finding.key for finding in done.findings.listed} == {key}, done.findings.listed
+        assert backend.snapshot() == content
+
+
+def test_a_bad_copy_repairs_nothing(healthy: dict[str, bytes]) -> None:
+    key = next(key for key in healthy if key.startswith("objects/"))
+    bad = {**healthy, key: healthy[key][:-1]}
+    backend = filled(bad)
+    done = check(backend, source=filled(bad))
+    assert names_of(done) == {"object-damaged"}
+    assert backend.snapshot() == bad
+
+
+def test_swapped_objects(healthy: dict[str, bytes]) -> None:
+    a, b = [key for key in healthy if key.startswith("objects/")][:2]
+    done = check(filled({**healthy, a: healthy[b], b: healthy[a]}))
+    assert {finding.key for finding in done.findings.listed} == {a, b}
+    assert names_of(done) == {"object-damaged"}
+
+
+def test_ref_logs(healthy: dict[str, bytes]) -> None:
+    first, last = f"refs/two/{0:020d}", f"refs/two/{1:020d}"
+    gap = {key: value for key, value in healthy.items() if key != first}
+    assert names_of(check(filled(gap))) == {"ref-gap"}
+    assert check(filled(gap), source=filled(healthy)).findings.clean
+    moved = {**healthy, last: healthy[first]}
+    assert names_of(check(filled(moved))) == {"ref-damaged"}
+    far = {**healthy, f"refs/two/{2**62:020d}": healthy[last]}
+    assert "ref-gap" in names_of(check(filled(far)))
+
+
+def test_a_log_of_another_repository_repairs_nothing(healthy: dict[str, bytes], tmp_path: Path) -> None:
+    other = MemoryBackend()
+    rows = write_rows(tmp_path / "rows.jsonl", example_rows()[:5])
+    run_job(other, [(rows, "1.0")], name="two")
+    first = f"refs/two/{0:020d}"
+    harmed_log = {**healthy, first: healthy[first][:-1]}
+    run_job(other, [(rows, "0.5")], name="two")
+    done = check(filled(harmed_log), source=other)
+    assert names_of(done) == {"ref-damaged"}
+
+
+def test_what_is_not_ours(healthy: dict[str, bytes]) -> None:
+    names = ["objects/ab/cd", "notes.txt", "units/x", "refs/two/readme", "imports/00/11", "a/b/c"]
+    done = check(filled({**healthy, **dict.fromkeys(names, b"?")}))
+    assert sorted(finding.key for finding in done.findings.listed) == sorted(names)
+    assert names_of(done) == {"unknown-file"}
+    assert check(filled({**healthy, "tmp/x": b"?"})).findings.clean
+
+
+def test_on_a_disk(healthy: dict[str, bytes], tmp_path: Path) -> None:
+    backend: Backend = LocalBackend(str(tmp_path / "a"))
+    for key, value in healthy.items():
+        backend.put(key, value)
+    backend.flush()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    victims = random.Random(4).sample(sorted((tmp_path / "a/objects").rglob("*/*")), 5)
+    for path in victims[:3]:
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    for path in victims[3:]:
+        path.unlink()
+    done = check(LocalBackend(str(tmp_path / "a")))
+    assert names_of(done) <= {"object-damaged", "object-missing", "record-dangling"}
+    done = check(LocalBackend(str(tmp_path / "a")), source=LocalBackend(str(tmp_path / "b")))
+    assert done.findings.clean
+    assert done.findings.repaired >= 5
+    assert check(LocalBackend(str(tmp_path / "a"))).findings.listed == []
+
+
+def test_every_finding_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/fsck.md").read_text()
+    for name, (severity, _) in SEVERITY_AND_ADVICE.items():
+        assert f"| `{name}` | {severity} |" in page

@@ -1,0 +1,300 @@
+"""Collection: what stays, what goes, and what a crash or a writer at any moment does to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from castore.care.check import check
+from castore.care.collect import DAY_S, Collected, Policy, collect
+from castore.errors import BackendError, CorruptionError, InvalidInputError
+from castore.repository import Repository
+from castore.store.backend import Backend, Entry, MemoryBackend
+from tests.care.test_copy import objects_of, opened
+from tests.support.complete import check_complete
+from tests.support.faults import FaultyBackend, SimulatedCrash
+from tests.support.jobs import ORIGIN, counted_tokenizing, example_rows, run_job, write_rows
+
+NOW = Policy(0, 0, 0)
+
+
+class Clock:
+    """A clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.offset_s = -400.0 * DAY_S
+
+    def __call__(self) -> float:
+        import time
+
+        return time.time() + self.offset_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def mixes(tmp_path: Path) -> dict[str, Path]:
+    rows = example_rows()
+    return {
+        "a": write_rows(tmp_path / "a.jsonl", rows[:60]),
+        "b": write_rows(tmp_path / "b.jsonl", rows[40:90]),
+    }
+
+
+@pytest.fixture
+def backend(clock: Clock, mixes: dict[str, Path]) -> MemoryBackend:
+    """Names a and b, made 400 days ago; it is today now."""
+    backend = MemoryBackend(clock=clock)
+    for name, path in mixes.items():
+        run_job(backend, [(path, "1.0")], name=name)
+    clock.offset_s = 0
+    return backend
+
+
+def test_what_names_hold_stays(backend: MemoryBackend) -> None:
+    before = objects_of(backend)
+    Repository(backend).tag("a", "also", ORIGIN)
+    done = collect(backend, Policy())
+    assert (done.listed, done.removed, done.spared) == (len(before), len(before) - done.marked, 0)
+    assert done.records_removed > 10
+    assert check(backend).findings.listed == []
+    assert check(backend).unreferenced == 0
+    assert check_complete(Repository(backend)).keys() == {"a", "b", "also"}
+    assert collect(backend, Policy()).removed == 0
+    assert not list(backend.list("clock"))
+
+
+def test_only_what_is_above_the_chunks_is_read(backend: MemoryBackend) -> None:
+    faulty = FaultyBackend(backend)
+    done = collect(faulty, Policy())
+    read = [key for what, key in faulty.calls if what == "get" and key.startswith("objects/")]
+    assert len(read) == len(set(read)) == done.read < done.listed / 2
+
+
+def test_what_a_removed_name_meant_goes_in_its_time(backend: MemoryBackend, clock: Clock) -> None:
+    repository = Repository(backend)
+    collect(backend, Policy())
+    both = len(objects_of(backend))
+    repository.remove("b", ORIGIN)
+    assert collect(backend, Policy()).removed == 0
+    clock.offset_s = 89 * DAY_S
+    assert collect(backend, Policy(), force=True).removed == 0
+    repository.tag("b@{1}", "b", ORIGIN)
+    repository.remove("b", ORIGIN)
+    clock.offset_s = 170 * DAY_S
+    assert collect(backend, Policy(), force=True).removed == 0, "kept from when it ended, not from when it began"
+    clock.offset_s = 180 * DAY_S
+    done = collect(backend, Policy(), force=True)
+    assert 0 < done.removed < both
+    assert check(backend).findings.clean
+    assert {finding.name for finding in check(backend).findings.listed} == {"log-target-missing"}
+    assert check_complete_of(repository, "a")
+
+
+def check_complete_of(repository: Repository, name: str) -> bool:
+    from tests.support.complete import check_dataset
+
+    target = repository.refs.current(name)
+    assert target is not None
+    return bool(check_dataset(repository, target).rows)
+
+
+def test_records_keep_what_they_name_until_they_are_old(backend: MemoryBackend, mixes: dict[str, Path]) -> None:
+    repository = Repository(backend)
+    run_job(backend, [(mixes["a"], "1.0")], name="c")  # uses all records of a
+    for name in ("a", "b", "c"):
+        repository.remove(name, ORIGIN)
+    keep = Policy(0, 0, 30 * DAY_S)
+    done = collect(backend, keep, force=True)
+    assert done.removed > 0
+    assert done.records_removed > 0
+    left = objects_of(backend)
+    assert left, "the chunks of a"
+    assert collect(backend, keep, force=True).removed == 0
+    with counted_tokenizing() as calls:
+        run_job(backend, [(mixes["a"], "1.0")], name="d")
+    assert not calls
+    assert left <= objects_of(backend)
+    repository.remove("d", ORIGIN)
+    collect(backend, NOW, force=True)
+    assert not objects_of(backend)
+    assert not list(backend.list("units"))
+
+
+def test_what_was_stored_or_reused_lately_stays(backend: MemoryBackend, mixes: dict[str, Path]) -> None:
+    repository = Repository(backend)
+    for name in ("a", "b"):
+        repository.remove(name, ORIGIN)
+    reached = objects_of(backend)
+    run_job(backend, [(mixes["a"], "1.0")], name="c")
+    repository.remove("c", ORIGIN)
+    done = collect(backend, Policy(14 * DAY_S, 0, 0), force=True)
+    assert done.young > 0
+    assert done.removed > 0
+    repository.tag("c@{1}", "c", ORIGIN)
+    assert check_complete_of(repository, "c")
+    assert reached - objects_of(backend)
+
+
+def test_a_rehearsal_changes_nothing(backend: MemoryBackend) -> None:
+    Repository(backend).remove("b", ORIGIN)
+    before = backend.snapshot()
+    faulty = FaultyBackend(backend)
+    planned = collect(faulty, NOW, dry_run=True, force=True)
+    assert faulty.writes == 0
+    assert backend.snapshot() == before
+    done = collect(backend, NOW, force=True)
+    assert planned.removed == done.removed > 0
+    assert planned.removed_bytes == done.removed_bytes
+    assert planned.records_removed == done.records_removed
+
+
+def test_unsafe_periods_are_refused(backend: MemoryBackend, clock: Clock) -> None:
+    for policy in (Policy(grace_s=3599), Policy(grace_s=100 * DAY_S), Policy(keep_log_s=DAY_S), Policy(-1, 0, 0)):
+        with pytest.raises(InvalidInputError):
+            collect(backend, policy)
+    for offset_s in (2 * 3600, -2 * 3600):
+        clock.offset_s = offset_s
+        with pytest.raises(InvalidInputError, match="clock"):
+            collect(backend, Policy())
+
+
+def test_a_clock_that_goes_back_keeps_everything(backend: MemoryBackend, clock: Clock) -> None:
+    Repository(backend).remove("b", ORIGIN)
+    clock.offset_s = -500 * DAY_S
+    assert collect(backend, Policy(), force=True).removed == 0
+    assert collect(backend, NOW, force=True).removed == 0, "all is of a time to come"
+
+
+def test_a_damaged_repository_is_left_alone(backend: MemoryBackend) -> None:
+    Repository(backend).remove("b", ORIGIN)
+    snapshot = backend.snapshot()
+    target = Repository(backend).refs.current("a")
+    assert target is not None
+    log = f"refs/b/{0:020d}"
+    for key, value in ((f"objects/{target.hex()[:2]}/{target.hex()}", b"?"), (log, b"?"), (log, None)):
+        other = MemoryBackend(clock=lambda: 1e9)
+        for name, content in sorted({**snapshot, key: value}.items(), key=lambda pair: pair[0]):
+            if name.startswith("refs/"):  # after the objects
+                other.clock = MemoryBackend().clock
+            if content is not None:
+                other.put(name, content)
+        other.flush()
+        before = objects_of(other)
+        with pytest.raises(CorruptionError, match="nothing was removed"):
+            collect(other, Policy())
+        assert objects_of(other) == before
+
+
+def test_a_store_that_does_not_tell_ages_is_left_alone(backend: MemoryBackend) -> None:
+    class Ageless(FaultyBackend):
+        def entries(self, prefix: str) -> object:  # type: ignore[override]
+            return (Entry(key, size, None) for key, size, _ in super().entries(prefix))
+
+    before = objects_of(backend)
+    with pytest.raises(BackendError, match="old"):
+        collect(Ageless(backend), Policy())
+    assert objects_of(backend) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_at_every_write(backend: MemoryBackend, after: bool) -> None:
+    Repository(backend).remove("b", ORIGIN)
+    snapshot = backend.snapshot()
+
+    def fresh() -> MemoryBackend:
+        old = MemoryBackend(clock=lambda: 1e9)
+        for key, value in snapshot.items():
+            old.put(key, value)
+        old.flush()
+        old.clock = MemoryBackend().clock
+        return old
+
+    rehearsal = FaultyBackend(fresh())
+    complete = collect(rehearsal, NOW, force=True)
+    assert complete.removed > 10
+    left = objects_of(rehearsal.inner)
+    for n in range(1, rehearsal.writes + 1):
+        inner = fresh()
+        with pytest.raises(SimulatedCrash):
+            collect(FaultyBackend(inner).crash_at(n, after=after), NOW, force=True)
+        survivor = inner.other()
+        assert check(survivor).findings.clean
+        assert check_complete_of(Repository(survivor), "a")
+        collect(survivor, NOW, force=True)
+        assert objects_of(survivor) == left
+        assert check(survivor).findings.clean
+
+
+class Disturbed(FaultyBackend):
+    """Lets a writer act just before the ``n``-th call, whatever it is."""
+
+    def __init__(self, inner: Backend, n: int, act: object) -> None:
+        super().__init__(inner)
+        self._n, self._act = n, act
+
+    def _note(self, operation: str, key: str) -> None:
+        super()._note(operation, key)
+        if len(self.calls) == self._n:
+            self._act()  # type: ignore[operator]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["tokenize", "tag", "copy"])
+def test_a_writer_at_every_moment(backend: MemoryBackend, mixes: dict[str, Path], what: str) -> None:
+    """All of b is old and unused. Somebody wants it again while it is being removed: before, between, or after."""
+    source = Repository(backend)
+    other = MemoryBackend()
+    source.copy("b", opened(other), "b", ORIGIN)
+    target = source.refs.current("b")
+    assert target is not None
+    source.remove("b", ORIGIN)
+    snapshot = {key: value for key, value in backend.snapshot().items() if not key.startswith("refs/b/")}
+    memory: dict[object, object] = {}
+
+    def fresh() -> MemoryBackend:
+        old = MemoryBackend(clock=lambda: 1e9)
+        for key, value in snapshot.items():
+            old.put(key, value)
+        old.flush()
+        old.clock = MemoryBackend().clock
+        return old
+
+    def writer(inner: MemoryBackend) -> None:
+        from castore.errors import NotFoundError
+
+        repository = Repository(inner.other())
+        if what == "copy":
+            Repository(other).copy("b", repository, "b", ORIGIN)
+        elif what == "tokenize":
+            with counted_tokenizing(memory):  # type: ignore[arg-type]
+                run_job(inner.other(), [(mixes["b"], "1.0")], name="b")
+        else:
+            try:
+                repository.tag(target.hex(), "b", ORIGIN)
+            except NotFoundError:
+                outcomes.add("refused")
+            else:
+                outcomes.add("held")
+
+    outcomes: set[str] = set()
+    rehearsal = FaultyBackend(fresh())
+    collect(rehearsal, Policy(3600, 3600, 0), force=True)
+    moments = len(rehearsal.calls)
+    for n in range(1, moments + 1, 1 if what == "tag" else 3):
+        inner = fresh()
+        done: Collected = collect(
+            Disturbed(inner, n, lambda inner=inner: writer(inner)), Policy(3600, 3600, 0), force=True
+        )
+        assert done.listed
+        found = check(inner)
+        assert found.findings.clean, (n, found.findings.listed)
+        assert check_complete_of(Repository(inner), "a")
+        if Repository(inner).refs.current("b") is not None:
+            assert check_complete_of(Repository(inner), "b")
+    assert what != "tag" or outcomes == {"held", "refused"}

@@ -1,0 +1,173 @@
+"""Copying between repositories: what travels, what does not, and what a crash leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from castore.care.check import check
+from castore.errors import ConflictError, CorruptionError, InvalidInputError, NotFoundError
+from castore.repository import Origin, Repository
+from castore.store.backend import Backend, MemoryBackend
+from castore.store.layout import open_layout
+from tests.care.test_check import filled, healthy  # noqa: F401 - a fixture
+from tests.support.complete import check_complete
+from tests.support.faults import FaultyBackend, SimulatedCrash
+from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows
+
+
+def opened(backend: Backend) -> Repository:
+    open_layout(backend, create=True)
+    return Repository(backend)
+
+
+def objects_of(backend: Backend) -> set[str]:
+    return set(backend.list("objects"))
+
+
+@pytest.fixture
+def source(healthy: dict[str, bytes]) -> Repository:  # noqa: F811
+    return Repository(filled(healthy))
+
+
+def test_all_of_a_dataset_travels_and_nothing_else(source: Repository) -> None:
+    target = MemoryBackend()
+    copied, moved = source.copy("golden/one", opened(target), "mine", ORIGIN)
+    assert moved
+    assert copied.sent == len(objects_of(target)) < len(objects_of(source.backend))
+    assert copied.sent_bytes == sum(entry.size_bytes for entry in target.entries("objects"))
+    assert check(target).findings.listed == []
+    assert check(target).unreferenced == 0
+    assert check_complete(Repository(target)).keys() == {"mine"}
+    assert Repository(target).dataset("mine").root == source.dataset("golden/one").root
+    assert Repository(target).refs.log("mine")[0].message == f"copy golden/one from {source.url}"
+
+
+def test_again_is_nothing(source: Repository) -> None:
+    target = opened(MemoryBackend())
+    source.copy("two", target, "two", ORIGIN)
+    before = target.backend.inner.calls if isinstance(target.backend, FaultyBackend) else None
+    copied, moved = source.copy("two", target, "two", ORIGIN)
+    assert (copied.sent, copied.present, copied.held, moved, before) == (0, 0, 1, False, None)
+    assert len(target.refs.log("two")) == 1
+    copied, moved = source.copy("two", target, "also", ORIGIN)
+    assert (copied.sent, copied.present, moved) == (0, 0, True)
+
+
+def test_what_a_name_holds_is_neither_sent_nor_touched(tmp_path: Path) -> None:
+    backend = MemoryBackend()
+    rows = list(example_rows())
+    changed = [*rows[:100], rows[100].replace(b"the", b"teh", 1), *rows[101:]]
+    for name, content in (("a", rows), ("b", changed)):
+        run_job(backend, [(write_rows(tmp_path / f"{name}.jsonl", content), "1.0")], name=name, shuffle_seed=None)
+    target = FaultyBackend(MemoryBackend())
+    Repository(backend).copy("a", opened(target), "a", ORIGIN)
+    everything = len(objects_of(target.inner))
+    target.calls.clear()
+    copied, _ = Repository(backend).copy("b", Repository(target), "b", ORIGIN)
+    assert copied.sent < everything / 10
+    assert copied.present < 5
+    touched = [key for what, key in target.calls if what in ("touch", "put", "get", "has")]
+    assert len(touched) < everything / 4, "runs, roots, and the nodes above the change"
+    assert check(target.inner).findings.listed == []
+
+
+def test_without_a_name_everything_is_looked_for(source: Repository) -> None:
+    """A node that is there may have lost its children: only what a name holds is known to be whole."""
+    backend = MemoryBackend()
+    target = opened(backend)
+    source.copy("two", target, "two", ORIGIN)
+    target.remove("two", ORIGIN)
+    victims = sorted(objects_of(backend))[::3]
+    for key in victims:
+        backend.delete(key)
+    copied, _ = source.copy("two", target, "two", ORIGIN)
+    assert copied.sent == len(victims)
+    assert check(backend).findings.listed == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_at_every_write(source: Repository, after: bool) -> None:
+    rehearsal = FaultyBackend(MemoryBackend())
+    source.copy("two", opened(rehearsal), "two", ORIGIN)
+    assert rehearsal.writes > 50
+    complete = objects_of(rehearsal.inner)
+    for n in range(1, rehearsal.writes + 1):
+        inner = MemoryBackend()
+        with pytest.raises(SimulatedCrash):
+            source.copy("two", opened(FaultyBackend(inner).crash_at(n, after=after)), "two", ORIGIN)
+        survivor = inner.other()
+        repository = opened(survivor)
+        assert check(survivor).findings.listed == []
+        there = len(objects_of(survivor))
+        copied, _ = source.copy("two", repository, "two", ORIGIN)
+        assert copied.sent == len(complete) - there
+        assert objects_of(survivor) == complete
+        assert check(survivor).findings.listed == []
+
+
+def test_a_damaged_source_sends_nothing_of_it(healthy: dict[str, bytes]) -> None:  # noqa: F811
+    good = MemoryBackend()
+    Repository(filled(healthy)).copy("two", opened(good), "two", ORIGIN)
+    for key in sorted(objects_of(good))[::5]:
+        source = Repository(filled({**healthy, key: healthy[key][:-1]}))
+        target = MemoryBackend()
+        with pytest.raises(CorruptionError, match=key):
+            source.copy("two", opened(target), "two", ORIGIN)
+        assert key not in objects_of(target)
+        assert Repository(target).refs.names() == []
+        assert check(target).findings.listed == []
+
+
+def test_a_lacking_source_says_what_is_missing(healthy: dict[str, bytes]) -> None:  # noqa: F811
+    good = MemoryBackend()
+    Repository(filled(healthy)).copy("two", opened(good), "two", ORIGIN)
+    for key in sorted(objects_of(good))[::5]:
+        source = Repository(filled({name: value for name, value in healthy.items() if name != key}))
+        target = MemoryBackend()
+        with pytest.raises(NotFoundError, match=key[-64:]):
+            source.copy("two", opened(target), "two", ORIGIN)
+        assert Repository(target).refs.names() == []
+
+
+def test_protected_names(source: Repository) -> None:
+    reason = Origin("a tester", "here", 1, "the old one was wrong")
+    target = opened(MemoryBackend())
+    source.copy("golden/one", target, "golden/one", ORIGIN)
+    for act in (
+        lambda origin, force: source.copy("two", target, "golden/one", origin, force=force),
+        lambda origin, force: target.tag("two", "golden/one", origin, force=force),
+        lambda origin, force: target.remove("golden/one", origin, force=force),
+    ):
+        source.copy("two", target, "two", ORIGIN)
+        with pytest.raises(InvalidInputError, match="golden/one is protected: give --force"):
+            act(reason, False)
+        with pytest.raises(InvalidInputError, match="wants the reason"):
+            act(ORIGIN, True)
+        act(reason, True)
+        assert target.refs.log("golden/one")[0].message == "the old one was wrong"
+        if target.refs.current("golden/one") is not None:
+            target.tag("golden/one@{1}", "golden/one", reason, force=True)
+    target.backend.put("protected", b"release-*\n# a remark\n")
+    target.tag("two", "golden/one", ORIGIN)
+    target.tag("two", "release-1", ORIGIN)
+    with pytest.raises(InvalidInputError, match="protected"):
+        target.remove("release-1", ORIGIN)
+
+
+def test_a_moved_name_is_told(source: Repository) -> None:
+    target = MemoryBackend()
+    opened(target)
+
+    class Rival(FaultyBackend):
+        def create(self, key: str, data: bytes) -> bool:
+            if key.startswith("refs/"):
+                other = Repository(target.other())
+                source.copy("golden/one", other, "two", ORIGIN)
+            return super().create(key, data)
+
+    with pytest.raises(ConflictError):
+        source.copy("two", Repository(Rival(target)), "two", ORIGIN)
+    assert check(target).findings.clean
