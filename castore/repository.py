@@ -7,6 +7,7 @@ second, and numpy alone takes longer than that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from castore.errors import BackendError, ConflictError, CorruptionError, InvalidInputError, NotFoundError
@@ -414,20 +415,19 @@ class Repository:
         name = packing_name(data.root, rule.value())
         known = records.get(name)
         if known is not None:
-            try:
-                return read_instances(self.objects.get, known, data.root, rule)
-            except NotFoundError:  # it was collected: a packing can be made again
-                pass
+            with suppress(NotFoundError):  # it was collected: a packing can be made again
+                found = read_instances(self.objects.get, known, data.root, rule)
+                with suppress(BackendError):  # not everybody may write
+                    records.renew(name)
+                return found
         packing, chunks = pack_dataset(data, rule, report=report)
         document = packing.encode()
         objects = {item.digest: item for item in [*chunks, document]}
-        try:
+        with suppress(BackendError):
             for item in objects.values():
                 self.objects.put(item.digest, item.data, u32_tail=item.u32_tail)
             self.objects.flush()
-            records.put(name, document.digest)
-        except BackendError:
-            pass
+            records.put(name, document.digest, sorted({chunk.digest for chunk in chunks}))
         return read_instances(lambda digest: objects[digest].data, document.digest, data.root, rule)
 
     def tag(self, address: str, name: str, origin: Origin, *, force: bool = False) -> RefEntry:

@@ -26,20 +26,16 @@ BAR = "│"
 """Stands between tokens; ``|`` would be taken for text."""
 
 
-class _Samples(click.ParamType):
-    """``I`` or ``LO:HI``, as a range."""
-
-    name = "sample"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> range:
-        match = re.fullmatch(r"(\d{1,18})(?::(\d{1,18}))?", str(value))
-        if match is None:
-            self.fail(f"{value!r} is no sample: give a number from 0, or LO:HI for LO to HI - 1", param, ctx)
-        lo = int(match[1])
-        hi = lo + 1 if match[2] is None else int(match[2])
-        if lo >= hi:
-            self.fail(f"{value!r} is no sample at all", param, ctx)
-        return range(lo, hi)
+def _samples(ctx: click.Context, param: click.Parameter, value: str) -> range:
+    """``I`` or ``LO:HI`` as a range."""
+    match = re.fullmatch(r"(\d{1,18})(?::(\d{1,18}))?", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is no sample: give a number from 0, or LO:HI for LO to HI - 1")
+    lo = int(match[1])
+    hi = lo + 1 if match[2] is None else int(match[2])
+    if lo >= hi:
+        raise click.BadParameter(f"{value!r} is no sample at all")
+    return range(lo, hi)
 
 
 @click.command()
@@ -47,7 +43,7 @@ class _Samples(click.ParamType):
 @click.option(
     "--sample",
     "samples",
-    type=_Samples(),
+    callback=_samples,
     required=True,
     metavar="I",
     help="Sample in stored order, from 0; LO:HI for several.",

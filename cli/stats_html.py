@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ def page(address: str, data: Dataset, found: Summary) -> str:
     )
 
 
-def _section(title: str, drawn: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _section(title: str, drawn: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     figure = drawn.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)

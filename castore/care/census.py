@@ -88,7 +88,7 @@ class Census:
         return found.astype(np.int64)
 
 
-FOLDERS = ("refs", "units", "imports", "writes", "signatures")
+FOLDERS = ("refs", "units", "imports", "packings", "writes", "signatures")
 """Folders of castore's own beside the objects."""
 
 

@@ -23,11 +23,13 @@ from castore.format.digest import Digest
 from castore.store.backend import Backend
 from castore.store.imports import IMPORT_BYTES_MAX, decode_import
 from castore.store.objects import ObjectStore, object_key
+from castore.store.packings import PACKING_BYTES_MAX, digests_of_packing
 from castore.store.records import unseal
 from castore.store.refs import RefStore, entry_of_key
 from castore.store.units import UNIT_BYTES_MAX, digests_of_unit
 from castore.store.writes import WRITE_BYTES_MAX, digests_of_write
 
+RECORD_BYTES_MAX = max(UNIT_BYTES_MAX, IMPORT_BYTES_MAX, PACKING_BYTES_MAX, WRITE_BYTES_MAX)
 DAY_S = 24 * 3600
 GRACE_S, GRACE_MIN_S = 14 * DAY_S, 3600
 CLOCKS_MAX_S = 3600
@@ -42,8 +44,8 @@ class Policy:
     Attributes:
         grace_s: Objects stored or renewed within this time stay, whatever names them. Longer than the longest run.
         keep_log_s: What a name meant stays for this time after it was moved or removed.
-        keep_records_s: Records of units, imports and writes that were not used for this time are removed; younger ones
-            keep what they name.
+        keep_records_s: Records of units, imports, packings and writes that were not used for this time are removed;
+            younger ones keep what they name.
     """
 
     grace_s: float = GRACE_S
@@ -202,7 +204,7 @@ class _Collection:
         """Remove records that were not used for long; the keys of the others."""
         before = self.now - self.policy.keep_records_s
         kept = []
-        for folder in ("units", "imports", "writes"):
+        for folder in ("units", "imports", "packings", "writes"):
             for entry in self.backend.entries(folder):
                 if entry.modified_s is None or entry.modified_s >= before:
                     kept.append(entry.key)
@@ -214,13 +216,15 @@ class _Collection:
 
     def _mark_records(self, keys: list[str]) -> None:
         """Mark what records name. They are conveniences: one that is damaged or names what is gone holds nothing."""
-        for key, data in self.backend.get_many(keys, max(UNIT_BYTES_MAX, IMPORT_BYTES_MAX, WRITE_BYTES_MAX)):
+        for key, data in self.backend.get_many(keys, RECORD_BYTES_MAX):
             if data is None:
                 continue
             try:
                 payload = unseal(data, key)
                 if key.startswith("units/"):
                     self._fresh(digests_of_unit(payload))
+                elif key.startswith("packings/"):
+                    self._fresh(digests_of_packing(payload))
                 elif key.startswith("writes/"):
                     self._fresh(digests_of_write(payload))
                 else:

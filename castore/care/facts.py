@@ -18,6 +18,7 @@ from castore.format.files import (
 )
 from castore.format.manifest import MANIFEST_KIND, Manifest
 from castore.format.node import LEVEL_MAX, NODE_KIND, Entry, decode_node
+from castore.format.packing import PACKING_KIND, Packing
 from castore.format.run import RUN_KIND, Run
 from castore.format.schema import GRAIN_MAX, ITEM_BYTES, Array
 
@@ -132,6 +133,8 @@ def facts_of(data: bytes) -> Facts:
         decode_vocabulary(data)
     elif kind == DROPPED_KIND:
         decode_dropped(data)
+    elif kind == PACKING_KIND:  # what it names, its record names too
+        Packing.decode(data)
     elif kind == VALUES_KIND:
         raise FormatError("a values chunk is not spelled as one is")
     else:

@@ -16,6 +16,7 @@ from castore.store.backend import Backend
 from castore.store.imports import IMPORT_BYTES_MAX, decode_import
 from castore.store.layout import FORMAT_KEY, MARKER_BYTES_MAX, check_marker_bytes, open_layout
 from castore.store.objects import ObjectStore
+from castore.store.packings import PACKING_BYTES_MAX, digests_of_packing
 from castore.store.records import unseal
 from castore.store.refs import ENTRY_BYTES_MAX, RefEntry, entry_of_key
 from castore.store.signatures import RECORD_BYTES_MAX, Signature
@@ -178,9 +179,9 @@ def _entry_there(name: str, sequence: int, repairer: Repairer) -> RefEntry | Non
 
 
 def check_records(backend: Backend, census: Census, repairer: Repairer, findings: Findings) -> NDArray[np.bool_]:
-    """Check records of units, imports and writes; which objects they name."""
+    """Check records of units, imports, packings and writes; which objects they name."""
     held = np.zeros(len(census), np.bool_)
-    for folder in ("units", "imports", "writes"):
+    for folder in ("units", "imports", "packings", "writes"):
         for key in census.records[folder]:
             digests = _record(backend, key, repairer, findings)
             if digests is None:
@@ -215,7 +216,7 @@ def check_signatures(backend: Backend, keys: list[str], repairer: Repairer, find
 
 
 def _record(backend: Backend, key: str, repairer: Repairer, findings: Findings) -> list[Digest] | None:
-    limit, folder = max(UNIT_BYTES_MAX, IMPORT_BYTES_MAX, WRITE_BYTES_MAX), key.partition("/")[0]
+    limit, folder = max(UNIT_BYTES_MAX, IMPORT_BYTES_MAX, PACKING_BYTES_MAX, WRITE_BYTES_MAX), key.partition("/")[0]
     name = key[-64:]
     named_so = key == f"{folder}/{name[:2]}/{name}" and len(name) == 64 and not name.strip("0123456789abcdef")
     if not (is_write_key(key) if folder == "writes" else named_so):
@@ -245,6 +246,8 @@ def _named(folder: str, data: bytes, key: str) -> list[Digest]:
     payload = unseal(data, key)
     if folder == "imports":
         return [decode_import(payload).manifest]
+    if folder == "packings":
+        return digests_of_packing(payload)
     if folder == "writes":
         return digests_of_write(payload)
     return [digest for part in Unit.decode(payload).slices for digest in part.chunks.values()]

@@ -34,12 +34,13 @@ from castore.view.trainer import Rule
 
 MODES = ("documents", "olmo-core")
 
+Column: TypeAlias = NDArray[np.uint32]
 Progress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Instances:
-    """A packing in memory. Attributes are the columns of ``castore.format.packing``, int64, and:
+    """A packing in memory. Attributes are the columns of ``castore.format.packing``, uint32, and:
 
     Attributes:
         sequence_length: Tokens of an instance.
@@ -49,11 +50,11 @@ class Instances:
 
     sequence_length: int
     tokens: int
-    instance_documents: Ints
-    document_segments: Ints
-    segment_sample: Ints
-    segment_start: Ints
-    segment_length: Ints
+    instance_documents: Column
+    document_segments: Column
+    segment_sample: Column
+    segment_start: Column
+    segment_length: Column
     digest: Digest
 
     def __len__(self) -> int:
@@ -278,11 +279,9 @@ def _chunks(numbers: Ints) -> list[Object]:
     return [encode_values("uint32", len(part) // 4, part) for part in parts]
 
 
-def _joined(fetch: Fetch, packing: Packing, name: str) -> Ints:
-    parts: list[NDArray[np.uint32]] = []
-    for digest in packing.columns[name]:
-        parts.append(np.frombuffer(decode_values(fetch(digest), "uint32").items, "<u4"))
-    column = _joined_ints([part.astype(np.int64) for part in parts])
+def _joined(fetch: Fetch, packing: Packing, name: str) -> Column:
+    parts = [np.frombuffer(decode_values(fetch(digest), "uint32").items, "<u4") for digest in packing.columns[name]]
+    column = np.concatenate([np.zeros(0, np.uint32), *parts]).astype(np.uint32, copy=False)
     if len(column) != packing.rows(name):
         raise FormatError(f"column {name} of a packing has {len(column)} numbers, not {packing.rows(name)}")
     return column

@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+import socket
 import tempfile
 import weakref
 from bisect import bisect_right
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import BackendError
+from castore.format.digest import digest_of
 from castore.format.samples import offsets_of
 from castore.tree.walk import leaves
 from castore.view.arrays import whole
@@ -66,7 +68,7 @@ class TokenCache:
             _sweep(place)
             if bytes_max is None:
                 bytes_max = shutil.disk_usage(place).free // 2
-            self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
+            self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_machine()}-{os.getpid()}-", dir=place))
             weakref.finalize(self, _remove, self.folder, os.getpid())
             offsets.tofile(self.folder / "offsets")
             np.array([*starts, len(data)], np.int64).tofile(self.folder / "starts")
@@ -86,7 +88,7 @@ class TokenCache:
         self.offsets: NDArray[np.int64] = self._mapped("offsets", np.dtype(np.int64))
         self._ids: NDArray[np.uint32] = self._mapped("token_ids", np.dtype("<u4"), writable=True)
         self._mask: NDArray[np.bool_] = self._mapped("labels_mask", np.dtype(np.bool_), writable=True)
-        self._filled = memoryview(self._mapped("filled", np.dtype(np.uint8), writable=True))
+        self._filled = self._mapped("filled", np.dtype(np.uint8), writable=True).data
         self._starts: list[int] = self._mapped("starts", np.dtype(np.int64)).tolist()
         self._reader: Reader | None = None
 
@@ -151,7 +153,7 @@ class TokenCache:
 
 
 def _write(handle: int, array: NDArray[Any], offset: int) -> None:
-    view = memoryview(np.ascontiguousarray(array)).cast("B")
+    view = np.ascontiguousarray(array).data.cast("B")
     done = 0
     while done < len(view):
         done += os.pwrite(handle, view[done:], offset + done)
@@ -164,10 +166,20 @@ def _remove(folder: Path, owner: int) -> None:
 
 def _sweep(place: Path) -> None:
     """Remove what processes left that were killed."""
-    for folder in place.glob(f"{_PREFIX}*"):
-        owner = folder.name.removeprefix(_PREFIX).partition("-")[0]
+    mine = f"{_PREFIX}{_machine()}-"
+    for folder in place.glob(f"{mine}*"):
+        owner = folder.name.removeprefix(mine).partition("-")[0]
         if owner.isdecimal() and not _lives(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _machine() -> str:
+    """Where a process number means one process: this machine, and in it the container."""
+    try:
+        space = Path("/proc/self/ns/pid").readlink()
+    except OSError:  # not on Linux
+        space = Path()
+    return digest_of(f"{socket.gethostname()} {space}".encode()).hex()[:12]
 
 
 def _lives(process: int) -> bool:

@@ -19,6 +19,7 @@ from castore.ingest.write_job import WriteResult
 from castore.ingest.writer import SampleWriter
 from castore.repository import Repository
 from castore.view.dataset import Dataset
+from castore.view.instances import Instances
 from castore.view.reader import ArrayView, Batch, Sample, SampleView
 from castore_cli.main import COMMANDS
 from castore_cli.main import castore as program
@@ -206,7 +207,7 @@ def _metavar(option: click.Option) -> str:
 def test_the_python_reference_has_what_there_is() -> None:
     text = (PROJECT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    kinds = [Repository, Dataset, Sample, Batch, SampleView, ArrayView, SampleWriter, WriteResult]
+    kinds = [Repository, Dataset, Instances, Sample, Batch, SampleView, ArrayView, SampleWriter, WriteResult]
     assert list(sections) == ["castore", *(kind.__name__ for kind in kinds)]
     for name in set(castore.__all__) - {"__version__"}:
         assert f"| `{name}(" in sections["castore"]
@@ -215,7 +216,9 @@ def test_the_python_reference_has_what_there_is() -> None:
         rows = re.findall(r"^\| ((?:`[^`]+`,? ?)+) \|", sections[kind.__name__].partition("| option")[0], re.MULTILINE)
         assert rows
         for name in (part for row in rows for part in re.findall(r"`(\w+)", row)):
-            assert name in known or name in ("dataset", "repository", "len", "iter"), f"{kind.__name__} has no {name}"
+            assert name in known or name in ("dataset", "repository", "instances", "len", "iter"), (
+                f"{kind.__name__} has no {name}"
+            )
     rows = re.findall(r"^\| (`[^|]+) \|", sections["Repository"].partition("| option")[2], re.MULTILINE)
     options = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert options == set(inspect.signature(Repository.writer).parameters) - {"self", "name"}

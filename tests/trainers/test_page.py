@@ -1,40 +1,37 @@
-"""The code of ``docs/how-to/train-with-pytorch.md`` runs, and prints what stands behind its ``print``s."""
+"""The code of ``docs/how-to/train-with-pytorch.md`` prints what the page shows, and the reference has all there is."""
 
 from __future__ import annotations
 
+import inspect
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import castore, environment
+from tests.docs import console
 
-PROJECT = Path(__file__).parents[2]
-PAGE = PROJECT / "docs" / "how-to" / "train-with-pytorch.md"
+PAGE = console.PROJECT / "docs" / "how-to" / "train-with-pytorch.md"
 
 
 @pytest.mark.slow
 def test_the_page_runs_as_shown(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
-    text = PAGE.read_text(encoding="utf-8")
-    shutil.copytree(PROJECT / "docs" / "examples", tmp_path / "examples")
-    for command in re.findall(r"^\$ castore (.*)$", text, re.MULTILINE):
-        castore("--repo", "repository", *command.split(), cwd=tmp_path)
-    blocks = re.findall(r"^```python torch\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 5
-    script = "\n".join(blocks)
-    expected = re.findall(r"^print\(.*\)  # (.*)$", script, re.MULTILINE)
-    assert len(expected) == len(re.findall(r"^print", script, re.MULTILINE)) >= 5
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
-        cwd=tmp_path,
-        env=environment(TMPDIR=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == expected
+    outcomes = list(console.run(PAGE, tmp_path))
+    assert [str(outcome) for outcome in outcomes if not outcome.agrees] == []
+    assert any("loss.backward()" in outcome.command.text for outcome in outcomes)
+
+
+def test_the_reference_has_what_there_is() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    import castore.torch as module
+
+    text = (console.PROJECT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    calls = dict(re.findall(r"^\| `(\w+)\((.*)\)` \|", text.partition("## `castore.torch`")[2], re.MULTILINE))
+    assert set(calls) == set(module.__all__)
+    for name, arguments in calls.items():
+        parameters = inspect.signature(getattr(module, name)).parameters.values()
+        known = {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+        told = re.findall(r"(?:^|, )(\w+)(?:=([^,]+))?", arguments.replace(", *,", ",").replace(", **options", ""))
+        assert {n: default or inspect.Parameter.empty for n, default in told}.keys() == known.keys(), name
+        for parameter, default in told:
+            assert not default or repr(known[parameter]) == default.replace('"', "'"), (name, parameter)

@@ -5,6 +5,7 @@ Needs ``torch``; the tests of ``StatefulDataLoader`` also ``torchdata``, those a
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -18,9 +19,10 @@ import numpy as np
 import pytest
 
 import castore
-from castore.errors import CorruptionError, InvalidInputError
+from castore.errors import CorruptionError, FormatError, InvalidInputError
 from castore.store.objects import object_key
 from castore.tree.walk import leaves
+from castore.view import token_cache
 from castore.view.dataset import Dataset
 from castore.view.export import export_olmo_core
 from castore.view.token_cache import TokenCache
@@ -202,6 +204,16 @@ def test_files_go_with_the_process(repository: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
     subprocess.run(start, env=environment(), check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_others_are_left_alone(data: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "castore-cache-elsewhere-999999999-x").mkdir()  # a process of another machine or container
+    (tmp_path / f"castore-cache-{token_cache._machine()}-{os.getpid()}-x").mkdir()  # one that lives
+    (tmp_path / f"castore-cache-{token_cache._machine()}-999999999-x").mkdir()  # one that was killed
+    TokenCache(data, folder=str(tmp_path))
+    left = {path.name for path in tmp_path.iterdir() if path.name.endswith("-x")}
+    assert len(left) == 2
+    assert not any("999999999" in name and "elsewhere" not in name for name in left)
 
 
 def test_damage_is_told_by_the_worker_that_meets_it(data: Dataset, repository: Path, tmp_path: Path) -> None:
@@ -407,3 +419,23 @@ def test_one_process_is_one_rank_unless_told(data: Dataset, tmp_path: Path) -> N
         assert list(ShardedSampler(5, rank=1, world_size=2)) == [1, 3, 0]
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"segment_sample": 10**6},
+        {"segment_start": 149},
+        {"segment_length": 0},
+        {"document_segments": 0},
+        {"instance_documents": 0},
+    ],
+)
+def test_a_packing_that_does_not_fit_is_refused(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]
+) -> None:
+    packing = data.pack(128)
+    wrong = {name: np.full_like(getattr(packing, name), value) for name, value in changes.items()}
+    monkeypatch.setattr(Dataset, "pack", lambda *_, **__: dataclasses.replace(packing, **wrong))
+    with pytest.raises(FormatError, match=r"packing [0-9a-f]{64}"):
+        PackedDataset(data, 128)

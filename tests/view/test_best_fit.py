@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from castore.format.digest import digest_of
 from castore.view.best_fit import Packed, best_fit, tight_fit
 from castore.view.exact_fit import exact_fit
 
@@ -86,3 +89,17 @@ def test_a_document_must_fit() -> None:
         best_fit(np.array([9], np.int64), 8)
     with pytest.raises(AssertionError, match="without tokens"):
         best_fit(np.array([0], np.int64), 8)
+
+
+Pack = Callable[[NDArray[np.int64], int], Packed]
+
+
+@pytest.mark.parametrize(
+    ("pack", "instances", "expected"), [(best_fit, 1146, "eeba805b8ddde87f"), (tight_fit, 1110, "ba4d2a4e04573ca3")]
+)
+def test_the_answer_stays_what_it_is(pack: Pack, instances: int, expected: str) -> None:
+    """Another answer is another algorithm, and needs another name in ``castore.format.packing``."""
+    lengths = np.array([i * i * 7919 % 211 + 119 for i in range(5000)], np.int64)
+    packed = pack(lengths, 1024)
+    data = packed.documents.astype("<i8").tobytes() + packed.counts.astype("<i8").tobytes()
+    assert (len(packed.counts), digest_of(data).hex()[:16]) == (instances, expected)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import castore
-from castore.errors import CorruptionError, FormatError, InvalidInputError
+from castore.errors import BackendError, CorruptionError, FormatError, InvalidInputError
 from castore.format.packing import COLUMNS, Packing, packing_name
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
@@ -118,14 +118,14 @@ def test_what_was_collected_or_damaged_is_made_again(backend: MemoryBackend) -> 
     data = repository["x"]
     packing = data.pack(64)
     key = packing_key(packing_name(data.root, packing_rule(data, 64).value()))
-    record = backend.get(key, 64)
+    record = backend.get(key, 1 << 20)
     assert record is not None
 
     backend.delete(object_key(decoded(repository, packing).columns["segment_start"][0]))
     assert Repository(backend)["x"].pack(64).digest == packing.digest
     backend.put(key, record[:-1] + b"\0")
     assert Repository(backend)["x"].pack(64).digest == packing.digest
-    assert backend.get(key, 64) == record
+    assert backend.get(key, 1 << 20) == record
 
     # A damaged object is told: storing it again would not mend it.
     place = object_key(packing.digest)
@@ -141,19 +141,29 @@ def test_a_record_of_other_data_is_refused(backend: MemoryBackend) -> None:
     repository = Repository(backend)
     x, y = repository["x"], repository["y"]
     rule = packing_rule(x, 32)
-    PackingStore(backend).put(packing_name(x.root, rule.value()), y.pack(32).digest)
+    PackingStore(backend).put(packing_name(x.root, rule.value()), y.pack(32).digest, [])
     with pytest.raises(FormatError, match="other data"):
         x.pack(32)
     backend.delete(packing_key(packing_name(x.root, rule.value())))
 
 
-def test_a_repository_that_cannot_be_written_to_serves(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "rows.jsonl", example_rows()[:20])
-    backend = MemoryBackend()
-    run_job(backend, [(path, "1.0")], name="x")
+class ReadOnly(MemoryBackend):
+    """A place that others have written to."""
+
+    def put(self, key: str, data: bytes) -> None:
+        raise BackendError(f"{key}: read-only file system")
+
+
+def test_a_repository_that_cannot_be_written_to_serves(backend: MemoryBackend) -> None:
+    place = ReadOnly()
+    place._durable = {k: v for k, v in backend._durable.items() if not k.startswith("packings/")}
+    before = place.snapshot()
+    packing = Repository(place)["x"].pack(77)
+    assert place.snapshot() == before
+    assert packing.digest == Repository(backend)["x"].pack(77).digest
+    # Nor does a dataset that is in no repository need one.
     data = Repository(backend)["x"]
-    alone = Dataset(data.fetch, data.root, data.run_digest)
-    assert alone.pack(64).digest == data.pack(64).digest
+    assert Dataset(data.fetch, data.root, data.run_digest).pack(77).digest == packing.digest
 
 
 @pytest.mark.parametrize(
