@@ -105,6 +105,8 @@ def test_public_names_are_documented(path: Path) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_imports(name: str) -> None:
+    if name == "castore.torch":
+        pytest.importorskip("torch", reason="torch is not installed")
     importlib.import_module(name)
 
 
