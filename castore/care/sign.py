@@ -97,7 +97,8 @@ def read_private_key(path: str, ask: Callable[[], str]) -> Ed25519PrivateKey:
         raise InvalidInputError(f"{path} holds no private key that can be read: {_line(error)}") from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise InvalidInputError(f"{path} holds another kind of key: make one with 'ssh-keygen -t ed25519'")
-    return key
+    private: Ed25519PrivateKey = key
+    return private
 
 
 def read_trusted(path: str) -> list[TrustedKey]:

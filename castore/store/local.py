@@ -26,6 +26,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from heapq import merge
 from typing import TypeVar
 
@@ -111,7 +112,7 @@ class LocalBackend:
             for key, temp in pending.items():
                 path = self._path(key)
                 folder = os.path.dirname(path)
-                self._within(folder, lambda temp=temp, path=path: _replace(temp, path))
+                self._within(folder, partial(_replace, temp, path))
                 self._unsynced.add(folder)
             self._sync_folders(self._unsynced)
             self._unsynced = set()
@@ -314,7 +315,7 @@ class LocalBackend:
 
     def _write_temp(self, folder: str, data: bytes, *, sync: bool) -> str:
         path = os.path.join(folder, f"{_TEMP_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
-        fd = self._within(folder, lambda: _open_new(path))
+        fd = self._within(folder, partial(_open_new, path))
         self._sweep(folder)
         try:
             try:

@@ -86,6 +86,26 @@ def _leaves(
         item_start += entry.items
 
 
+def overlapping(fetch: Fetch, tree: Tree, ranges: Sequence[tuple[int, int]]) -> list[Digest]:
+    """Chunks that hold samples of some ranges; the nodes of a level are asked for together."""
+    level, at = tree.root.level, 0
+    entries: list[tuple[Entry, int]] = []
+    for entry in tree.root.entries:
+        entries.append((entry, at))
+        at += entry.samples
+    while True:
+        entries = [(e, at) for e, at in entries if any(lo < at + e.samples and at < hi for lo, hi in ranges)]
+        if level <= tree.array.grain or not entries:
+            return [entry.digest for entry, _ in entries]
+        ahead(fetch, [entry.digest for entry, _ in entries])
+        below: list[tuple[Entry, int]] = []
+        for entry, at in entries:
+            for child in children(fetch, entry, level):
+                below.append((child, at))
+                at += child.samples
+        entries, level = below, level - 1
+
+
 def reachable(fetch: Fetch, tree: Tree) -> Iterator[tuple[Digest, int]]:
     """Every object below a root with its level, parents before children; a chunk's level is the array's grain."""
     stack = [(entry, tree.root.level) for entry in reversed(tree.root.entries)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 from castore.errors import CorruptionError, FormatError, InvalidInputError, NotFoundError
@@ -19,7 +18,7 @@ from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary
 from castore.format.manifest import Manifest
 from castore.format.run import Run
 from castore.format.schema import ITEM_BYTES, KEY_BYTES, Array
-from castore.tree.walk import Fetch, Leaf, Tree, ahead, leaves
+from castore.tree.walk import Fetch, Leaf, Tree, ahead, leaves, overlapping
 
 if TYPE_CHECKING:
     import datasets
@@ -36,7 +35,7 @@ CACHE_BYTES = 64 * 1024 * 1024
 """Bytes of objects that one reader keeps, so that neighbours cost no second read."""
 
 
-AHEAD_MAX = 64
+AHEAD_MAX = 192
 """Objects that are asked for together."""
 
 FetchMany: TypeAlias = "Callable[[Iterable[Digest]], Iterator[tuple[Digest, bytes]]]"
@@ -397,11 +396,11 @@ class Dataset:
     def read_ahead(self, names: Iterable[str], ranges: Sequence[tuple[int, int]]) -> None:
         """Read the chunks of some ranges of samples, in parallel where that is possible, before they are asked for."""
         if ranges and getattr(self.fetch, "ahead", None) is not None:
-            trees = [self.tree(name) for name in names if self.has(name)]
-            found = (
-                leaf.entry.digest for lo, hi in ranges for tree in trees for leaf in leaves(self.fetch, tree, lo, hi)
-            )
-            ahead(self.fetch, islice(found, AHEAD_MAX))
+            digests: list[Digest] = []
+            for name in names:
+                if self.has(name):
+                    digests += overlapping(self.fetch, self.tree(name), ranges)
+            ahead(self.fetch, digests)
 
     # ---- one sample
 

@@ -19,7 +19,12 @@ GROUP_SHARE = 20
 """A group about certain tokens or a certain place holds at least one in so many changes, and at least two."""
 
 BEFORE = 2
-"""Tokens before a change that its place is known by."""
+MARK_BEFORE = 8
+"""Tokens before a change that its place is known by; more, up to a special token such as ``<|im_start|>``, if there is
+one so near."""
+
+GLOBAL_SHARE = 4, 5
+"""If so large a share of the changes is of one kind that leaves something open, it is told as one."""
 
 SHOWN_TOKENS = 8
 """Tokens of an edit that are told; of a longer one only how many they are."""
@@ -104,10 +109,18 @@ class Grouping:
     def __init__(self, vocabulary_a: Vocabulary | None = None, vocabulary_b: Vocabulary | None = None) -> None:
         self.vocabulary_a, self.vocabulary_b = vocabulary_a, vocabulary_b
         self._changes: list[tuple[Change, tuple[_Kind, ...]]] = []
+        self._marks: dict[int, bool] = {}
 
     def add(self, change: Change, tokens_a: Sequence[int], tokens_b: Sequence[int]) -> None:
         """Add a change and the tokens of its two samples. Only the change and its kinds are kept."""
-        self._changes.append((change, _kinds(change, tokens_a, tokens_b)))
+        self._changes.append((change, _kinds(change, tokens_a, tokens_b, self._is_mark)))
+
+    def _is_mark(self, token: int) -> bool:
+        """Whether a token looks like a special one: ``<…>`` or ``[…]`` as a whole."""
+        if token not in self._marks:
+            text = self.vocabulary_a.token(token) if self.vocabulary_a is not None else b""
+            self._marks[token] = len(text) > 2 and text[:1] + text[-1:] in (b"<>", b"[]")
+        return self._marks[token]
 
     def changes(self, replaced: int) -> Changes:
         """The groups, of ``replaced`` pairs in all."""
@@ -115,21 +128,26 @@ class Grouping:
         few = 1 if total <= EXAMPLES_MAX else max(2, -(-total // GROUP_SHARE))
         kinds = _chosen([kinds for _, kinds in self._changes], few)
         members: dict[_Kind, list[Change]] = {}
-        for kind, (change, _) in zip(kinds, self._changes, strict=True):
+        places: dict[_Kind, Counter[Tokens]] = {}
+        for kind, (change, own) in zip(kinds, self._changes, strict=True):
             members.setdefault(kind, []).append(change)
+            places.setdefault(kind, Counter()).update(part.before or () for part in own[0].parts)
         ranked = sorted(members.items(), key=lambda item: -len(item[1]))
         groups = [
-            Group(_word(kind), self._sentence(kind, found), len(found), tuple(found[:EXAMPLES_MAX]))
+            Group(_word(kind), self._sentence(kind, found, places[kind]), len(found), tuple(found[:EXAMPLES_MAX]))
             for kind, found in ranked[:GROUPS_MAX]
         ]
         return Changes(replaced, total, tuple(groups), total - sum(group.samples for group in groups))
 
     # ---- sentences
 
-    def _sentence(self, kind: _Kind, found: Sequence[Change]) -> str:
+    def _sentence(self, kind: _Kind, found: Sequence[Change], places: Counter[Tokens]) -> str:
         if kind.word:
             return kind.word
         text = "; ".join(self._part_text(part) for part in kind.parts)
+        if len(kind.parts) == 1 and kind.parts[0].before is None and 1 < len(places) <= PARTS_MAX and () not in places:
+            shown = [self._text(place, self.vocabulary_a) for place, _ in places.most_common()]
+            text = f"{text} after {', '.join(shown[:-1])} or {shown[-1]}"
         most = max(len(change.edits) + len(change.flips) for change in found)
         return text if most <= len(kind.parts) else f"{text}, up to {most:,} times in a sample"
 
@@ -149,7 +167,7 @@ class Grouping:
             )
             words = f"{old} replaced by {new}"
         if part.before is None:
-            return words
+            return words.removesuffix(",")
         return f"{words} after {self._text(part.before, self.vocabulary_a)}" if part.before else f"{words} at the start"
 
     def _shown(self, tokens: Tokens | int, vocabulary: Vocabulary | None) -> str:
@@ -167,6 +185,13 @@ class Grouping:
 def _chosen(kinds: Sequence[tuple[_Kind, ...]], few: int) -> list[_Kind]:
     """For each change the finest of its kinds that enough of those not yet placed have."""
     chosen: list[_Kind | None] = [None] * len(kinds)
+    if len(kinds) > EXAMPLES_MAX:
+        for level in range(len(kinds[0]) - 1):
+            counted = Counter(own[level] for own in kinds if not _open_ended(own[level])).most_common(1)
+            kind, count = counted[0] if counted else (_NONE, 0)
+            if count * GLOBAL_SHARE[1] >= len(kinds) * GLOBAL_SHARE[0]:
+                chosen = [kind if own[level] == kind else None for own in kinds]
+                break
     for level in range(len(kinds[0]) if kinds else 0):
         last = level == len(kinds[0]) - 1
         counts = Counter(own[level] for own, done in zip(kinds, chosen, strict=True) if done is None)
@@ -183,13 +208,15 @@ def _open_ended(kind: _Kind) -> bool:
 _NONE = _Kind(())
 
 
-def _kinds(change: Change, tokens_a: Sequence[int], tokens_b: Sequence[int]) -> tuple[_Kind, ...]:
+def _kinds(
+    change: Change, tokens_a: Sequence[int], tokens_b: Sequence[int], is_mark: Callable[[int], bool]
+) -> tuple[_Kind, ...]:
     """The kinds of a change, finest first; ``_NONE`` where a level does not apply."""
     word = _in_a_word(change, len(tokens_a), len(tokens_b))
     if word is not None:
         return _NONE, _NONE, _NONE, _NONE, _Kind((), word)
-    parts = [_edit_part(edit, tokens_a, tokens_b) for edit in change.edits]
-    parts += [_flip_part(flip, tokens_a) for flip in change.flips]
+    parts = [_edit_part(edit, tokens_a, tokens_b, is_mark) for edit in change.edits]
+    parts += [_flip_part(flip, tokens_a, is_mark) for flip in change.flips]
     levels: list[Callable[[_Part], _Part]] = [lambda p: p, _Part.at_place, _Part.anywhere, _Part.roughly]
     kinds = []
     for level in levels:
@@ -216,19 +243,22 @@ def _rough_word(change: Change) -> str:
     return "; ".join(words) if words else "other arrays differ"
 
 
-def _edit_part(edit: Edit, tokens_a: Sequence[int], tokens_b: Sequence[int]) -> _Part:
-    return _Part(edit.op, _told(tokens_a, *edit.a), _told(tokens_b, *edit.b), _before(tokens_a, edit.a[0]))
+def _edit_part(edit: Edit, tokens_a: Sequence[int], tokens_b: Sequence[int], is_mark: Callable[[int], bool]) -> _Part:
+    return _Part(edit.op, _told(tokens_a, *edit.a), _told(tokens_b, *edit.b), _before(tokens_a, edit.a[0], is_mark))
 
 
-def _flip_part(flip: Flip, tokens_a: Sequence[int]) -> _Part:
-    return _Part("on" if flip.trained else "off", flip.a[1] - flip.a[0], 0, _before(tokens_a, flip.a[0]))
+def _flip_part(flip: Flip, tokens_a: Sequence[int], is_mark: Callable[[int], bool]) -> _Part:
+    return _Part("on" if flip.trained else "off", flip.a[1] - flip.a[0], 0, _before(tokens_a, flip.a[0], is_mark))
 
 
 def _told(tokens: Sequence[int], lo: int, hi: int) -> Tokens | int:
     return tuple(tokens[lo:hi]) if hi - lo <= SHOWN_TOKENS else hi - lo
 
 
-def _before(tokens: Sequence[int], at: int) -> Tokens:
+def _before(tokens: Sequence[int], at: int, is_mark: Callable[[int], bool]) -> Tokens:
+    for start in range(at - 1, max(at - MARK_BEFORE, 0) - 1, -1):
+        if is_mark(tokens[start]):
+            return tuple(tokens[start:at])
     return tuple(tokens[max(at - BEFORE, 0) : at])
 
 

@@ -16,7 +16,7 @@ BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#4a5568"
 SOURCES_MAX = 30
 """Sources that one plot shows, those with most tokens; the table of a page has them all."""
 
-_STYLE = {
+_STYLE: Any = {
     "svg.hashsalt": "castore",  # else ids differ from run to run
     "svg.fonttype": "none",  # text stays text
     "font.family": "sans-serif",
