@@ -237,7 +237,7 @@ def test_commands_in_a_store(store: str, request: pytest.FixtureRequest, tmp_pat
     again = json.loads(run("diff", "golden/all", "part", "--json", check=1))
     assert again["reads"] == {"objects": 0, "bytes": 0}
     assert {**again, "reads": None} == {**first, "reads": None}
-    run("tag", "part", "golden/all", "-m", "moved")
+    run("tag", "part", "golden/all", "--force", "-m", "moved")
     assert run("log", "golden/all").count("\n") == 2
     run("export", "golden/all@{1}", tmp_path / "remote")
 

@@ -35,7 +35,7 @@ AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZ
 BUCKET = "castore-tests"
 
 _CEPH_PACKAGES = ("radosgw", "ceph-mon", "ceph-osd")
-_AZURITE = "azurite@3"
+_AZURITE = "azurite@3.35.0"
 _INSTALL_S = 300
 
 
