@@ -11,6 +11,7 @@ from castore.care.collect import DAY_S, Collected, Policy, collect
 from castore.errors import BackendError, CorruptionError, InvalidInputError
 from castore.repository import Repository
 from castore.store.backend import Backend, Entry, MemoryBackend
+from castore.store.urls import open_backend
 from tests.care.test_copy import objects_of, opened
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend, SimulatedCrash
@@ -298,3 +299,23 @@ def test_a_writer_at_every_moment(backend: MemoryBackend, mixes: dict[str, Path]
         if Repository(inner).refs.current("b") is not None:
             assert check_complete_of(Repository(inner), "b")
     assert what != "tag" or outcomes == {"held", "refused"}
+
+
+def test_over_fsspec(tmp_path: Path) -> None:
+    """The whole life of a repository in a store that fsspec knows."""
+    url = f"memory://care-{tmp_path.name}"
+    mix = write_rows(tmp_path / "a.jsonl", example_rows()[:40])
+    run_job(open_backend(url), [(mix, "1.0")], name="a")
+    run_job(open_backend(url), [(mix, "0.5")], name="b")
+    assert collect(open_backend(url), Policy()).removed == 0
+    Repository(open_backend(url)).remove("b", ORIGIN)
+    done = collect(open_backend(url), NOW, force=True)
+    assert 0 < done.removed < done.listed
+    assert check(open_backend(url)).findings.clean
+    target = opened(MemoryBackend())
+    Repository(open_backend(url)).copy("a", target, "a", ORIGIN)
+    victim = next(iter(open_backend(url).list("objects")))
+    open_backend(url).put(victim, b"?")
+    assert not check(open_backend(url)).findings.clean
+    assert check(open_backend(url), source=target.backend).findings.clean
+    assert check(open_backend(url)).findings.clean
