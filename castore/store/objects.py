@@ -22,6 +22,8 @@ OBJECT_BYTES_MAX = 256 * 2**20
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + FRAME_OVERHEAD_MAX
 PREFIX_DIGITS_MIN = 4
 
+TRASH_FOLDER = "trash"
+
 _FOLDER = "objects"
 _DIGITS = 2 * DIGEST_BYTES
 _HEX_DIGITS = "0123456789abcdef"
@@ -86,17 +88,22 @@ class ObjectStore:
             NotFoundError: There is no such object.
             CorruptionError: What is stored is not this object.
         """
-        return self._opened(digest, self._backend.get(object_key(digest), FRAME_BYTES_MAX))
+        return self._opened(digest, self._found(digest, self._backend.get(object_key(digest), FRAME_BYTES_MAX)))
 
     def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
         """``get`` of many, each with its digest, in the order asked; several at once where the place allows it."""
         return ((digest, data) for digest, _, data in self.get_frames(digests))
 
-    def _opened(self, digest: Digest, frame: bytes | None) -> bytes:
+    def _found(self, digest: Digest, frame: bytes | None) -> bytes:
+        """The frame that was read, or the one in the trash, where a collection may have put it a moment too late."""
+        found = self._backend.get(trash_key(digest), FRAME_BYTES_MAX) if frame is None else frame
+        if found is None:
+            raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
+        return found
+
+    def _opened(self, digest: Digest, frame: bytes) -> bytes:
         """The canonical bytes in a frame that was read under ``digest``, verified."""
         key = object_key(digest)
-        if frame is None:
-            raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
         self.reads += 1
         self.bytes_read += len(frame)
         try:
@@ -151,9 +158,8 @@ class ObjectStore:
 
         for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
             digest = asked.popleft()
-            data = self._opened(digest, frame)
-            assert frame is not None
-            yield digest, frame, data
+            found = self._found(digest, frame)
+            yield digest, found, self._opened(digest, found)
 
     def put_frame(self, digest: Digest, frame: bytes) -> None:
         """Store a frame of an object in place of whatever is stored under its digest; otherwise as ``put``.
@@ -183,6 +189,11 @@ def object_key(digest: Digest) -> str:
     """The key under which an object is stored."""
     name = digest_hex(digest)
     return f"{_FOLDER}/{name[:2]}/{name}"
+
+
+def trash_key(digest: Digest) -> str:
+    """The key under which a collection keeps an object that it removes, where it cannot remove in one step."""
+    return f"{TRASH_FOLDER}/{object_key(digest)}"
 
 
 def digest_of_key(key: str) -> Digest | None:

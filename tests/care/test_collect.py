@@ -245,6 +245,62 @@ class Disturbed(FaultyBackend):
             self._act()  # type: ignore[operator]
 
 
+class TwoSteps(FaultyBackend):
+    """A place that looks at an age and removes then; a writer acts between the two at the ``n``-th time."""
+
+    expires_in_one_step = False  # type: ignore[assignment]
+
+    def __init__(self, inner: Backend, n: int, act: object) -> None:
+        super().__init__(inner)
+        self._n, self._act = n, act
+
+    def expire(self, key: str, before_s: float) -> bool:
+        old = any(entry.key == key and (entry.modified_s or 0) < before_s for entry in self.inner.entries(""))
+        if key.startswith("objects/"):
+            self._n -= 1
+            if self._n == 0:
+                self._act()  # type: ignore[operator]
+        return old and self.inner.delete(key)
+
+
+@pytest.mark.slow
+def test_a_renewal_between_looking_and_removing(backend: MemoryBackend, mixes: dict[str, Path]) -> None:
+    """Where that can happen the object is in the trash: readers find it, and the next collection gives it back."""
+    source = Repository(backend)
+    other = MemoryBackend()
+    source.copy("b", opened(other), "b", ORIGIN)
+    source.remove("b", ORIGIN)
+    snapshot = {key: value for key, value in backend.snapshot().items() if not key.startswith("refs/b/")}
+
+    def fresh() -> MemoryBackend:
+        old = MemoryBackend(clock=lambda: 1e9)
+        for key, value in snapshot.items():
+            old.put(key, value)
+        old.flush()
+        old.clock = MemoryBackend().clock
+        return old
+
+    policy = Policy(3600, 3600, 0)
+    torn = 0
+    for n in range(1, 60, 2):
+        inner = fresh()
+
+        def writer(inner: MemoryBackend = inner) -> None:
+            Repository(other).copy("b", Repository(inner.other()), "b", ORIGIN)
+
+        collect(TwoSteps(inner, n, writer), policy, force=True)
+        named = Repository(inner).refs.current("b") is not None
+        assert check(inner).findings.clean
+        assert not named or check_complete_of(Repository(inner), "b")
+        if named:
+            whole = objects_of(other)
+            torn += not whole <= objects_of(inner)
+            collect(TwoSteps(inner, 0, None), policy, force=True)
+            assert whole <= objects_of(inner)
+            assert check_complete_of(Repository(inner), "b")
+    assert torn
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["tokenize", "tag", "copy"])
 def test_a_writer_at_every_moment(backend: MemoryBackend, mixes: dict[str, Path], what: str) -> None:
@@ -311,6 +367,9 @@ def test_over_fsspec(tmp_path: Path) -> None:
     Repository(open_backend(url)).remove("b", ORIGIN)
     done = collect(open_backend(url), NOW, force=True)
     assert 0 < done.removed < done.listed
+    assert len(list(open_backend(url).list("trash"))) == done.removed
+    collect(open_backend(url), NOW, force=True)
+    assert not list(open_backend(url).list("trash"))
     assert check(open_backend(url)).findings.clean
     target = opened(MemoryBackend())
     Repository(open_backend(url)).copy("a", target, "a", ORIGIN)
