@@ -13,7 +13,7 @@ from castore.errors import BackendError
 from castore.format.digest import DIGEST_BYTES, Digest
 from castore.store.backend import Backend
 from castore.store.layout import FORMAT_KEY
-from castore.store.objects import digest_of_key
+from castore.store.objects import TRASH_FOLDER, digest_of_key
 from castore.store.protection import PROTECTED_KEY
 
 UNKNOWN_KEPT = 1000
@@ -88,7 +88,7 @@ class Census:
         return found.astype(np.int64)
 
 
-FOLDERS = ("refs", "units", "imports", "packings", "writes", "signatures")
+FOLDERS = ("refs", "units", "imports", "packings", "writes", "signatures", TRASH_FOLDER)
 """Folders of castore's own beside the objects."""
 
 

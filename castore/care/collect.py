@@ -22,7 +22,14 @@ from castore.errors import BackendError, CorruptionError, FormatError, InvalidIn
 from castore.format.digest import Digest
 from castore.store.backend import Backend
 from castore.store.imports import IMPORT_BYTES_MAX, decode_import
-from castore.store.objects import ObjectStore, object_key
+from castore.store.objects import (
+    FRAME_BYTES_MAX,
+    TRASH_FOLDER,
+    ObjectStore,
+    digest_of_key,
+    object_key,
+    trash_key,
+)
 from castore.store.packings import PACKING_BYTES_MAX, digests_of_packing
 from castore.store.records import unseal
 from castore.store.refs import RefStore, entry_of_key
@@ -35,6 +42,9 @@ GRACE_S, GRACE_MIN_S = 14 * DAY_S, 3600
 CLOCKS_MAX_S = 3600
 KEEP_LOG_S = 90 * DAY_S
 KEEP_RECORDS_S = 30 * DAY_S
+
+TRASH_BATCH = 64
+"""Objects that are put into the trash before they are removed, where that takes two steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +182,8 @@ class _Collection:
             ) from error
         self.done.read = self.objects.reads
         self.done.marked = int(self.marks.sum())
+        if not self.dry_run:
+            self._settle_trash()
         self._sweep()
         return self.done
 
@@ -265,14 +277,41 @@ class _Collection:
         old = self.census.modified < before
         self.done.young = int((~self.marks & ~old).sum())
         doomed = np.flatnonzero(~self.marks & old).tolist()
-        for count, index in enumerate(doomed):
-            key = object_key(self.census.digest(index))
-            if self.dry_run or self.backend.expire(key, before):
-                self.done.removed += 1
-                self.done.removed_bytes += int(self.census.sizes[index])
-            else:
-                self.done.spared += 1
-            if not count % 1000:
-                self.report("sweeping", count, len(doomed))
+        for at in range(0, len(doomed), TRASH_BATCH):
+            batch = doomed[at : at + TRASH_BATCH]
+            if not self.dry_run and not getattr(self.backend, "expires_in_one_step", False):
+                self._fill_trash([self.census.digest(index) for index in batch])
+            for index in batch:
+                if self.dry_run or self.backend.expire(object_key(self.census.digest(index)), before):
+                    self.done.removed += 1
+                    self.done.removed_bytes += int(self.census.sizes[index])
+                else:
+                    self.done.spared += 1
+            self.report("sweeping", at, len(doomed))
         if not self.dry_run:
             self.backend.flush()
+
+    # ---- where looking and removing are two steps
+
+    def _fill_trash(self, digests: list[Digest]) -> None:
+        """Keep what is about to be removed: a writer may renew it between the look at its age and the removal."""
+        keys = {object_key(digest): trash_key(digest) for digest in digests}
+        for key, frame in self.backend.get_many(keys, FRAME_BYTES_MAX):
+            if frame is not None:
+                self.backend.put(keys[key], frame)
+        self.backend.flush()
+
+    def _settle_trash(self) -> None:
+        """Give back what is in use after all, and empty what is not and was there for the grace period."""
+        before = self.now - self.policy.grace_s
+        for entry in self.backend.entries(TRASH_FOLDER):
+            digest = digest_of_key(entry.key.removeprefix(f"{TRASH_FOLDER}/"))
+            if digest is None:
+                continue
+            if digest in self.late and not self.backend.has(object_key(digest)):
+                frame = self.backend.get(entry.key, FRAME_BYTES_MAX)
+                if frame is not None:
+                    self.backend.put(object_key(digest), frame)
+                    self.backend.flush()
+            elif entry.modified_s is not None and entry.modified_s < before:
+                self.backend.expire(entry.key, before)

@@ -15,7 +15,7 @@ from castore.format.unit import Unit
 from castore.store.backend import Backend
 from castore.store.imports import IMPORT_BYTES_MAX, decode_import
 from castore.store.layout import FORMAT_KEY, MARKER_BYTES_MAX, check_marker_bytes, open_layout
-from castore.store.objects import ObjectStore
+from castore.store.objects import ObjectStore, trash_key
 from castore.store.packings import PACKING_BYTES_MAX, digests_of_packing
 from castore.store.records import unseal
 from castore.store.refs import ENTRY_BYTES_MAX, RefEntry, entry_of_key
@@ -189,7 +189,7 @@ def check_records(backend: Backend, census: Census, repairer: Repairer, findings
             numbers = census.find(b"".join(digests)) if digests else np.zeros(0, np.int64)
             held[numbers[numbers >= 0]] = True
             lost = {digests[i] for i in np.flatnonzero(numbers < 0).tolist()}
-            lost = {digest for digest in lost if repairer.object(digest) is None}
+            lost = {d for d in lost if not backend.has(trash_key(d)) and repairer.object(d) is None}
             if lost:
                 findings.add("record-dangling", key, f"names {len(lost)} objects that are not there")
     return held

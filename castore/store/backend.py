@@ -129,7 +129,8 @@ class Backend(Protocol):
 
         A ``touch`` or ``put`` by another that happens meanwhile either spares the value or finds it gone, and a value
         that is spared can be read all the time. A place that cannot do that in one step keeps the moment between
-        looking and removing as short as it can, and says so.
+        looking and removing as short as it can; one that can says so by an attribute ``expires_in_one_step`` that is
+        True.
 
         Returns:
             True if this call removed it; False if there is none, or a younger one, which stays.
@@ -198,6 +199,8 @@ class MemoryBackend:
         url: What it is called in messages.
         clock: The clock of the place, in seconds since 1970.
     """
+
+    expires_in_one_step = True
 
     def __init__(self, url: str = "memory-backend", clock: Callable[[], float] = time) -> None:
         self.url = url

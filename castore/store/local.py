@@ -76,6 +76,8 @@ class LocalBackend:
         root: The folder. A relative one is taken from the working directory of this moment.
     """
 
+    expires_in_one_step = True
+
     def __init__(self, root: str) -> None:
         self.url = root
         self._root = os.path.abspath(root)

@@ -26,6 +26,8 @@ OBJECT_BYTES_MAX = 256 * 2**20
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + FRAME_OVERHEAD_MAX
 PREFIX_DIGITS_MIN = 4
 
+TRASH_FOLDER = "trash"
+
 _FOLDER = "objects"
 _DIGITS = 2 * DIGEST_BYTES
 _HEX_DIGITS = "0123456789abcdef"
@@ -132,10 +134,11 @@ class ObjectStore:
         return found if found is not None else self._read(digest, self._backend.get(key, FRAME_BYTES_MAX))
 
     def _read(self, digest: Digest, frame: bytes | None) -> bytes:
-        """As ``_opened``, and into the cache."""
-        data = self._opened(digest, frame)
-        if self._cache is not None and frame is not None:
-            self._cache.put(object_key(digest), frame)
+        """As ``_found`` and ``_opened``, and into the cache."""
+        found = self._found(digest, frame)
+        data = self._opened(digest, found)
+        if self._cache is not None:
+            self._cache.put(object_key(digest), found)
         return data
 
     def _cached(self, digest: Digest, key: str) -> bytes | None:
@@ -176,11 +179,16 @@ class ObjectStore:
             digest = asked.popleft()
             yield digest, self.get(digest)
 
-    def _opened(self, digest: Digest, frame: bytes | None) -> bytes:
+    def _found(self, digest: Digest, frame: bytes | None) -> bytes:
+        """The frame that was read, or the one in the trash, where a collection may have put it a moment too late."""
+        found = self._backend.get(trash_key(digest), FRAME_BYTES_MAX) if frame is None else frame
+        if found is None:
+            raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
+        return found
+
+    def _opened(self, digest: Digest, frame: bytes) -> bytes:
         """The canonical bytes in a frame that was read under ``digest``, verified."""
         key = object_key(digest)
-        if frame is None:
-            raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
         self.reads += 1
         self.bytes_read += len(frame)
         try:
@@ -235,9 +243,8 @@ class ObjectStore:
 
         for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
             digest = asked.popleft()
-            data = self._opened(digest, frame)
-            assert frame is not None
-            yield digest, frame, data
+            found = self._found(digest, frame)
+            yield digest, found, self._opened(digest, found)
 
     def put_frame(self, digest: Digest, frame: bytes) -> None:
         """Store a frame of an object in place of whatever is stored under its digest; otherwise as ``put``.
@@ -267,6 +274,11 @@ def object_key(digest: Digest) -> str:
     """The key under which an object is stored."""
     name = digest_hex(digest)
     return f"{_FOLDER}/{name[:2]}/{name}"
+
+
+def trash_key(digest: Digest) -> str:
+    """The key under which a collection keeps an object that it removes, where it cannot remove in one step."""
+    return f"{TRASH_FOLDER}/{object_key(digest)}"
 
 
 def digest_of_key(key: str) -> Digest | None:

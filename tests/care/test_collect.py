@@ -11,6 +11,7 @@ from castore.care.collect import DAY_S, Collected, Policy, collect
 from castore.errors import BackendError, CorruptionError, InvalidInputError
 from castore.repository import Repository
 from castore.store.backend import Backend, Entry, MemoryBackend
+from castore.store.urls import open_backend
 from tests.care.test_copy import objects_of, opened
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend, SimulatedCrash
@@ -244,6 +245,62 @@ class Disturbed(FaultyBackend):
             self._act()  # type: ignore[operator]
 
 
+class TwoSteps(FaultyBackend):
+    """A place that looks at an age and removes then; a writer acts between the two at the ``n``-th time."""
+
+    expires_in_one_step = False  # type: ignore[assignment]
+
+    def __init__(self, inner: Backend, n: int, act: object) -> None:
+        super().__init__(inner)
+        self._n, self._act = n, act
+
+    def expire(self, key: str, before_s: float) -> bool:
+        old = any(entry.key == key and (entry.modified_s or 0) < before_s for entry in self.inner.entries(""))
+        if key.startswith("objects/"):
+            self._n -= 1
+            if self._n == 0:
+                self._act()  # type: ignore[operator]
+        return old and self.inner.delete(key)
+
+
+@pytest.mark.slow
+def test_a_renewal_between_looking_and_removing(backend: MemoryBackend, mixes: dict[str, Path]) -> None:
+    """Where that can happen the object is in the trash: readers find it, and the next collection gives it back."""
+    source = Repository(backend)
+    other = MemoryBackend()
+    source.copy("b", opened(other), "b", ORIGIN)
+    source.remove("b", ORIGIN)
+    snapshot = {key: value for key, value in backend.snapshot().items() if not key.startswith("refs/b/")}
+
+    def fresh() -> MemoryBackend:
+        old = MemoryBackend(clock=lambda: 1e9)
+        for key, value in snapshot.items():
+            old.put(key, value)
+        old.flush()
+        old.clock = MemoryBackend().clock
+        return old
+
+    policy = Policy(3600, 3600, 0)
+    torn = 0
+    for n in range(1, 60, 2):
+        inner = fresh()
+
+        def writer(inner: MemoryBackend = inner) -> None:
+            Repository(other).copy("b", Repository(inner.other()), "b", ORIGIN)
+
+        collect(TwoSteps(inner, n, writer), policy, force=True)
+        named = Repository(inner).refs.current("b") is not None
+        assert check(inner).findings.clean
+        assert not named or check_complete_of(Repository(inner), "b")
+        if named:
+            whole = objects_of(other)
+            torn += not whole <= objects_of(inner)
+            collect(TwoSteps(inner, 0, None), policy, force=True)
+            assert whole <= objects_of(inner)
+            assert check_complete_of(Repository(inner), "b")
+    assert torn
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["tokenize", "tag", "copy"])
 def test_a_writer_at_every_moment(backend: MemoryBackend, mixes: dict[str, Path], what: str) -> None:
@@ -298,3 +355,26 @@ def test_a_writer_at_every_moment(backend: MemoryBackend, mixes: dict[str, Path]
         if Repository(inner).refs.current("b") is not None:
             assert check_complete_of(Repository(inner), "b")
     assert what != "tag" or outcomes == {"held", "refused"}
+
+
+def test_over_fsspec(tmp_path: Path) -> None:
+    """The whole life of a repository in a store that fsspec knows."""
+    url = f"memory://care-{tmp_path.name}"
+    mix = write_rows(tmp_path / "a.jsonl", example_rows()[:40])
+    run_job(open_backend(url), [(mix, "1.0")], name="a")
+    run_job(open_backend(url), [(mix, "0.5")], name="b")
+    assert collect(open_backend(url), Policy()).removed == 0
+    Repository(open_backend(url)).remove("b", ORIGIN)
+    done = collect(open_backend(url), NOW, force=True)
+    assert 0 < done.removed < done.listed
+    assert len(list(open_backend(url).list("trash"))) == done.removed
+    collect(open_backend(url), NOW, force=True)
+    assert not list(open_backend(url).list("trash"))
+    assert check(open_backend(url)).findings.clean
+    target = opened(MemoryBackend())
+    Repository(open_backend(url)).copy("a", target, "a", ORIGIN)
+    victim = next(iter(open_backend(url).list("objects")))
+    open_backend(url).put(victim, b"?")
+    assert not check(open_backend(url)).findings.clean
+    assert check(open_backend(url), source=target.backend).findings.clean
+    assert check(open_backend(url)).findings.clean

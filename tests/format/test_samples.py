@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from castore.errors import InvalidInputError
-from castore.format.chunk import decode_spans, decode_values, uint32s
+from castore.format.chunk import decode_spans, decode_values, encode_spans, encode_values, uint32s, values_header
 from castore.format.samples import Samples, SpanColumn, decode_column, offsets_of, sample_keys
-from castore.format.schema import KEY, LABELS_MASK, LENGTH, ROW, TOKEN_IDS
+from castore.format.schema import ITEM_BYTES, KEY, LABELS_MASK, LENGTH, ROW, TOKEN_IDS
 from tests.support.strategies import FINE, Row, row_lists, samples_of
 
 big_endian = np.dtype(">u4")
@@ -97,3 +99,26 @@ def test_a_span_over_the_end_of_its_sample() -> None:
 def test_offsets() -> None:
     assert offsets_of(np.array([], np.uint32)).tolist() == [0]
     assert offsets_of(np.array([2**31, 2**31, 2**31], np.uint32)).tolist() == [0, 2**31, 2**32, 3 * 2**31]
+
+
+def test_a_header_says_what_the_whole_would() -> None:
+    """What the header of a values chunk is accepted for, decoding accepts too, and says the same."""
+    draw = random.Random(1)
+    accepted = refused = 0
+    for _ in range(4000):
+        dtype = draw.choice(sorted(ITEM_BYTES))
+        count = draw.choice([0, 1, 15, 16, 31, 127, 128, 255, 256, 9000])
+        data = encode_values(dtype, draw.choice([count, 0, 1 << 40]), bytes(ITEM_BYTES[dtype] * count)).data
+        if draw.random() < 0.7:
+            at = draw.randrange(min(len(data), 40))
+            data = draw.choice([data[:at], data + b"\0", data[:at] + bytes([draw.randrange(256)]) + data[at + 1 :]])
+        header = values_header(data)
+        if header is None:
+            refused += 1
+            continue
+        accepted += 1
+        whole = decode_values(data, header[0])
+        assert header == (whole.dtype, whole.sample_count, whole.item_count)
+    assert accepted > 1000
+    assert refused > 1000
+    assert values_header(encode_spans(b"", b"", b"").data) is None

@@ -55,6 +55,10 @@ class FaultyBackend:
         return self
 
     @property
+    def expires_in_one_step(self) -> bool:
+        return getattr(self.inner, "expires_in_one_step", False)
+
+    @property
     def url(self) -> str:
         return self.inner.url
 

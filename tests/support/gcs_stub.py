@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(404, _error("NoSuchKey"))
         return self._answer(200, value.data, value.headers())
 
-    do_HEAD = do_GET  # noqa: N815 - http.server's name
+    do_HEAD = do_GET  # noqa: N815
 
     def do_DELETE(self) -> None:
         with self.server.lock:

@@ -35,7 +35,7 @@ AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZ
 BUCKET = "castore-tests"
 
 _CEPH_PACKAGES = ("radosgw", "ceph-mon", "ceph-osd")
-_AZURITE = "azurite@3"
+_AZURITE = "azurite@3.35.0"
 _INSTALL_S = 300
 
 
@@ -215,6 +215,7 @@ class _Ceph:
         self.folder = folder
         self.port = port
         self.monitor_port = monitor_port
+        self.daemons: list[subprocess.Popen[bytes]] = []
         libraries = next(iter(self.root.glob("usr/lib/*-linux-gnu")), self.root / "usr/lib")
         self.libraries = libraries
         loaded = [libraries, libraries / "ceph", self.root / "lib" / libraries.name, self.root / "usr/lib"]
@@ -244,24 +245,24 @@ class _Ceph:
             given = [word for kind, cap in zip(caps[::2], caps[1::2], strict=True) for word in ("--cap", kind, cap)]
             self._run("ceph-authtool", keyring, "--gen-key", "-n", name, *given)
         self._run("ceph-mon", "--mkfs", "-i", "a", "--keyring", keyring, "--monmap", monmap)
-        self._run("ceph-mon", "-i", "a")
+        self._daemon("ceph-mon", "-i", "a")
         device = str(uuid.uuid4())
         number = self._run("ceph", "osd", "new", device).strip()
         self._run("ceph-osd", "-i", number, "--mkfs", "--osd-uuid", device)
-        self._run("ceph-osd", "-i", number)
-        self._run("radosgw", "-n", "client.rgw.a")
+        self._daemon("ceph-osd", "-i", number)
+        self._daemon("radosgw", "-n", "client.rgw.a")
         _await_answer(f"http://127.0.0.1:{self.port}/", None, self.folder)
         keys = ["--access-key", KEY, "--secret-key", SECRET]
         self._run("radosgw-admin", "user", "create", "--uid", "t", "--display-name", "t", *keys)
 
     def stop(self) -> None:
-        """End the daemons, which have left our session, by the ids that they wrote down."""
-        pids = []
-        for file in (self.folder / "run").glob("*.pid"):
-            with contextlib.suppress(ValueError, OSError):
-                pids.append(int(file.read_text()))
-        _end_pids(pids)
+        """End the daemons and remove their data."""
+        _end(self.daemons)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _daemon(self, program: str, *arguments: str) -> None:
+        command = [str(self.root / "usr/bin" / program), "-f", *arguments]
+        self.daemons.append(_start(command, self.folder, program, self.env))
 
     def _run(self, program: str, *arguments: str) -> str:
         return _output([str(self.root / "usr/bin" / program), *arguments], env=self.env)
@@ -322,10 +323,22 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _start(command: Sequence[str], folder: Path, name: str) -> subprocess.Popen[bytes]:
+def _start(
+    command: Sequence[str], folder: Path, name: str, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """Start a server in a session of its own, so that all it starts can be ended with it."""
     with open(folder / f"{name}.log", "wb") as log:
-        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, env=env, start_new_session=True, preexec_fn=_die_with_parent
+        )
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when its parent ends, however that happens; on Linux."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -333,23 +346,6 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _end_pids(pids: Sequence[int]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        end = time.monotonic() + 5
-        while time.monotonic() < end and any(map(_is_alive, pids)):
-            time.sleep(0.05)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 def _await_answer(url: str, process: subprocess.Popen[bytes] | None, folder: Path, seconds: float = 60) -> None:
