@@ -34,7 +34,7 @@ COMMANDS = {
     "tag": ("names", "Give a dataset another name."),
     "rm": ("names", "Remove a name; its log and the data stay."),
     "cat": ("cat", "Show one sample: ids, labels, text."),
-    "copy": ("copy", "Copy a dataset to another repository: what is missing travels."),
+    "copy": ("copy", "Copy a dataset to another repository."),
     "sign": ("sign", "Vouch with a key for what a name means."),
     "verify": ("sign", "Tell whether a trusted key vouches for a name."),
     "du": ("du", "Tell what names take, and what removing them would free."),
