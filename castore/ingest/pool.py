@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process, resource_tracker
+from types import FrameType
 from typing import Protocol, TypeAlias
 
 from castore.errors import WorkerDiedError
@@ -148,12 +149,23 @@ def _worker_died() -> WorkerDiedError:
 
 @contextlib.contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Block SIGINT in this thread; one that comes meanwhile is delivered at the end."""
+    """Block SIGINT in this thread; one that comes meanwhile is delivered at the end.
+
+    Libraries have threads of their own, which do not block it and so get it; Python then would interrupt this thread
+    all the same, with a worker half started. So it is kept here meanwhile.
+    """
+    came: list[FrameType | None] = []
+    main = threading.current_thread() is threading.main_thread()  # only it may have handlers, or is interrupted
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(frame)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if main:
+            signal.signal(signal.SIGINT, handler)
+        if came and callable(handler):
+            handler(signal.SIGINT, came[0])
 
 
 _worker: tuple[ChatTokenizer, str] | None = None

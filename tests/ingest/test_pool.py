@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from castore.errors import CastoreError, InvalidInputError
+from castore.ingest import pool
 from castore.ingest.chat import RowError
 from castore.ingest.pool import WORKERS_BYTES_MIN, AdaptivePool, InlinePool, ProcessPool, open_pool
 from castore.ingest.tokenizer import TokenizedRows
@@ -180,3 +181,34 @@ def test_workers_are_started_for_much() -> None:
 
 def test_a_pool_that_had_nothing_to_do() -> None:
     make_pool(2).close()
+
+
+def test_an_interrupt_that_another_thread_gets_waits_too() -> None:
+    """Libraries have threads that do not block it, and Python hands it on to the main thread."""
+    started, done, reached = threading.Event(), threading.Event(), []
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def idle() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        started.set()
+        done.wait()
+
+    def work() -> None:
+        with pool._interrupts_wait():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            reached.append("the end of the block")
+        reached.append("what follows")
+
+    thread = threading.Thread(target=idle)
+    thread.start()
+    started.wait()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert reached == ["the end of the block"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        done.set()
+        thread.join()
+        signal.signal(signal.SIGINT, handler)
