@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -13,6 +14,7 @@ from castore.care.usage import usage
 from castore.format.digest import digest_hex
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
+from castore.store.obstore_backend import REQUESTS_AT_ONCE, ObstoreBackend
 from castore.store.signatures import SignatureStore
 from castore.store.urls import open_backend
 from tests.care.stored import chunk_of_change, copied, make_source, opened, reach
@@ -69,6 +71,38 @@ def test_there_and_back(source: Repository, url: str, tmp_path: Path) -> None:
     at_home = {row.name: row for row in usage(open_backend(home), []).names}
     assert counted.names[1].logical == at_home["golden/one"].logical
     assert counted.names[1].stored == at_home["golden/one"].stored == at_home["golden/one"].unique
+
+
+def test_what_is_there_is_renewed_many_at_once(
+    source: Repository, moto: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no name holds it each object is asked for, once; a round trip must not wait for the one before."""
+    url = reach(moto, monkeypatch, tmp_path)
+    copied(source, Repository.open(url, create=True), "two").remove("two", ORIGIN)
+    real, lock = ObstoreBackend._touch, Lock()
+    asked: list[str] = []
+    running = most = 0
+
+    def touch(self: ObstoreBackend, key: str) -> bool:
+        nonlocal running, most
+        with lock:
+            asked.append(key)
+            running += 1
+            most = max(most, running)
+        time.sleep(0.05)
+        try:
+            return real(self, key)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(ObstoreBackend, "_touch", touch)
+    done, _ = source.copy("two", Repository.open(url), "two", ORIGIN)
+    assert done.sent == 0
+    assert sorted(asked) == sorted(objects_of(url))
+    assert len(asked) == done.present
+    assert 8 <= most <= REQUESTS_AT_ONCE
+    assert check(open_backend(url)).findings.listed == []
 
 
 def test_what_nothing_names_goes_and_nothing_else(source: Repository, url: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from castore.errors import BackendError
 from castore.format.digest import Digest
 from castore.repository import Repository
+from castore.store.backend import SweptError
 from castore.store.objects import object_key
 from castore.store.refs import RefStore
 from castore.store.urls import open_backend
@@ -287,6 +288,56 @@ def test_what_is_there_is_renewed_and_not_written_again(moto: Server, monkeypatc
             objects.put_bytes(value)
         objects.flush()
         assert objects.writes == expected
+
+
+@pytest.mark.server
+def test_what_is_swept_while_it_is_renewed_comes_back(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collection that saw the old age removes after the renewal: an object returns, a record is let go."""
+    url = _reach(moto, monkeypatch)
+    monkeypatch.setattr("castore.store.obstore_backend._YOUNG_S", 0.0)  # as if a collection were after the youngest
+    objects, value = Repository.open(url, create=True).objects, os.urandom(1000)
+    digest = objects.put_bytes(value)
+    objects.flush()
+    key, record = object_key(digest), f"units/00/{64 * '0'}"
+    rival = open_backend(url)
+    rival.put(record, b"unit")
+    rival.flush()
+
+    def sweep(*, trash: bool) -> None:
+        if trash:
+            rival.put(f"trash/{key}", rival.get(key, 10_000) or b"")
+            rival.flush()
+        else:
+            rival.delete(f"trash/{key}")
+        rival.delete(key)
+        rival.delete(record)
+
+    for act in ("renew", "put"):
+        backend = open_backend(url)
+        objects = Repository(backend).objects
+        if act == "renew":
+            assert objects.renew(digest)
+        else:
+            objects.put(digest, value)
+        assert backend.touch(record)
+        assert backend.has(key), "the renewal is through"
+        assert backend.has(record)
+        sweep(trash=True)
+        objects.flush()
+        assert open_backend(url).has(key)
+        assert not open_backend(url).has(record)
+        assert Repository.open(url).objects.get(digest) == value
+        rival.put(record, b"unit")
+        rival.flush()
+    assert objects.renew(digest)
+    assert objects.has(digest)
+    sweep(trash=False)
+    with pytest.raises(SweptError, match="run the same again") as caught:
+        objects.flush()
+    assert caught.value.transient
+    objects.put(digest, value)
+    objects.flush()
+    assert Repository.open(url).objects.get(digest) == value
 
 
 @pytest.mark.server
