@@ -73,8 +73,8 @@ class ProcessPool:
     def __init__(self, make: Callable[[], ChatTokenizer], on_error: str, workers: int) -> None:
         _limit_threads()
         self._workers = workers
-        # Not among the arguments of the process: they go through a pipe that holds 64 KiB, and the standard library would
-        # wait for ever to write more to a process that died before it read.
+        # Not among the arguments of a process: they go through a pipe that holds 64 KiB, and the standard library waits
+        # for ever to write more to a process that died before it read.
         self._made = _handed_over((make, on_error))
         resource_tracker.ensure_running()  # multiprocessing would start it with the first worker, and unblock SIGINT
         self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (self._made,))

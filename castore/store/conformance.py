@@ -375,8 +375,8 @@ def url(place: Place) -> None:
 
 CHECKS: tuple[Check, ...] = (
     absent, put_flush_get, reads_what_is_there, put_replaces, put_copies, many_puts, size_limit, create_once,
-    create_after_put, create_race, touch_keeps, touch_many, ages, delete_removes, expire_spares_the_young, list_order, list_details,
-    no_foreign_names, bad_keys, good_keys, value_where_a_folder_is, get_many, get_many_is_bounded, url,
+    create_after_put, create_race, touch_keeps, touch_many, ages, delete_removes, expire_spares_the_young, list_order,
+    list_details, no_foreign_names, bad_keys, good_keys, value_where_a_folder_is, get_many, get_many_is_bounded, url,
 )  # fmt: skip
 
 
