@@ -62,7 +62,7 @@ class _Copy:
         digests = list(wanted)
         for at in range(0, len(digests), BATCH):
             batch = digests[at : at + BATCH]
-            missing = [digest for digest in batch if self.empty or not self.target.renew(digest)]
+            missing = batch if self.empty else [digest for digest, found in self.target.renew_many(batch) if not found]
             self.done.present += len(batch) - len(missing)
             for digest, frame, data in self.source.get_frames(missing):
                 if digest in said:

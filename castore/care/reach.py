@@ -85,8 +85,8 @@ def renew_all(objects: ObjectStore, target: Digest) -> int:
         # Not in one go: a node may name a child twice.
         return [not (digest in seen or seen.add(digest)) for digest in digests]  # type: ignore[func-returns-value]
 
-    for digest, _ in walk(objects, [target], fresh):
-        if not objects.renew(digest):
+    for digest, found in objects.renew_many(digest for digest, _ in walk(objects, [target], fresh)):
+        if not found:
             raise NotFoundError(f"there is no object {digest_hex(digest)}")
     objects.flush()
     return len(seen)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -71,8 +74,11 @@ class ProcessPool:
     def __init__(self, make: Callable[[], ChatTokenizer], on_error: str, workers: int) -> None:
         _limit_threads()
         self._workers = workers
+        # Not among the arguments of a process: they go through a pipe that holds 64 KiB, and the standard library waits
+        # for ever to write more to a process that died before it read.
+        self._made = _handed_over((make, on_error))
         resource_tracker.ensure_running()  # multiprocessing would start it with the first worker, and unblock SIGINT
-        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (make, on_error))
+        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (self._made,))
 
     @property
     def depth(self) -> int:
@@ -91,6 +97,8 @@ class ProcessPool:
     def close(self) -> None:
         """End the workers; batches that have not begun are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._made)  # noqa: PTH108
 
 
 class AdaptivePool:
@@ -140,7 +148,25 @@ class _Remote:
             raise _worker_died() from error
 
 
+def _handed_over(what: object) -> str:
+    """A file of this user's with something for the workers."""
+    descriptor, path = tempfile.mkstemp(prefix="castore-worker-")
+    try:
+        with open(descriptor, "wb") as file:
+            pickle.dump(what, file)
+    except BaseException:
+        os.unlink(path)  # noqa: PTH108
+        raise
+    return path
+
+
 def _worker_died() -> WorkerDiedError:
+    main = sys.modules["__main__"]
+    if getattr(main, "__spec__", None) is None and not str(getattr(main, "__file__", "castore")).endswith("castore"):
+        return WorkerDiedError(
+            "a worker process died, for want of memory or because this script does not begin below "
+            "if __name__ == '__main__': run the same again to go on from here, with fewer workers"
+        )
     return WorkerDiedError(
         "a worker process died, most likely for want of memory: run the same command again to go on from here, "
         "with fewer --workers"
@@ -171,11 +197,13 @@ def _interrupts_wait() -> Iterator[None]:
 _worker: tuple[ChatTokenizer, str] | None = None
 
 
-def _start_worker(make: Callable[[], ChatTokenizer], on_error: str) -> None:
+def _start_worker(handed_over: str) -> None:
     global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit_threads()
+    with open(handed_over, "rb") as file:
+        make, on_error = pickle.load(file)
     _worker = make(), on_error
 
 

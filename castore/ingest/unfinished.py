@@ -81,7 +81,8 @@ def is_whole(stored: Stored, fine: Sequence[Array], scalars: Sequence[Array], ob
     fits = stored.columns.keys() == widths.keys() and all(chunks.keys() == names for chunks in stored.chunks)
     if not fits or any(len(stored.columns[name]) != stored.samples * width for name, width in widths.items()):
         return False
-    return all(objects.renew(digest) for chunks in stored.chunks for digest in chunks.values())
+    found = objects.renew_many(digest for chunks in stored.chunks for digest in chunks.values())
+    return all(is_there for _, is_there in found)
 
 
 def pieces_of(stored: Stored, fine: Sequence[Array], scalars: Sequence[Array], objects: ObjectStore) -> list[Piece]:

@@ -236,7 +236,7 @@ class RunWriter:
             return None
         # A chunk may have been deleted because it was damaged. Whatever a ref will name must be there, and stay.
         chunks = {chunk for part in unit.slices for chunk in part.chunks.values()}
-        return stored(unit, self._objects) if all(map(self._objects.renew, chunks)) else None
+        return stored(unit, self._objects) if all(found for _, found in self._objects.renew_many(chunks)) else None
 
     def _settle(self, place: _Place, ready: Ready | Result) -> tuple[_Place, Ready]:
         if not isinstance(ready, Ready):

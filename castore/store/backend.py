@@ -10,10 +10,24 @@ from collections.abc import Callable, Iterable, Iterator
 from time import time
 from typing import NamedTuple, Protocol
 
-from castore.errors import CorruptionError, InvalidInputError
+from castore.errors import BackendError, CorruptionError, InvalidInputError
 
 KEY_BYTES_MAX = 1024  # S3's limit, the smallest of the stores that castore is meant for
 PART_BYTES_MAX = 255  # NAME_MAX of every common file system
+
+
+class SweptError(BackendError):
+    """Values that a ``touch`` has found were removed by a sweep that had seen their old age.
+
+    Attributes:
+        keys: What is gone.
+    """
+
+    def __init__(self, url: str, keys: list[str]) -> None:
+        super().__init__(
+            f"{url}: {keys[0]} was removed as garbage while it was being used again: run the same again", transient=True
+        )
+        self.keys = keys
 
 
 class Entry(NamedTuple):
@@ -83,6 +97,7 @@ class Backend(Protocol):
         """Make all earlier puts (and touches) of this instance durable and visible to everybody.
 
         Raises:
+            SweptError: All puts are durable, but some values that were touched are gone.
             BackendError: Some of the puts are lost, none is visible in part. They must be put again.
         """
         ...
@@ -106,6 +121,13 @@ class Backend(Protocol):
         The next ``flush`` makes sure that the value is durable, also if another process has stored it just now.
         """
         ...
+
+    def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
+        """``touch`` of many keys, each with its answer, in the order asked; several at once where that helps.
+
+        ``keys`` is read as ``get_many`` reads them. An answer that nobody takes may be of a touch that never was.
+        """
+        return ((key, self.touch(key)) for key in keys)
 
     def list(self, prefix: str) -> Iterator[str]:
         """All keys below ``prefix`` at any depth, in ascending order, each once.
@@ -246,6 +268,9 @@ class MemoryBackend:
         value.renewed += 1
         value.modified_s = self.clock()
         return True
+
+    def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
+        return ((key, self.touch(key)) for key in keys)
 
     def list(self, prefix: str) -> Iterator[str]:
         check_prefix(prefix)

@@ -175,6 +175,22 @@ def touch_keeps(place: Place) -> None:
     _same(place.raw_get("a"), b"x", "the value after a touch")
 
 
+def touch_many(place: Place) -> None:
+    """Many values are touched in the order asked, and each is told to be there or not."""
+    backend = place.open()
+    data = {f"o/{i:03d}": b"%d" % i for i in range(50)}
+    for key, value in data.items():
+        backend.put(key, value)
+    asked = [*reversed(data), "o/none", "o/007"]
+    for _ in range(2):
+        _same([*backend.touch_many(iter(asked))], [(key, key in data) for key in asked], "the answers")
+        backend.flush()
+    _same([*place.open().get_many(data, LIMIT)], [*data.items()], "the values after a touch")
+    _same(next(iter(backend.touch_many(asked))), ("o/049", True), "the first answer")  # a caller may stop there
+    _same(backend.touch("o/049"), True, "the answer to a touch after many")
+    backend.flush()
+
+
 def ages(place: Place) -> None:
     """A touch makes a value younger, and no other."""
     backend = place.open()
@@ -285,6 +301,7 @@ def bad_keys(place: Place) -> None:
             "delete": backend.delete,
             "expire": lambda key: backend.expire(key, 0),
             "get_many": lambda key: [*backend.get_many([key], LIMIT)],
+            "touch_many": lambda key: [*backend.touch_many([key])],
         }
         if key:  # everything is listed by an empty prefix
             operations["list"] = backend.list
@@ -358,8 +375,8 @@ def url(place: Place) -> None:
 
 CHECKS: tuple[Check, ...] = (
     absent, put_flush_get, reads_what_is_there, put_replaces, put_copies, many_puts, size_limit, create_once,
-    create_after_put, create_race, touch_keeps, ages, delete_removes, expire_spares_the_young, list_order, list_details,
-    no_foreign_names, bad_keys, good_keys, value_where_a_folder_is, get_many, get_many_is_bounded, url,
+    create_after_put, create_race, touch_keeps, touch_many, ages, delete_removes, expire_spares_the_young, list_order,
+    list_details, no_foreign_names, bad_keys, good_keys, value_where_a_folder_is, get_many, get_many_is_bounded, url,
 )  # fmt: skip
 
 

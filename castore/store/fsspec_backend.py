@@ -133,6 +133,9 @@ class FsspecBackend:
         self.put(key, data)
         return True
 
+    def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
+        return ((key, self.touch(key)) for key in keys)
+
     def list(self, prefix: str) -> Iterator[str]:
         return (entry.key for entry in self.entries(prefix))
 

@@ -170,6 +170,9 @@ class LocalBackend:
         self._unsynced.add(os.path.dirname(path))
         return True
 
+    def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
+        return ((key, self.touch(key)) for key in keys)
+
     def list(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self._walk(prefix))
 

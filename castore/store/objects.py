@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
-from castore.store.backend import Backend
+from castore.store.backend import Backend, SweptError
 from castore.store.cache import ObjectCache
 from castore.store.compress import FRAME_OVERHEAD_MAX, pack, unpack
 
@@ -207,6 +207,17 @@ class ObjectStore:
         """Renew the age of an object that is about to be named, so that a running sweep spares it; False if absent."""
         return self._backend.touch(object_key(digest))
 
+    def renew_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bool]]:
+        """``renew`` of many, each with its answer, in the order asked; several at once where the place allows it."""
+        asked: deque[Digest] = deque()
+
+        def keys() -> Iterator[str]:
+            for digest in digests:
+                asked.append(digest)
+                yield object_key(digest)
+
+        return ((asked.popleft(), found) for _, found in self._backend.touch_many(keys()))
+
     def list(self) -> Iterator[Digest]:
         """The digests of all objects, ascending. Files that are not called as an object would be are passed over."""
         return self._below(_FOLDER)
@@ -229,8 +240,11 @@ class ObjectStore:
         return [digest for digest in below if digest_hex(digest).startswith(prefix_hex)]
 
     def flush(self) -> None:
-        """Make all objects put so far durable and visible to everybody; the promises of ``Backend.flush``."""
-        self._backend.flush()
+        """Make all objects put so far durable and visible to everybody; the promises of ``Backend.flush``.
+
+        Those that were renewed a moment too late, while a collection removed them, are taken back from the trash.
+        """
+        flush_restoring(self._backend)
 
     def get_frames(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes, bytes]]:
         """``get_many`` with the frames: digest, frame as stored, and the verified canonical bytes in it."""
@@ -268,6 +282,28 @@ class ObjectStore:
             f"object {key} in {self._backend.url} is damaged ({how}): run 'castore fsck --repair-from URL' with a copy "
             "of the repository, or delete the file and store the same data again"
         )
+
+
+def flush_restoring(backend: Backend) -> None:
+    """Flush; objects that were swept while they were renewed are stored again, from the trash.
+
+    Records that were swept so are let go: they can be made again.
+
+    Raises:
+        SweptError: One is not in the trash either.
+    """
+    try:
+        backend.flush()
+        return
+    except SweptError as error:
+        swept = error
+    for key in swept.keys:
+        if digest_of_key(key) is not None:
+            frame = backend.get(f"{TRASH_FOLDER}/{key}", FRAME_BYTES_MAX)
+            if frame is None:
+                raise swept
+            backend.put(key, frame)
+    backend.flush()
 
 
 def object_key(digest: Digest) -> str:

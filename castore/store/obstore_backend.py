@@ -21,7 +21,7 @@ import obstore
 from obstore import exceptions
 
 from castore.errors import BackendError, CastoreError, CorruptionError
-from castore.store.backend import Entry, check_key, check_prefix, check_size, is_key
+from castore.store.backend import Entry, SweptError, check_key, check_prefix, check_size, is_key
 
 T = TypeVar("T")
 
@@ -98,12 +98,16 @@ class ObstoreBackend:
         return self._get(key, max_bytes)
 
     def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
-        waiting: deque[tuple[str, Future[bytes | None]]] = deque()
+        return self._ask_many(keys, lambda key: self._get(key, max_bytes))
+
+    def _ask_many(self, keys: Iterable[str], ask: Callable[[str], T]) -> Iterator[tuple[str, T]]:
+        """Answers in the order of the keys, which are asked for a bounded number ahead."""
+        waiting: deque[tuple[str, Future[T]]] = deque()
         try:
             for key in keys:
                 check_key(key)
                 self._settle(key)
-                waiting.append((key, self._threads().submit(self._get, key, max_bytes)))
+                waiting.append((key, self._threads().submit(ask, key)))
                 if len(waiting) >= 2 * REQUESTS_AT_ONCE:
                     asked, answer = waiting.popleft()
                     yield asked, answer.result()
@@ -112,7 +116,8 @@ class ObstoreBackend:
                 yield asked, answer.result()
         finally:
             for _, answer in waiting:
-                answer.cancel()
+                if not answer.cancel():
+                    answer.exception()  # what is under way must not meet what comes next
 
     def put(self, key: str, data: bytes) -> None:
         check_key(key)
@@ -141,9 +146,9 @@ class ObstoreBackend:
         if renewed:
             time.sleep(max(0.0, max(renewed.values()) + _SWEEP_S - time.monotonic()))
             there = self._threads().map(self._head, renewed)
-            for key, found in zip(renewed, there, strict=True):
-                if found is None:
-                    raise self._swept(key)
+            swept = [key for key, found in zip(renewed, there, strict=True) if found is None]
+            if swept:
+                raise SweptError(self.url, swept)
 
     def create(self, key: str, data: bytes) -> bool:
         check_key(key)
@@ -186,6 +191,9 @@ class ObstoreBackend:
             return False
         self._hand_over(key, found["size"], lambda: self._renew(key, found, None))
         return True
+
+    def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
+        return self._ask_many(keys, self._touch)
 
     def list(self, prefix: str) -> Iterator[str]:
         return (entry.key for entry in self.entries(prefix))
@@ -259,18 +267,26 @@ class ObstoreBackend:
             return self._put(key, make())
         return self._renew(key, found, make)
 
+    def _touch(self, key: str) -> bool:
+        found = self._head(key)
+        if found is None:
+            return False
+        self._renew(key, found, None)
+        return True
+
     def _renew(self, key: str, found: Any, make: Callable[[], bytes] | None) -> bool:
         """Make a value young that was found; False, since it is not a new one."""
         if self._self_copy:
             with self._asking("touch", key):
                 try:
                     obstore.copy(self._store, key, key)
-                except FileNotFoundError as error:
-                    raise self._swept(key) from error
+                except FileNotFoundError:
+                    self._renewed[key] = time.monotonic()  # flush finds that it is gone
         else:
             data = make() if make is not None else self._get(key, found["size"])
             if data is None:
-                raise self._swept(key)
+                self._renewed[key] = time.monotonic()
+                return False
             self._put(key, data)
         if not 0 <= time.time() - found["last_modified"].timestamp() < _YOUNG_S:
             self._renewed[key] = time.monotonic()
@@ -332,12 +348,6 @@ class ObstoreBackend:
         """A value that is not there is an answer; a bucket that is not there is not."""
         if any(sign in str(error) for sign in _NO_BUCKET):
             raise BackendError(f"{self.url}: there is no such bucket or container") from error
-
-    def _swept(self, key: str) -> BackendError:
-        return BackendError(
-            f"{self.url}: {key} was removed as garbage while it was being used again: run the same again",
-            transient=True,
-        )
 
     @contextmanager
     def _asking(self, action: str, key: str) -> Iterator[None]:

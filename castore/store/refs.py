@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import monotonic, sleep
 
 import msgpack
 
@@ -46,6 +47,7 @@ _DIGITS = frozenset("0123456789")
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 # Each round that is lost means that another writer has won it: this many only happens to a writer that is stuck.
 _UPDATE_ROUNDS = 1000
+_PAUSE_MAX_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +244,8 @@ class RefStore:
             raise _conflict(name, expected, found)
         if new is None and found is None:
             raise NotFoundError(f"there is no ref {name} in {self._backend.url}")
-        sequence = 0 if before is None else before.sequence + 1
-        entry = RefEntry(name, sequence, new, time_s, author, message, os.urandom(_NONCE_BYTES))
-        made = self._backend.create(_entry_key(name, sequence), entry.encode())
-        # A store that tried again by itself after a lost answer says "exists" of our own entry.
-        if not made and self._entry(name, sequence) != entry:
+        entry = self._append(name, before, new, time_s, author, message)
+        if entry is None:
             raise _conflict(name, expected, self.current(name))
         return entry
 
@@ -256,13 +255,27 @@ class RefStore:
         Raises:
             NotFoundError: A ref that does not exist cannot be removed.
         """
-        for _ in range(_UPDATE_ROUNDS):
-            try:
-                found = self.current(name)
-                return self.compare_and_set(name, found, new, time_s=time_s, author=author, message=message)
-            except ConflictError:
-                continue
+        self.require_writable()
+        for lost in range(_UPDATE_ROUNDS):
+            began = monotonic()
+            before = self.read(name)
+            if new is None and (before is None or before.target is None):
+                raise NotFoundError(f"there is no ref {name} in {self._backend.url}")
+            entry = self._append(name, before, new, time_s, author, message)
+            if entry is not None:
+                return entry
+            _pause(lost, monotonic() - began)
         raise ConflictError(f"ref {name} was moved by others {_UPDATE_ROUNDS} times in a row: try again later")
+
+    def _append(
+        self, name: str, before: RefEntry | None, new: Digest | None, time_s: int, author: str, message: str
+    ) -> RefEntry | None:
+        """Write the entry after ``before``; None if another writer was first."""
+        sequence = 0 if before is None else before.sequence + 1
+        entry = RefEntry(name, sequence, new, time_s, author, message, os.urandom(_NONCE_BYTES))
+        made = self._backend.create(_entry_key(name, sequence), entry.encode())
+        # A store that tried again by itself after a lost answer says "exists" of our own entry.
+        return entry if made or self._entry(name, sequence) == entry else None
 
     def _newest(self, name: str) -> int | None:
         return max(self._sequences(name), default=None)
@@ -334,6 +347,16 @@ def entry_of_key(key: str) -> tuple[str, int] | None:
 
 def _entry_key(name: str, sequence: int) -> str:
     return f"{_FOLDER}/{name}/{sequence:0{_SEQUENCE_DIGITS}d}"
+
+
+def _pause(lost: int, round_s: float) -> None:
+    """Wait after a round that was lost, of rounds that take so long here.
+
+    Writers that go on in step all read and write for the one that wins; at different moments fewer do so in vain.
+    """
+    from random import random  # seldom needed
+
+    sleep(random() * min(_PAUSE_MAX_S, round_s * 2 ** min(lost + 1, 4)))
 
 
 def _check_text(name: str, what: str, text: str, permitted: str) -> None:

@@ -8,6 +8,7 @@ from castore.format.digest import DIGEST_BYTES, Digest, digest_hex
 from castore.format.fields import expect
 from castore.format.unit import UNIT_KIND, Unit
 from castore.store.backend import Backend
+from castore.store.objects import flush_restoring
 from castore.store.records import seal, unseal
 
 UNIT_BYTES_MAX = 64 * 1024 * 1024
@@ -44,7 +45,7 @@ class UnitStore:
 
     def flush(self) -> None:
         """Make all records put so far durable and visible."""
-        self._backend.flush()
+        flush_restoring(self._backend)
 
 
 def unit_key(name: Digest) -> str:

@@ -74,7 +74,8 @@ def test_identity_asks_no_clock_and_no_chance(path: Path) -> None:
 
 BACKENDS = ("LocalBackend", "FsspecBackend", "MemoryBackend", "ObstoreBackend")
 CONTRACT = {
-    "url", "get", "get_many", "put", "flush", "create", "has", "touch", "list", "entries", "delete", "expire",
+    "url", "get", "get_many", "put", "flush", "create", "has", "touch", "touch_many", "list", "entries", "delete",
+    "expire",
 }  # fmt: skip
 
 

@@ -303,11 +303,11 @@ def test_objects_that_are_whole_and_wrong(healthy: dict[str, bytes]) -> None:  #
         assert names_of(check(backend)) == {"object-malformed"}
 
 
-def test_a_name_for_a_chunk(run: Run, repo: Path) -> None:  # noqa: F811
+def test_a_name_for_a_chunk(run: Run, repo: Path, tmp_path: Path) -> None:  # noqa: F811
     manifest, _ = manifest_of(repo)
     name_it(repo, manifest.arrays["length"][1].entries[0].digest)
     assert "ref-wrong-target" in run("fsck", "-q", status=1).out
-    for arguments in (("show", "evil"), ("copy", "evil", "x"), ("diff", "evil", "two")):
+    for arguments in (("show", "evil"), ("copy", "evil", tmp_path / "x"), ("diff", "evil", "two")):
         assert len(run(*arguments, status=2).err.splitlines()) == 1
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ from castore.ingest import pool
 from castore.ingest.chat import RowError
 from castore.ingest.pool import WORKERS_BYTES_MIN, AdaptivePool, InlinePool, ProcessPool, open_pool
 from castore.ingest.tokenizer import TokenizedRows
+from tests.support.commands import environment
 
 
 @dataclass
@@ -212,3 +216,34 @@ def test_an_interrupt_that_another_thread_gets_waits_too() -> None:
         done.set()
         thread.join()
         signal.signal(signal.SIGINT, handler)
+
+
+_SCRIPT = """
+import sys
+from functools import partial
+from castore.errors import WorkerDiedError
+from castore.ingest.pool import ProcessPool
+
+pool = ProcessPool(partial(bytes, bytearray(1 << 20)), "stop", 2)  # more than a pipe holds
+try:
+    pool.submit([b"x"]).result()
+except WorkerDiedError as error:
+    sys.exit(f"said: {error}")
+finally:
+    pool.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_ends(tmp_path: Path) -> None:
+    """Each worker imports the script, which would start workers again: Python refuses, and nobody waits for it."""
+    script = tmp_path / "script.py"
+    script.write_text(_SCRIPT)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    env = environment(TMPDIR=str(temporary))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == 1
+    assert "said: a worker process died" in done.stderr.splitlines()[-1]
+    assert "__name__ == '__main__'" in done.stderr.splitlines()[-1]
+    assert not list(temporary.iterdir())

@@ -93,6 +93,9 @@ class FaultyBackend:
     def touch(self, key: str) -> bool:
         return self._write("touch", key, lambda: self.inner.touch(key))
 
+    def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
+        return ((key, self.touch(key)) for key in keys)
+
     def delete(self, key: str) -> bool:
         return self._write("delete", key, lambda: self.inner.delete(key))
 

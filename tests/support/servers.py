@@ -24,6 +24,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
@@ -68,9 +69,11 @@ class Server:
 
 def start_moto(folder: Path) -> Server:
     """moto's server: S3 in memory, with conditional writes; a mock that is quick to start."""
-    program = _program("moto_server", "pip install 'moto[server]'")
+    if find_spec("moto") is None:
+        raise UnavailableError("there is no moto: pip install 'moto[s3,server]'")
     port = free_port()
-    process = _start([program, "-H", "127.0.0.1", "-p", str(port)], folder, "moto")
+    script = str(Path(__file__).with_name("moto_server.py"))
+    process = _start([sys.executable, "-P", script, str(port)], folder, "moto")
     return _s3_server(process, port)
 
 
