@@ -124,11 +124,16 @@ def compare(
     )
 
 
-def _pair(a: Dataset, b: Dataset) -> Pair:
+def _pair(a: Dataset, b: Dataset) -> Pair | None:
+    """What to compare; None for directories that are known to be equal."""
     if a.root or b.root:
         from castore.view.trees import TreePair
 
         return TreePair(a, b)
+    from castore.view.folder_pair import SameFolder
+
+    if isinstance(a, SameFolder) and isinstance(b, SameFolder):
+        return None
     from castore.view.folders import FolderDataset, FolderPair
 
     assert isinstance(a, FolderDataset)
