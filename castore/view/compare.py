@@ -100,6 +100,8 @@ def compare(
     from castore.view.divergence import first_divergence
     from castore.view.hunks import find
 
+    if a is not b:
+        b.stand_beside(a)
     roots = {name: pair.same(name) for name in names}
     found = find(pair, [name for name in names if name not in DERIVED] if only is None else [only])
     hunks = found.hunks
