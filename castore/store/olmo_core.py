@@ -97,7 +97,7 @@ class OlmoCoreFolder:
         folder = Path(path)
         known = {} if beside is None else {part.bounds_stored: part.bounds for part in beside._parts}
         self.statistics = Statistics(read_statistics(path))
-        self._parts = [_open_part(path, folder, known, *names) for names in part_names(path)]
+        self._parts: list[_Part] = [_open_part(path, folder, known, *names) for names in part_names(path)]
         _check_parts(path, self._parts)
         self.id_bytes = self._parts[0].ids.itemsize if self._parts else 4
         self._part_starts = offsets_of(np.array([len(part.ids) for part in self._parts], np.int64))

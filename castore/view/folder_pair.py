@@ -48,7 +48,7 @@ class SameFolder(Dataset):
         self._path, self._manifest = path, manifest
 
     @property
-    def manifest(self) -> Manifest:  # type: ignore[override]
+    def manifest(self) -> Manifest:
         """Arrays and counts."""
         return self._manifest
 

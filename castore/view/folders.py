@@ -43,7 +43,7 @@ class FolderDataset(Dataset):
     """
 
     def __init__(self, path: str, beside: FolderDataset | None = None, equal: Agreement | None = None) -> None:
-        self.folder = OlmoCoreFolder(path, None if beside is None else beside.folder)
+        self.folder: OlmoCoreFolder = OlmoCoreFolder(path, None if beside is None else beside.folder)
         check_statistics(self.folder)
         self.beside, self.equal = beside, equal
         super().__init__(no_objects, NO_ROOT, None)
@@ -210,8 +210,7 @@ class FolderPair:
         last = -1
         for elements in self._unequal_elements(which, int(a.starts[a_lo]), int(b.starts[b_lo]), total):
             documents = np.searchsorted(starts, elements, side="right") - 1  # ascending
-            for document in documents[np.diff(documents, prepend=last) > 0].tolist():
-                yield document
+            yield from documents[np.diff(documents, prepend=last) > 0].tolist()
             last = int(documents[-1])
 
     def _unequal_elements(self, which: int, a_lo: int, b_lo: int, count: int) -> Iterator[NDArray[np.int64]]:
