@@ -216,7 +216,7 @@ class OlmoCoreFolder:
         """
         starts = [part.bounds[:, 0] + int(base) for part, base in zip(self._parts, self._part_starts, strict=False)]
         listed = sum(len(part) for part in starts)
-        likely = self._joints()
+        likely = self._joints() if len(self._parts) > 1 else []  # looking costs a page for every document looked at
         known = self.statistics.overall.get("total_instances")
         joined = sum(not complete for complete, _ in likely) if not isinstance(known, int) else listed - known
         if not 0 <= joined <= len(likely):

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 import numpy as np
 from numpy.typing import NDArray
 
+from castore.store.file_compare import BLOCK_BYTES, ComparedFile, unequal_blocks
 from castore.store.olmo_core import OlmoCoreFolder
-from castore.store.stretches import BLOCK_BYTES, ComparedFile, unequal_blocks
 
 IDS, LABELS = 0, 1
 
@@ -18,12 +18,12 @@ IDS, LABELS = 0, 1
 def unequal_elements(
     a: OlmoCoreFolder, b: OlmoCoreFolder, which: int, a_lo: int, b_lo: int, count: int
 ) -> Iterator[NDArray[np.int64]]:
-    """Where two stretches of equal length differ, block by block: offsets from their starts, ascending, none empty.
+    """Where two ranges of equal length differ, block by block: offsets from their starts, ascending, none empty.
 
     Args:
         a, b: The directories.
         which: ``IDS`` or ``LABELS``.
-        a_lo, b_lo: First element of either stretch, counted through all parts.
+        a_lo, b_lo: First element of either range, counted through all parts.
         count: Elements.
 
     Raises:
@@ -46,11 +46,11 @@ def unequal_elements(
 def _blocks(
     a: _Side, b: _Side, file_a: int, file_b: int, a_lo: int, b_lo: int, count: int
 ) -> Iterator[tuple[int, int]]:
-    """Stretches of elements that may differ: (offset, elements)."""
+    """Ranges of elements that may differ: (offset, elements)."""
     if a.width == b.width:
         width = a.width
-        stretches = a.files[file_a], b.files[file_b], a_lo * width, b_lo * width, count * width
-        for offset, size in unequal_blocks(*stretches):
+        ranges = a.files[file_a], b.files[file_b], a_lo * width, b_lo * width, count * width
+        for offset, size in unequal_blocks(*ranges):
             yield offset // width, size // width
     else:
         step = BLOCK_BYTES // max(a.width, b.width)

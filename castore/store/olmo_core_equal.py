@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from castore.store.file_compare import ComparedFile, unequal_blocks
 from castore.store.olmo_core_files import BOUNDS_LINE_MAX, GZIP_TIME, Statistics, part_names, read_statistics
-from castore.store.stretches import ComparedFile, unequal_blocks
 
 
 class Agreement(NamedTuple):

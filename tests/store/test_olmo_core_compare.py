@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from castore.errors import SourceError
-from castore.store import stretches
+from castore.store import file_compare
+from castore.store.file_compare import ComparedFile, unequal_blocks
 from castore.store.olmo_core import OlmoCoreFolder
 from castore.store.olmo_core_compare import IDS, LABELS, unequal_elements
 from castore.store.olmo_core_equal import agreement
-from castore.store.stretches import ComparedFile, unequal_blocks
 from tests.support.olmo_core import documents, set_byte, write_bounds, write_folder
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_blocks_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    monkeypatch.setattr(stretches, "WINDOW_BYTES", 1 << 12)
-    monkeypatch.setattr(stretches, "BLOCK_BYTES", 1 << 8)
+    monkeypatch.setattr(file_compare, "WINDOW_BYTES", 1 << 12)
+    monkeypatch.setattr(file_compare, "BLOCK_BYTES", 1 << 8)
     rng = np.random.default_rng(seed)
     a_lo, b_lo, size = (int(n) for n in rng.integers(0, 9000, 3))
     data = rng.bytes(size)
@@ -72,7 +72,7 @@ def test_equal_directories_are_counted(tmp_path: Path, part_items: int) -> None:
 
 @pytest.mark.parametrize("part_items", [1 << 28, 300])
 def test_the_front_that_is_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part_items: int) -> None:
-    monkeypatch.setattr(stretches, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(file_compare, "BLOCK_BYTES", 64)
     made = documents(200, 1)
     tokens = sum(len(ids) for ids, _ in made)
     a, b = (write_folder(tmp_path / name, made, part_items=part_items) for name in "ab")

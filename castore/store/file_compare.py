@@ -58,7 +58,7 @@ class ComparedFile:
 
 
 def unequal_blocks(a: ComparedFile, b: ComparedFile, a_lo: int, b_lo: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where stretches of two files differ: (offset from their starts, bytes) of every block that does, in order.
+    """Where ranges of two files differ: (offset from their starts, bytes) of every block that does, in order.
 
     Raises:
         SourceError: A file became shorter.
