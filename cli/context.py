@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from castore.view.lock import Lock
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class State:
     """State of one invocation."""
 

@@ -142,7 +142,7 @@ class Dataset:
         read = None if beside is None else beside.__dict__.get("vocabulary")  # only if it was read already
         if read is not None and beside is not None and beside.run and beside.run.files[VOCABULARY_FILE] == digest:
             return cast("Vocabulary", read)
-        return decode_vocabulary(self.fetch(digest))
+        return decode_vocabulary(self.fetch(digest), whole=False)  # a check of the repository looks at all of it
 
     def stand_beside(self, other: Dataset) -> None:
         """Take from another dataset what need not be read twice: the vocabulary, if it is the same."""
