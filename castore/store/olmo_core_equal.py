@@ -1,10 +1,12 @@
-"""How far two output directories of open-instruct are equal, from their bytes alone: without numpy, nothing parsed.
+"""How far two output directories of open-instruct are equal, from their bytes alone: without numpy.
 
 Directories that are equal are told so here. Where they differ, what was found equal need not be compared again.
 """
 
 from __future__ import annotations
 
+import json
+import operator
 import os
 import zlib
 from collections.abc import Sequence
@@ -126,8 +128,22 @@ def _counts_documents(parts: Sequence[_Part], documents: int) -> bool:
             text += decompressor.decompress(part.bounds[GZIP_TIME.start :], limit)
         except zlib.error:
             return False
-        ends = text.endswith(b",%d\n" % part.tokens) and text.startswith(b"0,")
-        if not decompressor.eof or decompressor.unused_data or not ends or text.translate(None, b"0123456789,\n"):
+        if not decompressor.eof or decompressor.unused_data or not _covers(text, part.tokens):
             return False
         lines += text.count(b"\n")
     return 0 <= lines - documents < len(parts)
+
+
+def _covers(text: bytes, tokens: int) -> bool:
+    """Whether lines of start,end cover so many tokens without a gap."""
+    if text.translate(None, b"0123456789") != b",\n" * text.count(b"\n"):
+        return False
+    try:
+        # The quickest way to numbers without numpy, whose import takes twice as long for 1 GB.
+        numbers = json.loads(b"[%b]" % text[:-1].replace(b"\n", b","))
+    except ValueError:  # also of zeros in front, which are none of our business here
+        return False
+    starts, stops = numbers[0::2], numbers[1::2]
+    if not numbers or starts[0] != 0 or stops[-1] != tokens:
+        return False
+    return starts[1:] == stops[:-1] and all(map(operator.lt, starts, stops))

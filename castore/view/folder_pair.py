@@ -22,8 +22,7 @@ def open_folders(a: str, b: str) -> tuple[Dataset, Dataset]:
     """Two directories as datasets.
 
     Raises:
-        SourceError: A directory is incomplete or contradicts itself. Of two that hold the same bytes only what is
-            counted is looked at.
+        SourceError: A directory is incomplete or contradicts itself.
     """
     found = agreement(a, b)
     if found is not None and found.samples is not None:
