@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from castore.view.lock import Lock
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False)
 class State:
     """State of one invocation."""
 
@@ -51,9 +51,9 @@ class State:
         """
         folders = self.is_folder(a), self.is_folder(b)
         if all(folders):
-            from castore.view.folders import FolderDataset
+            from castore.view.folder_pair import open_folders
 
-            return FolderDataset(a), FolderDataset(b)
+            return open_folders(a, b)
         data_a = None if folders[0] else self.dataset(a)[1]
         data_b = None if folders[1] else self.dataset(b)[1]
         if data_a is None or data_b is None:

@@ -123,6 +123,7 @@ def main() -> None:
 
         traceback.print_exc()
         status = _fail("this is a bug of castore: please report what is above", EXIT_TROUBLE)
+    gc.freeze()  # Python looks for garbage once more at its end, another tenth
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -59,5 +58,7 @@ class Watch:
     def _state(self) -> str:
         reads, seconds = self._reads(), time.monotonic() - self._began
         if self._json:
+            import json  # only here: it costs start-up
+
             return json.dumps({"progress": self._verb, "seconds": round(seconds, 1), **reads})
         return f"{self._verb}: read {plural(reads['objects'], 'object')}, {size(reads['bytes'])} in {seconds:,.0f} s"

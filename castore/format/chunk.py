@@ -21,7 +21,7 @@ from typing import NamedTuple
 import msgpack
 
 from castore.errors import FormatError
-from castore.format.codec import encode
+from castore.format.codec import encode, encode_before
 from castore.format.fields import decode_list, expect, expect_count
 from castore.format.object import Object
 from castore.format.schema import ITEM_BYTES
@@ -50,11 +50,11 @@ def encode_values(dtype: str, sample_count: int, items: bytes | memoryview) -> O
         sample_count: Samples that the elements belong to.
         items: The elements, little-endian, ``ITEM_BYTES[dtype]`` bytes each.
     """
-    payload = bytes(items)
-    if len(payload) % ITEM_BYTES[dtype]:
-        raise FormatError(f"{len(payload)} bytes are not whole {dtype} elements")
-    data = encode([VALUES_KIND, dtype, sample_count, payload])
-    return Object.of(data, len(data) - len(payload) if dtype in ("uint32", "uint64") else None)
+    size = memoryview(items).nbytes
+    if size % ITEM_BYTES[dtype]:
+        raise FormatError(f"{size} bytes are not whole {dtype} elements")
+    head = encode_before([VALUES_KIND, dtype, sample_count], size)
+    return Object.of(b"".join((head, items)), len(head) if dtype in ("uint32", "uint64") else None)
 
 
 class Values(NamedTuple):
@@ -118,9 +118,8 @@ _HEADER_MAX = 32
 
 def encode_spans(counts: bytes, gaps: bytes, widths: bytes) -> Object:
     """Encode a chunk of spans from three runs of little-endian uint32 (see the module's text)."""
-    payload = counts + gaps + widths
-    data = encode([SPANS_KIND, len(counts) // 4, payload])
-    return Object.of(data, len(data) - len(payload))
+    head = encode_before([SPANS_KIND, len(counts) // 4], len(counts) + len(gaps) + len(widths))
+    return Object.of(b"".join((head, counts, gaps, widths)), len(head))
 
 
 class Spans(NamedTuple):

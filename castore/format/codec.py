@@ -7,6 +7,7 @@ their shortest form. See ``docs/format/encoding.md``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgpack
@@ -41,24 +42,33 @@ def decode(data: bytes) -> Value:
     """
     value = _unpacked(data)
     try:
-        again = _spelled(value)
+        canonical = _is_spelled(value, data)
     except InvalidInputError as error:
         raise FormatError(str(error)) from error
-    if again != data:
+    if not canonical:
         raise NotCanonicalError("bytes are msgpack but not the canonical encoding of their value")
     return value
 
 
-def _spelled(value: Value) -> bytes:
-    """The encoding of a value, quickly for a list that ends in a long byte string: its header alone is made anew."""
-    if type(value) is not list or not 1 <= len(value) < _SHORT_LIST or type(value[-1]) is not bytes:
-        return encode(value)
-    payload = value[-1]
+def encode_before(values: Sequence[Value], size: int) -> bytes:
+    """The encoding of a list of ``values`` and a byte string of ``size`` bytes, up to that string's content.
+
+    So a long string need not be copied to be encoded or compared. At most 14 values.
+    """
     # msgpack's headers: 0x90 and the count for a short list; 0xc4, 0xc5, 0xc6 and the length for bytes.
-    width = 1 if len(payload) < 1 << 8 else 2 if len(payload) < 1 << 16 else 4
+    width = 1 if size < 1 << 8 else 2 if size < 1 << 16 else 4
     kind = {1: 0xC4, 2: 0xC5, 4: 0xC6}[width]
-    head = b"".join([bytes([0x90 | len(value)]), *map(encode, value[:-1]), bytes([kind])])
-    return b"".join([head, len(payload).to_bytes(width, "big"), payload])
+    head = bytes([0x90 | (len(values) + 1)])
+    return b"".join([head, *map(encode, values), bytes([kind]), size.to_bytes(width, "big")])
+
+
+def _is_spelled(value: Value, data: bytes) -> bool:
+    """Whether data are the encoding of a value; quick for a list that ends in a long byte string."""
+    if type(value) is not list or not 1 <= len(value) < _SHORT_LIST or type(value[-1]) is not bytes:
+        return encode(value) == data
+    payload = value[-1]
+    head = encode_before(value[:-1], len(payload))
+    return len(head) + len(payload) == len(data) and data.startswith(head) and data.endswith(payload)
 
 
 _SHORT_LIST = 16

@@ -143,9 +143,7 @@ def _join_numpy(planes: bytes, prefix_bytes: int, count: int, bits: int) -> byte
     import numpy as np
 
     low_end = prefix_bytes + 2 * count
-    data = np.empty(prefix_bytes + 4 * count, dtype=np.uint8)
-    data[:prefix_bytes] = np.frombuffer(planes, dtype=np.uint8, count=prefix_bytes)
-    halves = data[prefix_bytes:].view("<u2")
+    halves = np.empty(2 * count, dtype="<u2")
     halves[0::2] = np.frombuffer(planes, dtype="<u2", count=count, offset=prefix_bytes)
     if bits == 0:
         halves[1::2] = 0
@@ -154,7 +152,7 @@ def _join_numpy(planes: bytes, prefix_bytes: int, count: int, bits: int) -> byte
         halves[1::2] = np.unpackbits(packed, count=count, bitorder="little")
     else:
         halves[1::2] = np.frombuffer(planes, dtype="<u2", offset=low_end)
-    return data.tobytes()
+    return b"".join((memoryview(planes)[:prefix_bytes], halves.data))  # one copy, and integers that are aligned
 
 
 def _join_plain(planes: bytes, prefix_bytes: int, count: int, bits: int) -> bytes:

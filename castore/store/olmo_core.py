@@ -8,8 +8,6 @@ or mixed from two runs is refused with the reason.
 from __future__ import annotations
 
 import gzip
-import json
-import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +21,15 @@ from numpy.typing import NDArray
 
 from castore.errors import SourceError
 from castore.format.samples import Column, Samples, SpanColumn, offsets_of
+from castore.store.olmo_core_files import (
+    BOUNDS_LINE_MAX,
+    GZIP_TIME,
+    STATISTICS_FILE,
+    Statistics,
+    part_names,
+    read_statistics,
+)
 
-STATISTICS_FILE = "dataset_statistics.json"
-STATISTICS_BYTES_MAX = 64 * 1024 * 1024
-_PART_FILE = re.compile(r"(token_ids|labels_mask)_part_(\d{4,})\.(npy|csv\.gz)")
 _READ_BYTES = 1 << 20
 _ENDS_MAX = 4096
 """Documents of a part that are asked in which token documents end."""
@@ -67,6 +70,7 @@ class _Part:
     ids: NDArray[Any]
     labels: NDArray[np.uint8]
     bounds: NDArray[np.int64]
+    bounds_stored: tuple[int, bytes]
     paths: tuple[Path, Path]
     digests: tuple[_FileDigest, _FileDigest]
 
@@ -76,6 +80,7 @@ class OlmoCoreFolder:
 
     Args:
         path: The folder.
+        beside: A folder whose boundaries are not parsed again where these are stored alike.
 
     Attributes:
         path: As it was spelled.
@@ -87,11 +92,12 @@ class OlmoCoreFolder:
         SourceError: The folder is no such directory, or its files contradict each other.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, beside: OlmoCoreFolder | None = None) -> None:
         self.path = path
         folder = Path(path)
-        self.statistics = Statistics(_read_statistics(path, folder / STATISTICS_FILE))
-        self._parts = [_open_part(path, folder, *names) for names in _part_names(path, folder)]
+        known = {} if beside is None else {part.bounds_stored: part.bounds for part in beside._parts}
+        self.statistics = Statistics(read_statistics(path))
+        self._parts: list[_Part] = [_open_part(path, folder, known, *names) for names in part_names(path)]
         _check_parts(path, self._parts)
         self.id_bytes = self._parts[0].ids.itemsize if self._parts else 4
         self._part_starts = offsets_of(np.array([len(part.ids) for part in self._parts], np.int64))
@@ -210,7 +216,7 @@ class OlmoCoreFolder:
         """
         starts = [part.bounds[:, 0] + int(base) for part, base in zip(self._parts, self._part_starts, strict=False)]
         listed = sum(len(part) for part in starts)
-        likely = self._joints()
+        likely = self._joints() if len(self._parts) > 1 else []  # looking costs a page for every document looked at
         known = self.statistics.overall.get("total_instances")
         joined = sum(not complete for complete, _ in likely) if not isinstance(known, int) else listed - known
         if not 0 <= joined <= len(likely):
@@ -233,29 +239,6 @@ class OlmoCoreFolder:
         values, counts = np.unique(tokens, return_counts=True)
         usual = values[counts.argmax()]
         return sorted((bool(part.ids[-1] == usual), at) for at, part in enumerate(self._parts[:-1], 1))
-
-
-class Statistics:
-    """``dataset_statistics.json`` of a directory, whatever is in it: what is not as it should be counts as absent.
-
-    Args:
-        document: The parsed document; empty if there is none.
-
-    Attributes:
-        overall: Counts over all datasets.
-        configuration: What the directory was made with.
-        datasets: One map a dataset, in order of first appearance.
-    """
-
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self.overall = _map_of(document.get("overall_statistics"))
-        self.configuration = _map_of(document.get("configuration"))
-        listed = document.get("per_dataset_statistics")
-        self.datasets = [_map_of(entry) for entry in listed] if isinstance(listed, list) else []
-
-
-def _map_of(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def spans_of(labels: NDArray[np.uint8], lengths: NDArray[Any]) -> SpanColumn:
@@ -294,56 +277,22 @@ def _read(part: _Part, which: int, lo: int, hi: int) -> NDArray[Any]:
 # ---- opening
 
 
-def _read_statistics(shown: str, path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > STATISTICS_BYTES_MAX:
-            raise SourceError(shown, f"{STATISTICS_FILE} is larger than {STATISTICS_BYTES_MAX} bytes")
-        statistics = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except NotADirectoryError as error:
-        raise SourceError(shown, "is no folder") from error
-    except (ValueError, RecursionError) as error:
-        raise SourceError(shown, f"{STATISTICS_FILE} is not JSON: {error}") from error
-    except OSError as error:
-        raise SourceError(shown, f"{STATISTICS_FILE}: {error.strerror}") from error
-    if not isinstance(statistics, dict):
-        raise SourceError(shown, f"{STATISTICS_FILE} is not a JSON object")
-    return statistics
+_Stored: TypeAlias = "tuple[int, bytes]"
+"""Tokens of a part, and BLAKE3 of its boundaries as they are stored, but for the time in their header."""
+
+_Known: TypeAlias = "Mapping[_Stored, NDArray[np.int64]]"
 
 
-def _part_names(shown: str, folder: Path) -> list[tuple[str, str, str]]:
-    """Names of ids, labels and boundaries of every part, none missing."""
-    try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError as error:
-        raise SourceError(shown, error.strerror or "cannot be listed") from error
-    partial = [name for name in names if ".partial." in name]
-    if partial:
-        raise SourceError(shown, f"holds {partial[0]}: the run that writes it is not finished")
-    found = {name for name in names if _PART_FILE.fullmatch(name)}
-    count = max((int(match[2]) + 1 for name in found if (match := _PART_FILE.fullmatch(name))), default=0)
-    if count == 0:
-        raise SourceError(shown, "holds no token_ids_part_0000.npy: it is no output directory of open-instruct")
-    parts = []
-    for i in range(count):
-        part = f"token_ids_part_{i:04d}.npy", f"labels_mask_part_{i:04d}.npy", f"token_ids_part_{i:04d}.csv.gz"
-        for name in part:
-            if name not in found:
-                raise SourceError(shown, f"{name} is missing")
-        parts.append(part)
-    return parts
-
-
-def _open_part(shown: str, folder: Path, ids_name: str, labels_name: str, bounds_name: str) -> _Part:
+def _open_part(shown: str, folder: Path, known: _Known, ids_name: str, labels_name: str, bounds_name: str) -> _Part:
     labels = _mapped(shown, folder / labels_name, np.dtype(np.uint8))
     raw = _mapped(shown, folder / ids_name, np.dtype(np.uint8))
     width = len(raw) // len(labels) if len(labels) else 4
     if width not in (1, 2, 4, 8) or width * len(labels) != len(raw):
         raise SourceError(shown, f"{ids_name} has {len(raw)} bytes for the {len(labels)} labels of {labels_name}")
-    bounds = _read_bounds(shown, folder / bounds_name, len(labels))
+    bounds, stored = _read_bounds(shown, folder / bounds_name, len(labels), known)
     paths = folder / ids_name, folder / labels_name
-    return _Part(raw.view(f"<u{width}"), labels, bounds, paths, (_FileDigest(paths[0]), _FileDigest(paths[1])))
+    digests = _FileDigest(paths[0]), _FileDigest(paths[1])
+    return _Part(raw.view(f"<u{width}"), labels, bounds, stored, paths, digests)
 
 
 def _mapped(shown: str, path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -356,11 +305,14 @@ def _mapped(shown: str, path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
         raise SourceError(shown, f"{path.name}: {error.strerror}") from error
 
 
-def _read_bounds(shown: str, path: Path, items: int) -> NDArray[np.int64]:
-    """Boundaries of a part, int64[n, 2]: they must cover it without a gap."""
-    # A document has at least one token and a line at most 42 characters: what is longer is no such file.
-    limit = 42 * (items + 1)
+def _read_bounds(shown: str, path: Path, items: int, known: _Known) -> tuple[NDArray[np.int64], _Stored]:
+    """Boundaries of a part, int64[n, 2], which must cover it without a gap; and by what they are known again."""
+    # A document has at least one token: what is longer is no such file.
+    limit = BOUNDS_LINE_MAX * (items + 1)
     try:
+        stored = items, _stored_digest(path)
+        if stored in known:
+            return known[stored], stored
         with gzip.open(path) as file:
             text = file.read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -375,7 +327,17 @@ def _read_bounds(shown: str, path: Path, items: int) -> NDArray[np.int64]:
         bad = np.flatnonzero((edges[1:] != bounds[:, 1]) | (np.diff(edges) <= 0))
         line = int(bad[0]) + 1 if len(bad) else 1
         raise SourceError(shown, f"{path.name}, line {line}: documents do not cover the {items} tokens without a gap")
-    return bounds
+    return bounds, stored
+
+
+def _stored_digest(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        head = bytearray(file.read(GZIP_TIME.stop))
+        head[GZIP_TIME] = b""
+        hasher, buffer = blake3(head), bytearray(_READ_BYTES)
+        while count := file.readinto(buffer):
+            hasher.update(memoryview(buffer)[:count])
+    return hasher.digest()
 
 
 def _parsed_bounds(text: bytes) -> NDArray[np.int64] | None:

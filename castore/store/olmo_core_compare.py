@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import SourceError
+from castore.store.file_compare import BLOCK_BYTES, ComparedFile, unequal_blocks
 from castore.store.olmo_core import OlmoCoreFolder
-
-_BLOCK_BYTES = 1 << 20
-"""Bytes compared at once: two of them stay in the processor's cache."""
 
 IDS, LABELS = 0, 1
 
@@ -22,12 +18,12 @@ IDS, LABELS = 0, 1
 def unequal_elements(
     a: OlmoCoreFolder, b: OlmoCoreFolder, which: int, a_lo: int, b_lo: int, count: int
 ) -> Iterator[NDArray[np.int64]]:
-    """Where two stretches of equal length differ, block by block: offsets from their starts, ascending, none empty.
+    """Where two ranges of equal length differ, block by block: offsets from their starts, ascending, none empty.
 
     Args:
         a, b: The directories.
         which: ``IDS`` or ``LABELS``.
-        a_lo, b_lo: First element of either stretch, counted through all parts.
+        a_lo, b_lo: First element of either range, counted through all parts.
         count: Elements.
 
     Raises:
@@ -35,54 +31,47 @@ def unequal_elements(
     """
     with ExitStack() as stack:
         side_a, side_b = _Side(a, which, stack), _Side(b, which, stack)
-        step = _BLOCK_BYTES // max(side_a.width, side_b.width)
-        for at in range(0, count, step):
-            size = min(step, count - at)
-            raw_a, raw_b = side_a.read(a_lo + at, size), side_b.read(b_lo + at, size)
-            if side_a.width == side_b.width and raw_a == raw_b:
-                continue
-            unequal = side_a.elements(raw_a, size) != side_b.elements(raw_b, size)
-            if unequal.any():
-                yield at + np.flatnonzero(unequal)
+        at = 0
+        while at < count:
+            (file_a, from_a, left_a), (file_b, from_b, left_b) = side_a.place(a_lo + at), side_b.place(b_lo + at)
+            size = min(count - at, left_a, left_b)
+            for lo, some in _blocks(side_a, side_b, file_a, file_b, from_a, from_b, size):
+                elements_a = side_a.elements(file_a, from_a + lo, some)
+                unequal = np.flatnonzero(elements_a != side_b.elements(file_b, from_b + lo, some))
+                if len(unequal):
+                    yield at + lo + unequal
+            at += size
+
+
+def _blocks(
+    a: _Side, b: _Side, file_a: int, file_b: int, a_lo: int, b_lo: int, count: int
+) -> Iterator[tuple[int, int]]:
+    """Ranges of elements that may differ: (offset, elements)."""
+    if a.width == b.width:
+        width = a.width
+        ranges = a.files[file_a], b.files[file_b], a_lo * width, b_lo * width, count * width
+        for offset, size in unequal_blocks(*ranges):
+            yield offset // width, size // width
+    else:
+        step = BLOCK_BYTES // max(a.width, b.width)
+        yield from ((at, min(step, count - at)) for at in range(0, count, step))
 
 
 class _Side:
-    """Elements of one directory, read into a buffer of its own."""
+    """Elements of one directory."""
 
     def __init__(self, folder: OlmoCoreFolder, which: int, stack: ExitStack) -> None:
-        self._files = [_opened(paths[which], stack) for paths in folder.part_paths]
-        self._paths = [paths[which] for paths in folder.part_paths]
-        self._part_starts: Sequence[int] = folder.part_starts
+        self.files = [ComparedFile(str(paths[which])) for paths in folder.part_paths]
+        for file in self.files:
+            stack.callback(file.close)
+        self._part_starts = folder.part_starts
         self.width = folder.id_bytes if which == IDS else 1
-        self._buffer = bytearray()
 
-    def read(self, lo: int, count: int) -> bytearray:
-        """The bytes of elements from ``lo`` on; good until the next call."""
-        if len(self._buffer) != count * self.width:
-            self._buffer = bytearray(count * self.width)
-        view = memoryview(self._buffer)
-        part = int(np.searchsorted(self._part_starts, lo, side="right")) - 1
-        while len(view):
-            offset = (lo - int(self._part_starts[part])) * self.width
-            size = min(len(view), (int(self._part_starts[part + 1]) - lo) * self.width)
-            got = os.preadv(self._files[part], [view[:size]], offset)
-            if got == 0 and size:
-                raise SourceError(str(self._paths[part]), "became shorter while it was read")
-            view, lo = view[got:], lo + got // self.width
-            if got % self.width:
-                raise SourceError(str(self._paths[part]), "became shorter while it was read")
-            part += lo == self._part_starts[part + 1]
-        return self._buffer
+    def place(self, element: int) -> tuple[int, int, int]:
+        """Part of an element, its number there, and how many there are from it to the part's end."""
+        part = bisect_right(self._part_starts, element) - 1
+        return part, element - self._part_starts[part], self._part_starts[part + 1] - element
 
-    def elements(self, raw: bytearray, count: int) -> NDArray[np.unsignedinteger]:
-        """Bytes as numbers."""
-        return np.frombuffer(raw, f"<u{self.width}", count)
-
-
-def _opened(path: Path, stack: ExitStack) -> int:
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise SourceError(str(path), error.strerror or "cannot be opened") from error
-    stack.callback(os.close, file)
-    return file
+    def elements(self, file: int, lo: int, count: int) -> NDArray[np.unsignedinteger]:
+        """Elements of a part as numbers."""
+        return np.frombuffer(self.files[file].read(lo * self.width, count * self.width), f"<u{self.width}")

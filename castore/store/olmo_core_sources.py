@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -107,6 +106,8 @@ def _integer(entry: Mapping[str, Any], name: str, otherwise: int = 0) -> int:
 def _amount(value: object) -> str:
     """An amount as a mix spells it: a share has a point and no exponent."""
     if isinstance(value, float) and math.isfinite(value):
+        from decimal import Decimal  # only here: it costs start-up
+
         text = f"{Decimal(repr(value)):f}"
         return text if "." in text else f"{text}.0"
     return str(integer_of(value, None) or "1.0")

@@ -100,6 +100,8 @@ def compare(
     from castore.view.divergence import first_divergence
     from castore.view.hunks import find
 
+    if a is not b:
+        b.stand_beside(a)
     roots = {name: pair.same(name) for name in names}
     found = find(pair, [name for name in names if name not in DERIVED] if only is None else [only])
     hunks = found.hunks
@@ -124,11 +126,16 @@ def compare(
     )
 
 
-def _pair(a: Dataset, b: Dataset) -> Pair:
+def _pair(a: Dataset, b: Dataset) -> Pair | None:
+    """What to compare; None for directories that are known to be equal."""
     if a.root or b.root:
         from castore.view.trees import TreePair
 
         return TreePair(a, b)
+    from castore.view.folder_pair import SameFolder
+
+    if isinstance(a, SameFolder) and isinstance(b, SameFolder):
+        return None
     from castore.view.folders import FolderDataset, FolderPair
 
     assert isinstance(a, FolderDataset)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast, overload
 
 from castore.errors import CorruptionError, FormatError, InvalidInputError, NotFoundError
 from castore.format.chunk import Values, decode_values, spans_between, uint32s
@@ -113,6 +113,7 @@ class Dataset:
         self.run_digest = run_digest
         self._reopen = reopen
         self._packer = packer
+        self._beside: Dataset | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reopen is None:
@@ -137,7 +138,15 @@ class Dataset:
         """Text of token ids, None if the run did not record it."""
         if self.run is None or VOCABULARY_FILE not in self.run.files:
             return None
-        return decode_vocabulary(self.fetch(self.run.files[VOCABULARY_FILE]))
+        digest, beside = self.run.files[VOCABULARY_FILE], self._beside
+        read = None if beside is None else beside.__dict__.get("vocabulary")  # only if it was read already
+        if read is not None and beside is not None and beside.run and beside.run.files[VOCABULARY_FILE] == digest:
+            return cast("Vocabulary", read)
+        return decode_vocabulary(self.fetch(digest), whole=False)  # a check of the repository looks at all of it
+
+    def stand_beside(self, other: Dataset) -> None:
+        """Take from another dataset what need not be read twice: the vocabulary, if it is the same."""
+        self._beside = other
 
     def tree(self, name: str) -> Tree:
         """The tree of an array of the root or of the provenance.

@@ -161,7 +161,7 @@ class _Parts:
         assert isinstance(token_ids, np.ndarray)
         assert isinstance(spans, SpanColumn)
         ids = token_ids.astype(self._dtype, copy=False)
-        if np.any(ids != token_ids):
+        if ids.itemsize < token_ids.itemsize and np.any(ids != token_ids):
             raise InvalidInputError(f"a token id does not fit {self._dtype.name}, the width of the vocabulary")
         mask = spans.mask(samples.lengths)
         edges = offsets_of(samples.lengths) + self._at
@@ -183,14 +183,14 @@ class _Parts:
         starts, stops = np.maximum(edges[:-1], lo), np.minimum(edges[1:], hi)
         inside = starts < stops
         # Documents are written whole, so each is listed once in every part that it touches.
-        pairs = zip((starts[inside] - base).tolist(), (stops[inside] - base).tolist(), strict=True)
-        self._boundaries.write("".join(f"{start},{stop}\n" for start, stop in pairs).encode())
+        pairs = np.column_stack((starts[inside], stops[inside])) - base
+        self._boundaries.write(b"%d,%d\n" * len(pairs) % tuple(pairs.ravel().tolist()))
 
     def _next(self) -> None:
         self._close()
         for name in (ids_file(self.count), labels_file(self.count), boundaries_file(self.count)):
-            # Buffered writes of a megabyte: samples come in pieces of all sizes.
-            self._files.append((self._folder / name).open("wb", buffering=1 << 20))
+            # Samples come in pieces of all sizes. What does not fit the buffer is written as it is, not copied.
+            self._files.append((self._folder / name).open("wb", buffering=1 << 16))
         # No time and no name in the header, so that equal data are equal files.
         self._boundaries = gzip.GzipFile(filename="", mode="wb", fileobj=self._files[-1], mtime=0, compresslevel=1)
         self.count += 1
@@ -228,8 +228,7 @@ class _Counts:
             )
             * (spans.counts > 0)
         )
-        distinct, first = np.unique(source, return_index=True)
-        for index in distinct[np.argsort(first)].tolist():
+        for index in _distinct(source):
             chosen = source == index
             before = self._by_source.get(index, (0, 0, 0))
             tokens = int(samples.lengths[chosen].sum(dtype=np.int64))
@@ -244,6 +243,15 @@ class _Counts:
         sources = data.run.sources if data.run else []
         last = {source.get("name"): source for source in sources}
         return [(last[sources[i].get("name")] if i < len(sources) else {}, *row) for i, row in self._by_source.items()]
+
+
+def _distinct(source: NDArray[np.uint32]) -> list[int]:
+    """The distinct values of an array in order of first appearance; quick if there is one."""
+    if len(source) and not np.any(source != source[0]):
+        return [int(source[0])]
+    distinct, first = np.unique(source, return_index=True)
+    indices: list[int] = distinct[np.argsort(first)].tolist()
+    return indices
 
 
 def _write_statistics(

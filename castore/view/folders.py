@@ -13,26 +13,21 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import NotFoundError
 from castore.format.chunk import uint32s
-from castore.format.digest import Digest
-from castore.format.manifest import Manifest, Root, SplitRule
-from castore.format.node import Entry
+from castore.format.manifest import Manifest
 from castore.format.run import Run
 from castore.format.samples import Column, Samples, SpanColumn, offsets_of, sample_keys
-from castore.format.schema import DATA_ARRAYS, TOKEN_IDS
+from castore.format.schema import TOKEN_IDS
 from castore.store.olmo_core import OlmoCoreFolder, check_statistics
 from castore.store.olmo_core_compare import IDS, LABELS, unequal_elements
+from castore.store.olmo_core_equal import Agreement
 from castore.store.olmo_core_scan import FolderScan, folder_sources
 from castore.tree.align import Gap
-from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
 from castore.view.dataset import Dataset
 from castore.view.disorder import relabelled
+from castore.view.folder_pair import NO_ROOT, folder_manifest, no_objects
 from castore.view.keys import Keys, align_keys
 from castore.view.keys import Run as KeyRun
-
-NO_ROOT = Digest(b"")
-"""In place of the root of what has no trees."""
 
 
 class FolderDataset(Dataset):
@@ -40,26 +35,24 @@ class FolderDataset(Dataset):
 
     Args:
         path: The directory.
+        beside: The directory that it is compared with: boundaries that are stored alike are read once.
+        equal: What is known to be equal of the two.
 
     Raises:
         SourceError: The directory is incomplete or contradicts itself.
     """
 
-    def __init__(self, path: str) -> None:
-        self.folder = OlmoCoreFolder(path)
+    def __init__(self, path: str, beside: FolderDataset | None = None, equal: Agreement | None = None) -> None:
+        self.folder: OlmoCoreFolder = OlmoCoreFolder(path, None if beside is None else beside.folder)
         check_statistics(self.folder)
-        super().__init__(_no_objects, NO_ROOT, None)
+        self.beside, self.equal = beside, equal
+        super().__init__(no_objects, NO_ROOT, None)
         self._scan = FolderScan(self.folder, None)
 
     @cached_property
     def manifest(self) -> Manifest:
         """Arrays and counts; the entries name nothing."""
-        count, tokens = len(self.folder.lengths), self.folder.tokens
-        arrays = {}
-        for array in DATA_ARRAYS:
-            entry = Entry(NO_ROOT, count, tokens if array.axis == "token" else count)
-            arrays[array.name] = array, Root(array.grain, (entry,))
-        return Manifest(count, arrays, SplitRule(RULE_NAME, CHUNK_BYTES, FANOUT), None)
+        return folder_manifest(len(self.folder.lengths), self.folder.tokens)
 
     @cached_property
     def run(self) -> Run | None:
@@ -112,10 +105,6 @@ class FolderDataset(Dataset):
         return int(self.folder.starts[sample])
 
 
-def _no_objects(digest: Digest) -> bytes:
-    raise NotFoundError("a directory has no objects")
-
-
 def _batches(folder: OlmoCoreFolder, lo: int, hi: int, tokens: int = 1 << 20) -> Iterator[tuple[int, int]]:
     """Ranges of documents with about so many tokens."""
     while lo < hi:
@@ -135,6 +124,7 @@ class FolderPair:
     def __init__(self, a: FolderDataset, b: FolderDataset) -> None:
         self.a, self.b = a, b
         self._folders = a.folder, b.folder
+        self._equal = b.equal if b.beside is a else None
 
     def equal(self) -> bool:
         """Whether all arrays are equal."""
@@ -162,7 +152,7 @@ class FolderPair:
     def _same_labels(self) -> bool:
         if not self._same_lengths:
             return False
-        return next(unequal_elements(*self._folders, LABELS, 0, 0, self._folders[0].tokens), None) is None
+        return next(self._unequal_elements(LABELS, 0, 0, self._folders[0].tokens), None) is None
 
     @cached_property
     def _gaps(self) -> list[tuple[Gap, Keys, Keys]]:
@@ -218,11 +208,19 @@ class FolderPair:
         starts = a.starts[a_lo : a_lo + count] - a.starts[a_lo]
         total = int(starts[-1]) + int(a.lengths[a_lo + count - 1])
         last = -1
-        for elements in unequal_elements(a, b, which, int(a.starts[a_lo]), int(b.starts[b_lo]), total):
-            for document in np.unique(np.searchsorted(starts, elements, side="right") - 1).tolist():
-                if document > last:
-                    yield document
-                    last = document
+        for elements in self._unequal_elements(which, int(a.starts[a_lo]), int(b.starts[b_lo]), total):
+            documents = np.searchsorted(starts, elements, side="right") - 1  # ascending
+            yield from documents[np.diff(documents, prepend=last) > 0].tolist()
+            last = int(documents[-1])
+
+    def _unequal_elements(self, which: int, a_lo: int, b_lo: int, count: int) -> Iterator[NDArray[np.int64]]:
+        """The same for elements, without those at the front that are known to be equal."""
+        known = 0
+        if self._equal is not None and a_lo == b_lo:
+            known = self._equal.ids if which == IDS else self._equal.labels
+        done = min(max(known - a_lo, 0), count)
+        for elements in unequal_elements(*self._folders, which, a_lo + done, b_lo + done, count - done):
+            yield done + elements
 
 
 def _agreeing(a: NDArray[np.uint32], b: NDArray[np.uint32]) -> int:

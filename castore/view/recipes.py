@@ -33,7 +33,7 @@ class RecipeChange(NamedTuple):
 
 def recipe_differences(a: Dataset, b: Dataset) -> Iterator[tuple[str, object, object]]:
     """Entries of recipes and sources that differ, apart from names, times and places: (entry, a, b)."""
-    if a.run is None or b.run is None or a.run_digest == b.run_digest:
+    if a.run_digest == b.run_digest or a.run is None or b.run is None:
         return
     if not a.run.recipe or not b.run.recipe:
         if a.run.recipe or b.run.recipe:

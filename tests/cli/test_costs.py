@@ -12,6 +12,7 @@ from castore.repository import Repository
 from tests.cli.conftest import Run, tokenize
 from tests.support.commands import castore
 from tests.support.jobs import example_rows, write_rows
+from tests.support.olmo_core import documents, write_folder
 
 HEAVY = ("numpy", "fsspec", "zarr", "tokenizers", "jinja2", "minijinja", "pyarrow", "rich", "asyncio")
 REPORTER = (
@@ -48,6 +49,12 @@ def test_light_commands_import_nothing_heavy(repo: Path, command: list[str]) -> 
     found = modules("--repo", repo, *command)
     assert not found.intersection(HEAVY)
     assert {"castore", "click"} <= found
+
+
+def test_equal_directories_are_compared_without_numpy(tmp_path: Path) -> None:
+    folders = [write_folder(tmp_path / name, documents(50, 1)) for name in "ab"]
+    for option in ([], ["--json"], ["--quiet"], ["--markdown"]):
+        assert not modules("diff", *folders, *option).intersection(HEAVY)
 
 
 def test_help_imports_no_command(repo: Path) -> None:
