@@ -18,7 +18,7 @@ from castore_cli.text import echo_json, number, plural
     show_default=True,
     help="Kind of files.",
 )
-@click.option("--replace", is_flag=True, help="Replace a folder that holds something, as a whole.")
+@click.option("--replace", is_flag=True, help="Replace an earlier export, as a whole.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.pass_obj

@@ -54,8 +54,8 @@ def export_olmo_core(
 
     Args:
         data: The dataset.
-        folder: Must not exist or be empty, unless ``replace`` allows to replace it whole.
-        replace: Replace a folder that holds something.
+        folder: Must not exist or be empty, unless ``replace`` allows to replace what it holds.
+        replace: Replace a folder that holds an earlier export, and nothing else.
         time_text: The timestamp in the statistics, ``YYYY-MM-DD HH:MM:SS``.
         part_bytes: Bytes of ids in a full part.
         report: Called with tokens written and tokens in all.
