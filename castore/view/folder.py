@@ -69,13 +69,15 @@ def _check_target(target: Path, shown: Path, replace: bool) -> None:
 
 def _check_replaceable(old: Path, shown: Path) -> None:
     """Refuse to remove what no export has written: a wrong path must not cost a home folder, or the repository."""
-    for name in sorted(os.listdir(old)):
+    for name in sorted(path.name for path in old.iterdir()):
         if not EXPORTED.fullmatch(name):
             raise InvalidInputError(f"{shown} holds {name!r}, which is no part of an export: it is not replaced")
 
 
 def _occupied(shown: Path) -> InvalidInputError:
-    return InvalidInputError(f"{shown} already holds files: give another folder, or --replace to replace an earlier export")
+    return InvalidInputError(
+        f"{shown} already holds files: give another folder, or --replace to replace an earlier export"
+    )
 
 
 def _beside(target: Path) -> Path:
@@ -115,7 +117,10 @@ def _put_in_place(part: Path, target: Path, shown: Path, replace: bool) -> None:
     except (OSError, InvalidInputError) as error:
         if old is not None:
             old.rename(target)
-        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # filled by somebody else meanwhile
+        if isinstance(error, OSError) and error.errno in (
+            errno.ENOTEMPTY,
+            errno.EEXIST,
+        ):  # filled by somebody else meanwhile
             raise _occupied(shown) from error
         raise
     if old is not None:
