@@ -113,7 +113,10 @@ def test_commands(run: Run, repo: Path, keys: Path, tmp_path: Path) -> None:  # 
     assert "has no signature" in run("verify", "golden/one", "--trusted", trusted, status=1).out
     said = run("diff", "golden/one", "two", "--require-signature", trusted, status=2)
     assert "has no signature" in said.trouble
-    assert "signed with key" in run("sign", "golden/one", "--key", keys / "ada").out
+    said = run("sign", "golden/one", "--key", keys / "ada").out
+    assert "signed with key" in said
+    told = run("verify", "golden/one", "--trusted", keys / "ada.pub", "--json").json
+    assert [signer["key"] for signer in told["signers"]] == [said.split()[-1]], "both name the key alike"
     assert "was signed before" in run("sign", "golden/one", "--key", keys / "ada").out
     assert run("verify", "golden/one", "--trusted", trusted, "--json").json["verified"]
     assert "ada@example.org" in run("verify", "golden/one", "--trusted", trusted).out
