@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import castore
+from castore.errors import InvalidInputError
 from tests.cli.conftest import Run
 
 
@@ -51,3 +52,26 @@ def test_standard_streams_that_are_closed(given: str, tmp_path: Path, closed: st
         told = tmp_path / "status"
         subprocess.run(["/bin/sh", "-c", script, sys.executable, given, other, str(told)], timeout=60, check=False)
         assert told.read_text() == f"{status}\n"
+
+
+def test_what_was_not_recorded_is_not_shown(run: Run, given: str) -> None:
+    said = run("--repo", given, "show", "gaps").out
+    assert not {"tokenizer", "template", "max"} & {line.split()[0] for line in said.splitlines()}
+    assert "source     hollow: 10 samples, 0 tokens\n" in said
+
+
+def test_an_imported_folder_does_not_claim_empty_sources(run: Run, given: str, tmp_path: Path) -> None:
+    """Whose two sources are mixed by a shuffle that was not undone."""
+    with castore.open(given).writer("two", shuffle_seed=3) as writer:
+        for i in range(30):
+            writer.append([i, i + 1], source=f"s{i // 20}")
+    run("--repo", given, "export", "two", tmp_path / "out", "-q")
+    run("--repo", given, "import", tmp_path / "out", "--as", "back", "-q")
+    (line,) = (line for line in run("--repo", given, "show", "back").out.splitlines() if line.startswith("source"))
+    assert line.endswith(": 30 rows")
+
+
+def test_an_array_that_one_side_lacks_is_not_compared(given: str) -> None:
+    repository = castore.open(given)
+    with pytest.raises(InvalidInputError, match="no array weight on both sides"):
+        repository["gaps"].diff(repository["hollow"], only="weight")
