@@ -100,4 +100,5 @@ def require(state: State, meant: list[tuple[str, Digest]], trusted: str) -> None
             checked += 1
     if not checked:
         names = " and ".join(address for address, _ in meant)
-        raise InvalidInputError(f"--require-signature: {names} is no protected name, so there is nothing to require")
+        one = "is no protected name" if len(meant) == 1 else "are no protected names"
+        raise InvalidInputError(f"--require-signature: {names} {one}, so there is nothing to require")

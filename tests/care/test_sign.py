@@ -123,7 +123,10 @@ def test_commands(run: Run, repo: Path, keys: Path, tmp_path: Path) -> None:  # 
     assert not run("verify", "golden/one", "--trusted", untrusted, "--json", status=1).json["verified"]
     run("diff", "golden/one", "two", "--require-signature", trusted, status=1)
     run("diff", "golden/one", "two", "--require-signature", untrusted, status=2)
-    assert "no protected name" in run("diff", "two", "two", "--require-signature", trusted, status=2).trouble
+    assert (
+        "two and two are no protected names"
+        in run("diff", "two", "two", "--require-signature", trusted, status=2).trouble
+    )
     target = tmp_path / "target"
     run("copy", "golden/one", target, "--require-signature", untrusted, status=2)
     assert Repository(LocalBackend(str(target))).refs.names() == []
