@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from castore.view.lock import Lock
 
 
+SEED_MAX = (1 << 63) - 1
+"""Of a shuffle: what a record can hold."""
+
+
 @dataclass(eq=False, repr=False)
 class State:
     """State of one invocation."""

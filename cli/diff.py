@@ -74,9 +74,10 @@ def diff(
     if (b is None) == (expect is None):
         raise click.UsageError("give B, or --expect FILE in its place")
     if html_file is not None:
+        from castore_cli.diff_page import MARK
         from castore_cli.page_file import check_page
 
-        check_page(html_file)  # before anything is compared for it
+        check_page(html_file, MARK, "castore diff")  # before anything is compared for it
     around = WHOLE if decode else CONTEXT if context is None else context
     detailed = not (quiet or stat) or as_json or html_file is not None
     expected = None

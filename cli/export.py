@@ -18,7 +18,7 @@ from castore_cli.text import echo_json, number, plural
     show_default=True,
     help="Kind of files.",
 )
-@click.option("--replace", is_flag=True, help="Replace a folder that holds something, as a whole.")
+@click.option("--replace", is_flag=True, help="Replace an earlier export, as a whole.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.pass_obj
@@ -33,6 +33,9 @@ def export(state: State, address: str, folder: str, layout: str, replace: bool, 
     time_text = local_time(origin().time_s)
     with Meter("exporting", "tokens", as_json=as_json, quiet=quiet) as meter:
         done = repository.export(data, folder, layout=layout, replace=replace, time_text=time_text, report=meter.update)
+    if done.left_out:
+        left_out = plural(done.left_out, "sample")
+        click.echo(f"castore: warning: {left_out} without tokens: these files cannot hold that, left out", err=True)
     if as_json:
         echo_json({"folder": done.folder, "samples": done.samples, "tokens": done.tokens, "parts": done.parts})
     elif not quiet:

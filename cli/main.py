@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import io
 import sys
+from contextlib import suppress
 from importlib import import_module
 
 # Importing makes ten thousands of objects that all stay. Looking for garbage among them is a tenth of the start-up.
@@ -97,6 +98,7 @@ def castore(ctx: click.Context, repo: str | None) -> None:
 
 def main() -> None:
     """Run the command line; every error is one line on stderr."""
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Names of files need not be text, nor need a terminal have every sign that is printed.
@@ -125,6 +127,24 @@ def main() -> None:
         status = _fail("this is a bug of castore: please report what is above", EXIT_TROUBLE)
     gc.freeze()  # Python looks for garbage once more at its end, another tenth
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _open_streams() -> None:
+    """Open what was closed by whoever started this (``2>&-``): else the next file opened would take its number.
+
+    What a library then writes to "stderr" would go into that file, which may be one of a repository.
+    """
+    import os
+
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with suppress(OSError):
+                handle = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+                if handle != number:
+                    os.dup2(handle, number)
+                    os.close(handle)
+                stream = open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+                setattr(sys, name, stream)
 
 
 def _fail(message: str, status: int) -> int:

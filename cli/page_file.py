@@ -7,7 +7,7 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from castore.errors import InvalidInputError
+from castore.errors import BackendError, InvalidInputError
 from castore_cli.progress import Meter
 
 if TYPE_CHECKING:
@@ -18,37 +18,55 @@ def write_page(path: str, page: Page, limit: int, context: int, *, quiet: bool) 
     """Render a page into a file that ``check_page`` let pass. What was there stays until the new page is complete."""
     with Meter("reading samples", "samples", quiet=quiet) as meter:
         content = page.render(limit=limit, context=context, report=meter.update)
-    folder = os.path.dirname(path) or "."  # noqa: PTH120 - pathlib costs start-up
-    handle, temporary = tempfile.mkstemp(prefix=".castore-page-", dir=folder)
+    write_file(path, content)
+
+
+def write_file(path: str, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        BackendError: The operating system refused; what was there stays.
+    """
+    temporary = ""
     try:
+        folder = os.path.dirname(path) or "."  # noqa: PTH120 - pathlib costs start-up
+        handle, temporary = tempfile.mkstemp(prefix=".castore-page-", dir=folder)
         with open(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp makes it private
         os.replace(temporary, path)  # noqa: PTH105
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)  # noqa: PTH108
+    except BaseException as error:
+        if temporary:
+            with suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108
+        if isinstance(error, OSError):
+            raise BackendError(f"{path}: {error.strerror or error}") from error
         raise
 
 
-def check_page(path: str) -> None:
+def check_page(path: str, mark: bytes, command: str) -> None:
     """Refuse to overwrite what is no page.
 
-    Raises:
-        InvalidInputError: There is something else than an earlier page.
-    """
-    from castore_cli.diff_page import MARK
+    Args:
+        path: Where a page is to be.
+        mark: What pages of this kind begin with.
+        command: Which writes them.
 
+    Raises:
+        InvalidInputError: There is something else than an earlier page, or no folder for one.
+    """
+    if not os.path.isdir(os.path.dirname(path) or "."):  # noqa: PTH112, PTH120
+        raise InvalidInputError(f"{path}: there is no folder to write the page in")
     if not os.path.lexists(path):
         return
     if not os.path.isfile(path):  # noqa: PTH113
         raise InvalidInputError(f"{path} is not a file: no page is written there")
     with open(path, "rb") as file:
-        begin = file.read(len(MARK))
-    if begin not in (b"", MARK):
-        raise InvalidInputError(f"{path} exists and is no page of castore diff: it is not overwritten")
+        begin = file.read(len(mark))
+    if begin not in (b"", mark):
+        raise InvalidInputError(f"{path} exists and is no page of {command}: it is not overwritten")
 
 
 def _umask() -> int:

@@ -92,9 +92,10 @@ def _print_run(document: dict[str, Any]) -> None:
     statistics, origin, configuration = document["statistics"], document["origin"], document["configuration"]
     trained = statistics.get("trainable", 0)
     _field("trained", f"{number(trained)} tokens, {share(trained, document['tokens'])}")
-    _field("tokenizer", str(configuration.get("tokenizer")))
-    _field("template", str(configuration.get("chat_template") or "the tokenizer's own"))
-    _field("max length", str(configuration.get("max_seq_length") or "none"))
+    if configuration.get("tokenizer") is not None:  # of what a program wrote nothing of this is known
+        _field("tokenizer", str(configuration["tokenizer"]))
+        _field("template", str(configuration.get("chat_template") or "the tokenizer's own"))
+        _field("max length", str(configuration.get("max_seq_length") or "none"))
     _field("made", f"{local_time(origin.get('time', 0))} by {origin.get('author')} on {origin.get('host')}")
     if origin.get("message"):
         _field("message", str(origin["message"]))
@@ -102,7 +103,10 @@ def _print_run(document: dict[str, Any]) -> None:
         dropped = sum(source.get("dropped", {}).values())
         lost = f", {plural(dropped, 'row')} dropped" if dropped else ""
         counts = f"{number(source.get('samples', 0))} samples, {number(source.get('tokens', 0))} tokens{lost}"
-        _field("source", f"{source.get('name')} {source.get('amount', '')}: {counts}")
+        if "samples" not in source:  # of an imported folder
+            counts = plural(source.get("rows", 0), "row")
+        name = " ".join(str(source[key]) for key in ("name", "amount") if source.get(key))
+        _field("source", f"{name}: {counts}")
 
 
 def _field(name: str, value: str) -> None:

@@ -42,7 +42,7 @@ def verify(state: State, name: str, trusted: str, as_json: bool) -> None:
     """Tell whether a trusted key vouches for what NAME means now; exit 1 if none does."""
     from castore.care.sign import read_trusted
     from castore.care.sign import verify as verify_root
-    from castore.store.signatures import SignatureStore
+    from castore.store.signatures import SignatureStore, key_id
 
     repository, plain = state.place(name)
     keys = read_trusted(trusted)
@@ -53,7 +53,7 @@ def verify(state: State, name: str, trusted: str, as_json: bool) -> None:
     except SignatureError as error:
         found, problem = [], str(error)
     if as_json:
-        signers = [{"owner": key.owner, "key": key.public_key} for key in found]
+        signers = [{"owner": key.owner, "key": key_id(key.public_key)} for key in found]
         echo_json({"name": plain, "root": root, "verified": bool(found), "signers": signers})
     elif problem is None:
         for key in found:
@@ -100,4 +100,5 @@ def require(state: State, meant: list[tuple[str, Digest]], trusted: str) -> None
             checked += 1
     if not checked:
         names = " and ".join(address for address, _ in meant)
-        raise InvalidInputError(f"--require-signature: {names} is no protected name, so there is nothing to require")
+        one = "is no protected name" if len(meant) == 1 else "are no protected names"
+        raise InvalidInputError(f"--require-signature: {names} {one}, so there is nothing to require")

@@ -35,12 +35,15 @@ def stats(state: State, address: str, sequence_lengths: tuple[int, ...], html_fi
     """Show lengths, trained shares by source and packing of the dataset at ADDRESS."""
     from castore.view.summary import SEQUENCE_LENGTHS, summary
 
+    if html_file is not None:
+        from castore_cli.page_file import check_page, write_file
+        from castore_cli.stats_html import MARK, page
+
+        check_page(html_file, MARK, "castore stats")  # before anything is read for it
     _, data = state.dataset(address)
     found = summary(data, sequence_lengths or SEQUENCE_LENGTHS)
     if html_file is not None:
-        from castore_cli.stats_html import page, write
-
-        write(html_file, page(address, data, found))
+        write_file(html_file, page(address, data, found).encode())
     if as_json:
         echo_json(_document(data, found))
     elif html_file is None:

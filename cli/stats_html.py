@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from castore_cli.text import number, share
@@ -13,6 +11,9 @@ from castore_cli.text import number, share
 if TYPE_CHECKING:
     from castore.view.dataset import Dataset
     from castore.view.summary import Summary
+
+MARK = b"<!doctype html>\n<!-- castore stats -->\n"
+"""What a page begins with."""
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -58,7 +59,7 @@ def page(address: str, data: Dataset, found: Summary) -> str:
     ]
     return "\n".join(
         [
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            MARK.decode() + '<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(address)}: statistics</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
             f"<h1>{escape(address)}</h1>\n<code>{data.root.hex()}</code>",
@@ -81,14 +82,3 @@ def _section(title: str, drawn: str, head: tuple[str, ...], rows: Sequence[tuple
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     figure = drawn.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
     return f"<h2>{escape(title)}</h2>\n{figure}\n<table>\n<tr>{cells}</tr>\n{body}\n</table>"
-
-
-def write(file: str, text: str) -> None:
-    """Write a page whole or not at all."""
-    path = Path(file)
-    beside = path.with_name(f".{path.name}.castore-{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from castore_cli.context import State, origin
+from castore_cli.context import SEED_MAX, State, origin
 from castore_cli.text import echo_json, number, plural, share, size
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ if TYPE_CHECKING:
 @click.option("--last-turn", is_flag=True, help="Train on the last assistant turn of a conversation only.")
 @click.option("--num-examples", type=click.IntRange(1), metavar="N", help="Use the first N samples of the shuffle.")
 @click.option(
-    "--shuffle-seed", type=click.IntRange(0), metavar="N", default=42, show_default=True, help="Seed of the order."
+    "--shuffle-seed",
+    type=click.IntRange(0, SEED_MAX),
+    metavar="N",
+    default=42,
+    show_default=True,
+    help="Seed of the order.",
 )
 @click.option("--no-shuffle", is_flag=True, help="Keep the order of the mix.")
 @click.option(

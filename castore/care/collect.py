@@ -208,9 +208,18 @@ class _Collection:
                 if until < self.now - self.policy.keep_log_s:
                     continue
                 target = refs.entry(name, sequence).target
-                if target is not None:
-                    held.add(target)
+                if target is None:
+                    continue
+                if at + 1 < len(entries) and not self._stored(target):
+                    continue  # an earlier collection that kept logs for a shorter time took it
+                held.add(target)
         return held
+
+    def _stored(self, target: Digest) -> bool:
+        """Whether an object is there, in the trash too: from there it can come back."""
+        if self.census.find(target)[0] >= 0:
+            return True
+        return self.backend.has(object_key(target)) or self.backend.has(trash_key(target))
 
     def _kept_records(self) -> list[str]:
         """Remove records that were not used for long; the keys of the others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from castore.errors import InvalidInputError, MissingExtraError
+from castore.errors import BackendError, InvalidInputError, MissingExtraError
 from castore.store.backend import Backend
 from castore.store.local import LocalBackend
 
@@ -55,4 +55,6 @@ def _open_fsspec(url: str, protocol: str) -> Backend:
         raise InvalidInputError(f"{url}: {' '.join(str(error).split())}") from error
     except ValueError as error:
         raise InvalidInputError(f"{url!r} is no place of a repository: {' '.join(str(error).split())}") from error
+    except OSError as error:  # some connect at once
+        raise BackendError(f"cannot reach {url}: {error.strerror or error}") from error
     return FsspecBackend(filesystem, root, url)

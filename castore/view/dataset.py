@@ -275,8 +275,14 @@ class Dataset:
             other: The other side, ``b`` in the result.
             context: Tokens shown before and after the first divergence.
             only: Name of the one array to compare.
+
+        Raises:
+            InvalidInputError: One of the two has no such array.
         """
         from castore.view.compare import compare
+
+        if only is not None and not (self.has(only) and other.has(only)):
+            raise InvalidInputError(f"no array {only} on both sides")
 
         return compare(self, other, context=context, only=only)
 

@@ -30,12 +30,21 @@ TOKENIZER_PREFIX = "tokenizer/"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export came to."""
+    """What an export came to.
+
+    Attributes:
+        samples: In the files.
+        tokens: In the files.
+        parts: Files of token ids.
+        folder: Where they are.
+        left_out: Samples without tokens, where files have no way to hold them.
+    """
 
     samples: int
     tokens: int
     parts: int
     folder: str
+    left_out: int = 0
 
 
 def export_olmo_core(
@@ -54,14 +63,14 @@ def export_olmo_core(
 
     Args:
         data: The dataset.
-        folder: Must not exist or be empty, unless ``replace`` allows to replace it whole.
-        replace: Replace a folder that holds something.
+        folder: Must not exist or be empty, unless ``replace`` allows to replace what it holds.
+        replace: Replace a folder that holds an earlier export, and nothing else.
         time_text: The timestamp in the statistics, ``YYYY-MM-DD HH:MM:SS``.
         part_bytes: Bytes of ids in a full part.
         report: Called with tokens written and tokens in all.
 
     Raises:
-        InvalidInputError: The folder holds something, or cannot be written.
+        InvalidInputError: The folder holds something, or cannot be written; or no sample has a token.
         CorruptionError: An object is damaged; the folder stays as it was.
     """
     shown = str(Path(folder))
@@ -78,10 +87,12 @@ def _write(
             parts.write(samples)
             counts.add(samples)
             report(counts.tokens, data.manifest.tokens)
+    if counts.samples == 0:
+        raise InvalidInputError("no sample has a token: there is nothing to export")
     _write_statistics(data, part, shown, time_text, counts.by_source(data))
     _write_tokenizer(data, part)
     sync(part)
-    return Exported(counts.samples, counts.tokens, parts.count, shown)
+    return Exported(counts.samples, counts.tokens, parts.count, shown, counts.left_out)
 
 
 # ---- samples in the recorded order
@@ -209,17 +220,22 @@ class _Parts:
 
 
 class _Counts:
-    """What goes into the statistics: samples, tokens and trainable tokens by source, in order of first appearance."""
+    """What goes into the statistics: samples, tokens and trainable tokens by source, in order of first appearance.
+
+    Of samples that have tokens: the others are in no file, since a boundary lies between tokens.
+    """
 
     def __init__(self) -> None:
-        self.samples = self.tokens = 0
+        self.samples = self.tokens = self.left_out = 0
         self._by_source: dict[int, tuple[int, int, int]] = {}
 
     def add(self, samples: Samples) -> None:
         source, spans = samples.columns["source"], samples.columns["labels_mask"]
         assert isinstance(source, np.ndarray)
         assert isinstance(spans, SpanColumn)
-        self.samples += len(samples)
+        some = samples.lengths > 0
+        self.samples += int(some.sum())
+        self.left_out += int((~some).sum())
         self.tokens += int(samples.lengths.sum(dtype=np.int64))
         widths = (
             np.add.reduceat(  # trainable tokens of each sample
@@ -228,11 +244,11 @@ class _Counts:
             )
             * (spans.counts > 0)
         )
-        for index in _distinct(source):
+        for index in _distinct(source[some]):
             chosen = source == index
             before = self._by_source.get(index, (0, 0, 0))
             tokens = int(samples.lengths[chosen].sum(dtype=np.int64))
-            more = int(chosen.sum()), tokens, int(widths[chosen].sum())
+            more = int((chosen & some).sum()), tokens, int(widths[chosen].sum())
             self._by_source[index] = before[0] + more[0], before[1] + more[1], before[2] + more[2]
 
     def by_source(self, data: Dataset) -> list[tuple[Mapping[str, Any], int, int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,22 +14,32 @@ from castore.errors import BackendError, InvalidInputError
 
 T = TypeVar("T")
 
+EXPORTED = re.compile(
+    r"token_ids_part_\d{4,}\.(npy|csv\.gz)|labels_mask_part_\d{4,}\.npy|dataset_statistics\.(json|txt)|tokenizer"
+    r"|(token_ids|labels_mask)\.(bin|idx)"
+    r"|index\.json|shard\.\d{5,}\.mds"
+    r"|part-\d{5,}\.parquet"
+)
+"""Names that an export has at its top, of every layout: a folder with any other name in it is never replaced."""
+
 
 def write_folder(folder: str, write: Callable[[Path], T], *, replace: bool = False) -> T:
     """Let ``write`` fill a folder beside ``folder`` and rename it when that is done.
 
     Args:
-        folder: Must not exist or be empty, unless ``replace`` allows to replace it whole.
+        folder: Must not exist or be empty, unless ``replace`` allows to replace what it holds.
         write: Writes durable files into the folder that it is given, and the names in it with ``sync``.
-        replace: Replace a folder that holds something.
+        replace: Replace a folder that holds an earlier export, and nothing else.
 
     Returns:
         What ``write`` returns.
 
     Raises:
-        InvalidInputError: The folder holds something, or cannot be written.
+        InvalidInputError: The folder holds something that may not be replaced, or cannot be written.
         BackendError: The operating system refused; the folder stays as it was.
     """
+    if not folder:
+        raise InvalidInputError("'' is no folder")
     shown = Path(folder)
     with _os_errors(shown):
         target = Path(os.path.realpath(folder))  # a link is followed, since the folder itself is renamed
@@ -52,10 +63,21 @@ def _check_target(target: Path, shown: Path, replace: bool) -> None:
         raise InvalidInputError(f"{shown} is not a folder")
     if target.is_dir() and any(target.iterdir()) and not replace:
         raise _occupied(shown)
+    if target.is_dir():
+        _check_replaceable(target, shown)
+
+
+def _check_replaceable(old: Path, shown: Path) -> None:
+    """Refuse to remove what no export has written: a wrong path must not cost a home folder, or the repository."""
+    for name in sorted(path.name for path in old.iterdir()):
+        if not EXPORTED.fullmatch(name):
+            raise InvalidInputError(f"{shown} holds {name!r}, which is no part of an export: it is not replaced")
 
 
 def _occupied(shown: Path) -> InvalidInputError:
-    return InvalidInputError(f"{shown} already holds files: give another folder, or --replace to replace it whole")
+    return InvalidInputError(
+        f"{shown} already holds files: give another folder, or --replace to replace an earlier export"
+    )
 
 
 def _beside(target: Path) -> Path:
@@ -84,16 +106,21 @@ def _put_in_place(part: Path, target: Path, shown: Path, replace: bool) -> None:
         old = _beside(target)
         target.rename(old)
     try:
+        if old is not None:
+            _check_replaceable(old, shown)  # once more: nothing can enter by its name any longer
         part.rename(target)  # takes the place of an empty folder, and of no other
         try:
             sync(target.parent)
         except OSError:
             target.rename(part)
             raise
-    except OSError as error:
+    except (OSError, InvalidInputError) as error:
         if old is not None:
             old.rename(target)
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # filled by somebody else meanwhile
+        if isinstance(error, OSError) and error.errno in (
+            errno.ENOTEMPTY,
+            errno.EEXIST,
+        ):  # filled by somebody else meanwhile
             raise _occupied(shown) from error
         raise
     if old is not None:

@@ -54,11 +54,11 @@ def export_layout(
 
     Args:
         data: The dataset.
-        folder: Must not exist or be empty, unless ``replace`` allows to replace it whole.
+        folder: Must not exist or be empty, unless ``replace`` allows to replace what it holds.
         layout: ``megatron``: ``token_ids.bin`` and ``.idx``, and ``labels_mask`` likewise, a byte a label; ``mds``:
             shards with token_ids uint32, labels_mask uint8 and source; ``parquet``: files with these columns, source by
             name.
-        replace: Replace a folder that holds something.
+        replace: Replace a folder that holds an earlier export, and nothing else.
         report: Called with tokens written and tokens in all.
 
     Raises:

@@ -11,6 +11,8 @@ from castore.care.collect import DAY_S, Collected, Policy, collect
 from castore.errors import BackendError, CorruptionError, InvalidInputError
 from castore.repository import Repository
 from castore.store.backend import Backend, Entry, MemoryBackend
+from castore.store.objects import object_key
+from castore.store.refs import RefStore
 from castore.store.urls import open_backend
 from tests.care.test_copy import objects_of, opened
 from tests.support.complete import check_complete
@@ -74,6 +76,25 @@ def test_only_what_is_above_the_chunks_is_read(backend: MemoryBackend) -> None:
     done = collect(faulty, Policy())
     read = [key for what, key in faulty.calls if what == "get" and key.startswith("objects/")]
     assert len(read) == len(set(read)) == done.read < done.listed / 2
+
+
+def test_a_log_that_outlives_what_it_names_stops_nothing(backend: MemoryBackend) -> None:
+    """What one collection took, since it kept logs for no time, the next one with its 90 days does without."""
+    repository = Repository(backend)
+    repository.tag("b", "a", ORIGIN)
+    repository.remove("b", ORIGIN)
+    assert collect(backend, NOW, force=True).removed > 0
+    for kept in list(backend.list("trash")):
+        backend.delete(kept)  # as collections do when the grace period is over
+    assert collect(backend, Policy(grace_s=0), force=True).removed == 0
+    assert check_complete_of(Repository(backend), "a")
+
+
+def test_what_a_name_means_is_missed_all_the_same(backend: MemoryBackend) -> None:
+    for name in ("a", "b"):
+        backend.delete(object_key(RefStore(backend).entry(name, 0).target))
+    with pytest.raises(CorruptionError, match="nothing was removed"):
+        collect(backend, NOW, force=True)
 
 
 def test_what_a_removed_name_meant_goes_in_its_time(backend: MemoryBackend, clock: Clock) -> None:

@@ -113,14 +113,20 @@ def test_commands(run: Run, repo: Path, keys: Path, tmp_path: Path) -> None:  # 
     assert "has no signature" in run("verify", "golden/one", "--trusted", trusted, status=1).out
     said = run("diff", "golden/one", "two", "--require-signature", trusted, status=2)
     assert "has no signature" in said.trouble
-    assert "signed with key" in run("sign", "golden/one", "--key", keys / "ada").out
+    said = run("sign", "golden/one", "--key", keys / "ada").out
+    assert "signed with key" in said
+    told = run("verify", "golden/one", "--trusted", keys / "ada.pub", "--json").json
+    assert [signer["key"] for signer in told["signers"]] == [said.split()[-1]], "both name the key alike"
     assert "was signed before" in run("sign", "golden/one", "--key", keys / "ada").out
     assert run("verify", "golden/one", "--trusted", trusted, "--json").json["verified"]
     assert "ada@example.org" in run("verify", "golden/one", "--trusted", trusted).out
     assert not run("verify", "golden/one", "--trusted", untrusted, "--json", status=1).json["verified"]
     run("diff", "golden/one", "two", "--require-signature", trusted, status=1)
     run("diff", "golden/one", "two", "--require-signature", untrusted, status=2)
-    assert "no protected name" in run("diff", "two", "two", "--require-signature", trusted, status=2).trouble
+    assert (
+        "two and two are no protected names"
+        in run("diff", "two", "two", "--require-signature", trusted, status=2).trouble
+    )
     target = tmp_path / "target"
     run("copy", "golden/one", target, "--require-signature", untrusted, status=2)
     assert Repository(LocalBackend(str(target))).refs.names() == []

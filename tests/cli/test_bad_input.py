@@ -412,3 +412,14 @@ def test_no_more_room(run: Run, tmp_path: Path, limit: int) -> None:
     other = json.loads(castore("--repo", tmp_path / "other", *arguments, "--json", command=SMALL_CASTORE).stdout)
     assert again["root"] == other["root"]
     check_complete(Repository.open(str(repo)))
+
+
+@pytest.mark.parametrize("command", [("tokenize", "--mix", "x.jsonl", "1.0", "--tokenizer", "x"), ("import", "x")])
+def test_a_seed_that_no_record_holds(run: Run, command: tuple[str, ...]) -> None:
+    said = run(*command, "--as", "x", "--shuffle-seed", str(1 << 63), status=2).trouble
+    assert said.startswith("invalid value for '--shuffle-seed': 9223372036854775808 is not in the range")
+
+
+def test_a_place_that_does_not_answer(run: Run) -> None:
+    said = run("--repo", "ftp://127.0.0.1:1/x", "ls", status=2).trouble
+    assert said == "cannot reach ftp://127.0.0.1:1/x: Connection refused"

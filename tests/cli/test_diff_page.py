@@ -247,7 +247,7 @@ def test_what_is_no_page_is_not_overwritten(run: Run, tmp_path: Path) -> None:
     assert said.trouble == f"{data} exists and is no page of castore diff: it is not overwritten"
     assert data.read_text() == "{}\n"
     assert run("diff", "base", "word", "--html", tmp_path, status=2).trouble.endswith("no page is written there")
-    assert "No such file" in run("diff", "base", "word", "--html", tmp_path / "no/page", status=2).trouble
+    assert "there is no folder" in run("diff", "base", "word", "--html", tmp_path / "no/page", status=2).trouble
     page = tmp_path / "page.html"
     for other in ("word", "removed"):  # a page of before is replaced
         run("diff", "base", other, "--html", page, "-q", status=1)

@@ -167,7 +167,24 @@ def test_a_page_without_matplotlib(run: Run, tmp_path: Path, monkeypatch: pytest
 
 def test_a_page_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-    assert "No such file" in run("stats", "base", "--html", tmp_path / "no" / "x.html", status=2).trouble
+    assert "there is no folder" in run("stats", "base", "--html", tmp_path / "no" / "x.html", status=2).trouble
+
+
+def test_a_page_replaces_a_page_and_nothing_else(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    (tmp_path / "mine.txt").write_text("mine")
+    for command in (("stats", "base"), ("diff", "base", "again")):
+        assert f"no page of castore {command[0]}" in run(*command, "--html", tmp_path / "mine.txt", status=2).trouble
+        said = run(*command, "--html", tmp_path / "nowhere" / "x.html", status=2).trouble
+        assert said == f"{tmp_path}/nowhere/x.html: there is no folder to write the page in"
+    run("stats", "base", "--html", tmp_path / "page.html")
+    assert "no page of castore diff" in run("diff", "base", "again", "--html", tmp_path / "page.html", status=2).trouble
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_page_where_nobody_may_write(run: Run) -> None:
+    said = run("diff", "base", "again", "--html", "/proc/x.html", status=2)
+    assert said.err == "castore: /proc/x.html: No such file or directory\n"
 
 
 # ---- export

@@ -311,6 +311,36 @@ def test_replacing_leaves_nothing_of_the_old(data: Any, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("name", ["repo", "castore.lock", ".git", "token_ids_part_0000.npy.bak"])
+def test_what_is_no_export_is_never_replaced(data: Any, tmp_path: Path, name: str) -> None:
+    export_olmo_core(data, str(tmp_path / "out"))
+    (tmp_path / "out" / name).mkdir()
+    (tmp_path / "out" / name / "mine").write_text("precious")
+    before = contents(tmp_path)
+    with pytest.raises(InvalidInputError, match=f"out holds '{name}', which is no part of an export"):
+        export_olmo_core(data, str(tmp_path / "out"), replace=True)
+    assert contents(tmp_path) == before
+
+
+def test_what_enters_an_export_that_is_being_replaced_stays(data: Any, tmp_path: Path) -> None:
+    export_olmo_core(data, str(tmp_path / "out"))
+    before = contents(tmp_path)
+
+    def report(done: int, total: int) -> None:
+        (tmp_path / "out" / "mine").write_text("precious")
+
+    with pytest.raises(InvalidInputError, match="out holds 'mine'"):
+        export_olmo_core(data, str(tmp_path / "out"), replace=True, report=report)
+    assert contents(tmp_path) == {**before, "out/mine": b"precious"}
+
+
+def test_no_folder_at_all(data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``castore export NAME "$UNSET" --replace``."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError, match="'' is no folder"):
+        export_olmo_core(data, "", replace=True)
+
+
 @pytest.mark.parametrize("replace", [False, True])
 def test_an_empty_folder_and_missing_parents(data: Any, tmp_path: Path, replace: bool) -> None:
     (tmp_path / "empty").mkdir()
@@ -333,11 +363,11 @@ def test_a_file_in_the_way(data: Any, tmp_path: Path) -> None:
 def test_a_link_to_a_folder_is_followed(data: Any, tmp_path: Path, replace: bool) -> None:
     (tmp_path / "disk").mkdir()
     if replace:
-        (tmp_path / "disk" / "old").write_text("x")
+        (tmp_path / "disk" / "part-00007.parquet").write_text("x")
     (tmp_path / "out").symlink_to(tmp_path / "disk")
     export_olmo_core(data, str(tmp_path / "out"), replace=replace)
     assert (tmp_path / "out").is_symlink()
-    assert "old" not in contents(tmp_path / "disk")
+    assert "part-00007.parquet" not in contents(tmp_path / "disk")
     assert "dataset_statistics.json" in contents(tmp_path / "disk")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "out"]
 
@@ -381,10 +411,10 @@ def test_a_damaged_object_leaves_the_folder_as_it_was(path: Path, tmp_path: Path
         repository.backend.put(key, raw[:-5] if how == "cut" else raw[:-5] + bytes([raw[-5] ^ 4]) + raw[-4:])
     target = tmp_path / "out"
     target.mkdir()
-    (target / "old").write_text("x")
+    (target / "shard.00007.mds").write_text("x")
     with pytest.raises((CorruptionError, NotFoundError), match=victim):
         export_olmo_core(Repository(repository.backend).dataset("out"), str(target), replace=True)
-    assert contents(tmp_path) == {"out/old": b"x"}
+    assert contents(tmp_path) == {"out/shard.00007.mds": b"x"}
 
 
 def test_an_interrupt_leaves_nothing(data: Any, tmp_path: Path) -> None:
@@ -401,7 +431,7 @@ def test_an_error_of_the_disk_at_any_moment(data: Any, tmp_path: Path, call: str
     """Each sync and rename fails once; the old folder stays, or is back."""
     target = tmp_path / "out"
     target.mkdir()
-    (target / "old").write_text("x")
+    (target / "shard.00007.mds").write_text("x")
     for n in range(1, 30):
         calls: list[int] = []
         real = os.fsync if call == "fsync" else Path.rename
@@ -420,9 +450,9 @@ def test_an_error_of_the_disk_at_any_moment(data: Any, tmp_path: Path, call: str
             except BackendError as error:
                 said = str(error)
         assert said == f"{target}: No space left on device; nothing was left half-written"
-        assert contents(tmp_path) == {"out/old": b"x"}
+        assert contents(tmp_path) == {"out/shard.00007.mds": b"x"}
     assert n > (5 if call == "fsync" else 2)
-    assert "old" not in contents(target)
+    assert "shard.00007.mds" not in contents(target)
 
 
 # ---- in processes

@@ -190,11 +190,11 @@ def test_parquet_without_pyarrow_is_told(data: Dataset, tmp_path: Path, monkeypa
 def test_a_folder_is_complete_or_absent(backend: MemoryBackend, tmp_path: Path, layout: str) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "mine").write_text("mine")
+    (out / "index.json").write_text("mine")
     data = Repository(backend)["x"]
     with pytest.raises(InvalidInputError, match="already holds files"):
         export_layout(data, str(out), layout)
-    assert [path.name for path in out.iterdir()] == ["mine"]
+    assert [path.name for path in out.iterdir()] == ["index.json"]
 
     key = object_key(list(leaves(data.fetch, data.tree("token_ids")))[-1].entry.digest)
     stored = backend.get(key, 1 << 30)
@@ -202,11 +202,11 @@ def test_a_folder_is_complete_or_absent(backend: MemoryBackend, tmp_path: Path, 
     backend.put(key, stored[:-1] + bytes([stored[-1] ^ 1]))
     with pytest.raises(CorruptionError):
         export_layout(Repository(backend)["x"], str(out), layout, replace=True)
-    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "index.json"]
 
     backend.put(key, stored)
     export_layout(Repository(backend)["x"], str(out), layout, replace=True)
-    assert not (out / "mine").exists()
+    assert not (out / "index.json").exists() or (out / "index.json").read_text() != "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
