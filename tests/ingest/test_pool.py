@@ -110,8 +110,9 @@ def test_errors_come_home_as_themselves(two: ProcessPool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [b"die", b"kill"])
-def test_a_worker_that_dies_is_one_clear_line(two: ProcessPool, how: bytes) -> None:
+def test_a_worker_that_dies_is_one_clear_line(two: ProcessPool, how: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     dying = two.submit([how])
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "/usr/bin/castore", raising=False)  # of the command line
     with pytest.raises(CastoreError, match=r"^a worker process died[^\n]*--workers$"):
         dying.result()
     # Whatever comes after it is refused in the same words.
