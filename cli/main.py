@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import gc
 import io
+import os
 import sys
 from contextlib import suppress
 from importlib import import_module
 
 # Importing makes ten thousands of objects that all stay. Looking for garbage among them is a tenth of the start-up.
 gc.set_threshold(100_000, 20, 50)
+# numpy's OpenBLAS starts a thread a processor, for algebra that no command does.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import click  # noqa: E402
 
