@@ -233,10 +233,15 @@ class _Counts:
         source, spans = samples.columns["source"], samples.columns["labels_mask"]
         assert isinstance(source, np.ndarray)
         assert isinstance(spans, SpanColumn)
-        some = samples.lengths > 0
-        self.samples += int(some.sum())
-        self.left_out += int((~some).sum())
-        self.tokens += int(samples.lengths.sum(dtype=np.int64))
+        lengths, some = samples.lengths, samples.lengths > 0
+        kept, tokens = int(np.count_nonzero(some)), int(lengths.sum(dtype=np.int64))
+        self.samples += kept
+        self.left_out += len(lengths) - kept
+        self.tokens += tokens
+        if kept and not np.any(source != source[0]):  # as in nearly every chunk
+            trainable = spans.stops.sum(dtype=np.int64) - spans.starts.sum(dtype=np.int64)
+            self._count(int(source[0]), kept, tokens, int(trainable))
+            return
         widths = (
             np.add.reduceat(  # trainable tokens of each sample
                 np.append(spans.stops - spans.starts, 0).astype(np.int64),
@@ -244,12 +249,19 @@ class _Counts:
             )
             * (spans.counts > 0)
         )
-        for index in _distinct(source[some]):
+        distinct, first = np.unique(source[some], return_index=True)
+        for index in distinct[np.argsort(first)].tolist():
             chosen = source == index
-            before = self._by_source.get(index, (0, 0, 0))
-            tokens = int(samples.lengths[chosen].sum(dtype=np.int64))
-            more = int((chosen & some).sum()), tokens, int(widths[chosen].sum())
-            self._by_source[index] = before[0] + more[0], before[1] + more[1], before[2] + more[2]
+            self._count(
+                index,
+                int((chosen & some).sum()),
+                int(lengths[chosen].sum(dtype=np.int64)),
+                int(widths[chosen].sum()),
+            )
+
+    def _count(self, index: int, samples: int, tokens: int, trainable: int) -> None:
+        before = self._by_source.get(index, (0, 0, 0))
+        self._by_source[index] = before[0] + samples, before[1] + tokens, before[2] + trainable
 
     def by_source(self, data: Dataset) -> list[tuple[Mapping[str, Any], int, int, int]]:
         """(source of the run record, samples, tokens, trainable) in order of first appearance.
@@ -259,15 +271,6 @@ class _Counts:
         sources = data.run.sources if data.run else []
         last = {source.get("name"): source for source in sources}
         return [(last[sources[i].get("name")] if i < len(sources) else {}, *row) for i, row in self._by_source.items()]
-
-
-def _distinct(source: NDArray[np.uint32]) -> list[int]:
-    """The distinct values of an array in order of first appearance; quick if there is one."""
-    if len(source) and not np.any(source != source[0]):
-        return [int(source[0])]
-    distinct, first = np.unique(source, return_index=True)
-    indices: list[int] = distinct[np.argsort(first)].tolist()
-    return indices
 
 
 def _write_statistics(
