@@ -83,8 +83,13 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return ids, labels, bounds[:, 1] - bounds[:, 0]
 
 
-def generate(folder: Path, tokens: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Documents in source order, each some whole real ones joined in an order that no other has."""
+def generate(
+    folder: Path, tokens: int, seed: int, *, last_only: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Documents in source order, each some whole real ones joined in an order that no other has.
+
+    With ``last_only`` the labels of the last real one of each count, and those of the others are 0.
+    """
     ids, labels, lengths = read(folder)
     rng = np.random.default_rng(seed)
     edges = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -97,7 +102,12 @@ def generate(folder: Path, tokens: int, seed: int) -> tuple[np.ndarray, np.ndarr
     starts = starts[starts < len(picked)]
     bounds = [(int(edges[i]), int(edges[i + 1])) for i in picked]
     made = np.add.reduceat(lengths[picked], starts)
-    return np.concatenate([ids[a:b] for a, b in bounds]), np.concatenate([labels[a:b] for a, b in bounds]), made
+    joined_ids, joined_labels = (np.concatenate([column[a:b] for a, b in bounds]) for column in (ids, labels))
+    if last_only:
+        is_last = np.zeros(len(picked), bool)
+        is_last[np.append(starts[1:], len(picked)) - 1] = True
+        joined_labels[~np.repeat(is_last, lengths[picked])] = 0
+    return joined_ids, joined_labels, made
 
 
 def shuffled(ids: np.ndarray, labels: np.ndarray, lengths: np.ndarray, seed: int) -> tuple[np.ndarray, ...]:
@@ -150,8 +160,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=285_000_000)
     parser.add_argument("--only", default="1234567", help="variants to write")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--last-only", action="store_true", help="train on the last real document of each alone")
     arguments = parser.parse_args()
-    write_variants(arguments.folder, *generate(arguments.real, arguments.tokens, arguments.seed), arguments.only)
+    made = generate(arguments.real, arguments.tokens, arguments.seed, last_only=arguments.last_only)
+    write_variants(arguments.folder, *made, arguments.only)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """First import, the same again, and the seven variants of ``outputs.py``: CPU seconds, MiB added, and what diff says.
 
-    python tests/benchmarks/variants.py REAL_OUTPUT FOLDER [--tokens 285000000]
+    python tests/benchmarks/variants.py REAL_OUTPUT FOLDER [--tokens 285000000] [--last-only]
 
 Every variant is generated, imported and deleted in turn, so about five times the size of the data is needed on disk.
 borg and hf-xet (``pip install hf-xet``, into a folder) are measured beside castore if they are installed; ``cp`` and
@@ -46,7 +46,9 @@ def main() -> None:
     parser.add_argument("real", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokens", type=int, default=285_000_000)
+    parser.add_argument("--last-only", action="store_true", help="train on the last real document of each alone")
     arguments = parser.parse_args()
+    labels = ["--last-only"] if arguments.last_only else []
     data, repository, borg, xet = (arguments.folder / name for name in ("data", "castore", "borg", "xet"))
     has_xet = importlib.util.find_spec("hf_xet") is not None
     castore = [str(Path(sys.executable).with_name("castore")), "--repo", str(repository)]
@@ -54,7 +56,7 @@ def main() -> None:
 
     def generate(variant: str) -> Path:
         generator = [sys.executable, str(GENERATOR), str(arguments.real), str(data)]
-        cpu_of([*generator, "--tokens", str(arguments.tokens), "--only", variant])
+        cpu_of([*generator, "--tokens", str(arguments.tokens), "--only", variant, *labels])
         return data / f"v{variant}"
 
     def measure(name: str, folder: Path, *options: str) -> None:
