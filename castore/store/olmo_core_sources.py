@@ -60,6 +60,42 @@ def sources_in_mix_order(
     return None if found is None else [listed[index] for index in found]
 
 
+def sources_of_numbers(
+    listed: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    numbers: NDArray[Any],
+    lengths: NDArray[Any],
+    trainable: NDArray[Any],
+) -> list[Mapping[str, Any]] | None:
+    """The datasets of the statistics as the sources that documents are supposed to be of.
+
+    Args:
+        listed: Datasets as the statistics list them.
+        names: Of the sources; one name may be that of several, which are one entry in the statistics.
+        numbers: Supposed source of every document.
+        lengths: Tokens of every document.
+        trainable: Trainable tokens of every document.
+
+    Returns:
+        An entry for every source, or None if the statistics have other counts than the supposed sources.
+    """
+    merged = np.array([names.index(name) for name in names], np.int64)[numbers]
+    entries: dict[int, Mapping[str, Any]] = {}
+    left = list(listed)
+    for number in np.unique(merged).tolist():
+        chosen = merged == number
+        counts = int(chosen.sum()), int(lengths[chosen].sum(dtype=np.int64)), int(trainable[chosen].sum())
+        fitting = [entry for entry in left if _counts(entry) == counts]
+        if not fitting:
+            return None
+        # Of datasets with equal counts the one of the same name, if it has kept that.
+        entries[number] = next((e for e in fitting if text_of(e.get("dataset_name")) == names[number]), fitting[0])
+        left = [entry for entry in left if entry is not entries[number]]
+    if left:
+        return None
+    return [entries.get(names.index(name), {"dataset_name": name}) for name in names]
+
+
 def _counts(entry: Mapping[str, Any]) -> tuple[int, int, int]:
     names = ("final_instances_in_output", "final_tokens_in_output", "final_trainable_tokens_in_output")
     # A count that is absent or no integer matches nothing.

@@ -278,6 +278,53 @@ def test_like_something_empty_handed(tmp_path: Path, repository: Repository) -> 
     assert len(check_complete(repository)["imported"].rows) == 20
 
 
+def reshuffled(tmp_path: Path, mix: Sequence[tuple[Path, str]], seed: int = 7) -> tuple[Backend, Dataset, Path]:
+    """A run called ``native``, and the export of the same mix in another order."""
+    backend = MemoryBackend()
+    native = exported(backend, tmp_path / "out", mix)
+    exported(MemoryBackend(), tmp_path / "other", mix, shuffle_seed=seed)
+    return backend, native, tmp_path / "other"
+
+
+@pytest.mark.parametrize("amounts", [("1.0", "1.0", "1.0"), ("0.5", "2.0", "4")])
+def test_like_a_dataset_of_several_sources_tells_them_apart(
+    tmp_path: Path, files: list[Path], amounts: tuple[str, ...]
+) -> None:
+    backend, native, other = reshuffled(tmp_path, list(zip(files, amounts, strict=True)))
+    import_(Repository(backend), other, like="native")
+    imported = Repository(backend).dataset("imported")
+    assert imported.manifest.arrays == native.manifest.arrays
+    found = compare(native, imported)
+    assert found.same_samples
+    assert not found.same_order
+    assert imported.sources == native.sources
+    export_olmo_core(imported, str(tmp_path / "again"), part_bytes=PART_BYTES)
+    assert without_places(tmp_path / "again") == without_places(other)
+
+
+def test_like_a_dataset_with_a_file_twice(tmp_path: Path, files: list[Path]) -> None:
+    backend, native, other = reshuffled(tmp_path, [(files[0], "1.0"), (files[1], "1.0"), (files[0], "0.5")])
+    import_(Repository(backend), other, like="native")
+    imported = Repository(backend).dataset("imported")
+    assert imported.manifest.arrays == native.manifest.arrays
+    export_olmo_core(imported, str(tmp_path / "again"), part_bytes=PART_BYTES)
+    assert without_places(tmp_path / "again") == without_places(other)
+
+
+def test_like_several_sources_whose_statistics_are_others(tmp_path: Path, files: list[Path]) -> None:
+    """Documents of one source that the other dataset has of another: they are not told apart."""
+    backend = MemoryBackend()
+    exported(backend, tmp_path / "out", [(files[0], "1.0"), (files[1], "1.0")])
+    both = write_rows(tmp_path / "both.jsonl", [*files[0].read_bytes().splitlines(), *example_rows()[40:50]])
+    rest = write_rows(tmp_path / "rest.jsonl", example_rows()[50:60])
+    exported(MemoryBackend(), tmp_path / "other", [(both, "1.0"), (rest, "1.0")], shuffle_seed=7)
+    assert import_(Repository(backend), tmp_path / "other", like="native").known == 60
+    imported = Repository(backend).dataset("imported")
+    assert list(imported.sources) == [str(tmp_path / "other")]
+    export_olmo_core(imported, str(tmp_path / "again"), part_bytes=PART_BYTES)
+    assert parts(tmp_path / "again") == parts(tmp_path / "other")
+
+
 # ---- what is wrong
 
 
