@@ -125,6 +125,11 @@ class OlmoCoreFolder:
         return [int(start) for start in self._part_starts]
 
     @property
+    def part_items(self) -> int | None:
+        """Tokens of a full part; None where one part is all, which tells nothing of what would be a full one."""
+        return len(self._parts[0].ids) if len(self._parts) > 1 else None
+
+    @property
     def part_paths(self) -> list[tuple[Path, Path]]:
         """Files of ids and of labels of every part."""
         return [part.paths for part in self._parts]

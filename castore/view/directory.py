@@ -57,7 +57,9 @@ def directory_dataset(path: str, beside: Dataset | None = None, order: Order | N
     objects.add([manifest, run])
     if beside is not None and beside.run is not None and VOCABULARY_FILE in beside.run.files:
         objects.fall_back(beside)
-    return Dataset(objects.fetch, manifest.digest, run.digest)
+    data = Dataset(objects.fetch, manifest.digest, run.digest)
+    data.part_items = folder.part_items
+    return data
 
 
 def _order_beside(

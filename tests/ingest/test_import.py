@@ -20,6 +20,7 @@ from castore.view.compare import compare
 from castore.view.dataset import Dataset
 from castore.view.directory import directory_dataset
 from castore.view.export import export_olmo_core
+from castore.view.folder_pair import open_folders
 from tests.support.complete import check_complete
 from tests.support.jobs import ORIGIN, TOKENIZER, example_rows, run_job, write_rows
 from tests.support.olmo_core import Document, damaged_folder, documents, set_byte, write_folder
@@ -394,6 +395,32 @@ def test_every_token_and_label_of_a_directory_is_compared(tmp_path: Path, files:
     assert found.first.array == "labels_mask"
     assert found.first.b.place is not None
     assert (found.first.b.place.file, found.first.b.place.offset) == (labels.name, 1234)
+
+
+@pytest.mark.parametrize("beside_a_run", [True, False])
+def test_the_byte_is_named_in_the_parts_that_the_directory_has(
+    tmp_path: Path, files: list[Path], beside_a_run: bool
+) -> None:
+    out, changed = tmp_path / "out", tmp_path / "changed"
+    native = exported(MemoryBackend(), out, [(files[0], "1.0"), (files[1], "1.0")])
+    exported(MemoryBackend(), changed, [(files[0], "1.0"), (files[1], "1.0")])
+    size = PART_BYTES // 2
+    for part, item in ((0, 3), (2, 0), (2, size - 1), (3, 77)):
+        ids, labels = changed / f"token_ids_part_{part:04d}.npy", changed / f"labels_mask_part_{part:04d}.npy"
+        for path, at in ((ids, 2 * item), (labels, item)):
+            before = path.read_bytes()
+            set_byte(path, at, before[at] ^ 1)
+            if beside_a_run:
+                found = compare(native, directory_dataset(str(changed), native))
+                place, total = (2 * (part * size + item), ids) if path is ids else (part * size + item, labels)
+                expected = total.name.replace(f"_{part:04d}", "_0000"), place  # an export has parts of 1 GiB
+            else:
+                found = compare(*open_folders(str(out), str(changed)))
+                expected = path.name, at
+            path.write_bytes(before)
+            assert found.first is not None
+            assert found.first.a.place == expected
+            assert found.first.b.place == (path.name, at)
 
 
 def test_directories_against_each_other(tmp_path: Path) -> None:
