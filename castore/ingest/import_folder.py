@@ -106,7 +106,7 @@ def import_folder(
     plan = _plan(folder, shuffle_seed, like)
     done = None if like is not None else _found(imports, objects, folder, shuffle_seed)
     if done is None:
-        done = _store(folder, objects, plan, undone=shuffle_seed is not None, report=report)
+        done = _store(folder, objects, plan, report=report)
         if like is None:
             for name in (_name(folder.digest(), folder, shuffle_seed), _name(folder.shape(), folder, shuffle_seed)):
                 imports.put(name, done)
@@ -158,7 +158,6 @@ def _store(
     objects: ObjectStore,
     plan: _Plan,
     *,
-    undone: bool,
     report: Callable[[int, int], None],
 ) -> Imported:
     """Build and store the trees and the manifest."""
@@ -166,7 +165,7 @@ def _store(
     numbers = plan.source
     sources = None if numbers is None else supposed_sources(folder, scan, plan.names, numbers)
     if sources is None:
-        sources, numbers = folder_sources(folder, scan, undone=undone), None
+        sources, numbers = folder_sources(folder, scan, undone=True), None
     builder = SequenceBuilder(DATA_ARRAYS)
     tokens = flushed = 0
     for piece in scan.pieces(sources, numbers):
@@ -207,7 +206,7 @@ def _plan(folder: OlmoCoreFolder, shuffle_seed: int | None, like: Like | None) -
 
 def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
     count = len(folder.lengths)
-    shuffled = _shuffled_count(folder)
+    shuffled = folder.shuffled_count()
     if shuffled > count:
         raise SourceError(
             folder.path,
@@ -218,19 +217,6 @@ def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
     documents = np.empty(count, np.int64)
     documents[order.positions()] = np.arange(count)
     return _Plan(documents, order)
-
-
-def _shuffled_count(folder: OlmoCoreFolder) -> int:
-    """How many documents were shuffled, as far as the statistics tell.
-
-    Of a name that was twice in the mix they have the documents of both in the output, but count only the last one's
-    before that.
-    """
-    total = 0
-    for entry in folder.statistics.datasets:
-        kept = integer_of(entry.get("instances_after_transformation"), 0) or 0
-        total += max(kept, integer_of(entry.get("final_instances_in_output"), 0) or 0)
-    return total
 
 
 def _follow(folder: OlmoCoreFolder, like: Like) -> _Plan:

@@ -96,17 +96,18 @@ def _trainable(samples: Samples) -> NDArray[np.int64]:
 def folder_sources(folder: OlmoCoreFolder, scan: FolderScan, *, undone: bool) -> list[SourceCount]:
     """Sources with their number of documents, in stored order.
 
-    Documents of several sources are told apart only once the shuffle is undone; otherwise the directory is one source.
+    Documents of several sources are told apart where they are in the order of the mix, because nothing has shuffled
+    them or that was undone; otherwise the directory is one source.
 
     Args:
         folder: The folder.
         scan: Its documents in stored order.
-        undone: The shuffle was undone.
+        undone: They may be in the order of the mix.
     """
     listed = folder.statistics.datasets
     if len(listed) == 1:
         return [(source_documents(listed)[0], len(scan.lengths))]
-    ordered = sources_in_mix_order(listed, scan.lengths, scan.trainable()) if undone else None
+    ordered = sources_in_mix_order(listed, scan.lengths, scan.trainable) if undone else None
     if ordered is not None:
         counts = [int(entry["final_instances_in_output"]) for entry in ordered]
         return list(zip(source_documents(ordered), counts, strict=True))

@@ -316,8 +316,8 @@ def test_like_several_sources_whose_statistics_are_others(tmp_path: Path, files:
     """Documents of one source that the other dataset has of another: they are not told apart."""
     backend = MemoryBackend()
     exported(backend, tmp_path / "out", [(files[0], "1.0"), (files[1], "1.0")])
-    both = write_rows(tmp_path / "both.jsonl", [*files[0].read_bytes().splitlines(), *example_rows()[40:50]])
-    rest = write_rows(tmp_path / "rest.jsonl", example_rows()[50:60])
+    both = write_rows(tmp_path / "both.jsonl", [*example_rows()[:20], *example_rows()[40:50]])
+    rest = write_rows(tmp_path / "rest.jsonl", [*example_rows()[20:40], *example_rows()[50:60]])
     exported(MemoryBackend(), tmp_path / "other", [(both, "1.0"), (rest, "1.0")], shuffle_seed=7)
     assert import_(Repository(backend), tmp_path / "other", like="native").known == 60
     imported = Repository(backend).dataset("imported")
@@ -365,8 +365,66 @@ def test_a_directory_is_equal_to_its_run(tmp_path: Path, files: list[Path]) -> N
 
 
 def test_a_directory_of_a_run_that_keeps_the_order_of_the_mix(tmp_path: Path, files: list[Path]) -> None:
-    native = exported(MemoryBackend(), tmp_path / "out", [(files[0], "1.0")], shuffle_seed=None)
+    mix = [(files[0], "1.0"), (files[1], "1.0")]
+    native = exported(MemoryBackend(), tmp_path / "out", mix, shuffle_seed=None)
     assert compare(native, directory_dataset(str(tmp_path / "out"), native)).equal
+
+
+def test_an_export_in_the_order_of_the_mix_comes_back(tmp_path: Path, files: list[Path]) -> None:
+    backend = MemoryBackend()
+    native = exported(backend, tmp_path / "out", [(files[0], "1.0"), (files[1], "1.0")], shuffle_seed=None)
+    assert import_(Repository(backend), tmp_path / "out").root == native.root
+
+
+@pytest.mark.parametrize("options", [{}, {"num_examples": 40}])
+def test_a_directory_is_equal_to_its_run_of_a_file_twice(
+    tmp_path: Path, files: list[Path], options: dict[str, Any]
+) -> None:
+    mix = [(files[0], "1.0"), (files[1], "1.0"), (files[0], "0.5")]
+    native = exported(MemoryBackend(), tmp_path / "out", mix, **options)
+    assert compare(native, directory_dataset(str(tmp_path / "out"), native)).equal
+
+
+def test_a_directory_that_num_examples_cut_has_nothing_of_a_source(tmp_path: Path, files: list[Path]) -> None:
+    few = write_rows(tmp_path / "few.jsonl", example_rows()[70:71])
+    native = exported(MemoryBackend(), tmp_path / "out", [(few, "1.0"), (files[0], "1.0")], num_examples=5)
+    assert len(statistics(tmp_path / "out")["per_dataset_statistics"]) == 1
+    assert compare(native, directory_dataset(str(tmp_path / "out"), native)).equal
+    backend = MemoryBackend()
+    three = [(few, "1.0"), (files[0], "1.0"), (files[1], "1.0")]
+    seed = next(seed for seed in range(99) if 0 not in np.random.default_rng(seed).permutation(61)[:20])
+    exported(backend, tmp_path / "three", three, num_examples=20, shuffle_seed=seed)
+    assert len(statistics(tmp_path / "three")["per_dataset_statistics"]) == 2
+    import_(Repository(backend), tmp_path / "three", like="native")
+    imported = Repository(backend).dataset("imported")
+    assert compare(imported, directory_dataset(str(tmp_path / "three"), imported)).equal
+
+
+@pytest.mark.parametrize("amounts", [("1.0",), ("1.0", "0.5", "3.0")])
+def test_a_directory_that_num_examples_cut_is_equal_to_its_run(
+    tmp_path: Path, files: list[Path], amounts: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    native = exported(MemoryBackend(), out, list(zip(files, amounts, strict=False)), num_examples=31)
+    for pair in ((native, directory_dataset(str(out), native)), (directory_dataset(str(out), native), native)):
+        assert compare(*pair).equal
+    ids = out / "token_ids_part_0001.npy"
+    set_byte(ids, 100, ids.read_bytes()[100] ^ 1)
+    found = compare(native, directory_dataset(str(out), native))
+    assert [hunk.op for hunk in found.hunks] == ["replace"]
+    assert found.first is not None
+    assert found.first.b.place == (ids.name, 100)
+    assert native.positions[:31].tolist().count(found.first.a.sample) == 1
+
+
+def test_a_directory_that_num_examples_cut_from_another_mix_is_another(tmp_path: Path, files: list[Path]) -> None:
+    """As many samples, but of other files: nothing is taken to be equal."""
+    native = exported(MemoryBackend(), tmp_path / "out", [(files[0], "1.0"), (files[1], "1.0")], num_examples=15)
+    for name, mix in (("fewer", [(files[0], "1.0")]), ("swapped", [(files[1], "1.0"), (files[0], "1.0")])):
+        exported(MemoryBackend(), tmp_path / name, mix, num_examples=15)
+        directory = directory_dataset(str(tmp_path / name), native)
+        assert directory.samples == 15
+        assert not compare(native, directory).equal
 
 
 def test_every_token_and_label_of_a_directory_is_compared(tmp_path: Path, files: list[Path]) -> None:
