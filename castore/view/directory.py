@@ -89,7 +89,8 @@ def _sources_beside(folder: OlmoCoreFolder, scan: FolderScan, beside: Dataset | 
     The statistics do not tell everything: a file that is twice in a mix is one entry there, and one of which nothing is
     left is none. So the other side is asked first, if its sources fit the statistics.
     """
-    if beside is not None and beside.has("source") and beside.samples == len(scan.lengths):
+    several = beside is not None and len(beside.sources) > 1 and beside.has("source")
+    if several and beside is not None and beside.samples == len(scan.lengths):
         numbers = whole(beside, "source")
         sources = supposed_sources(folder, scan, list(beside.sources), numbers)
         if sources is not None:
