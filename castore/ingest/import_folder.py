@@ -163,7 +163,7 @@ def _store(
     """Build and store the trees and the manifest."""
     scan = FolderScan(folder, plan.documents)
     numbers = plan.source
-    sources = None if numbers is None else supposed_sources(folder, scan, plan.names, numbers)
+    sources = None if numbers is None else supposed_sources(folder, scan, plan.names, numbers, by_name=True)
     if sources is None:
         sources, numbers = folder_sources(folder, scan, undone=True), None
     builder = SequenceBuilder(DATA_ARRAYS)

@@ -11,7 +11,13 @@ from castore.format.codec import Value
 from castore.format.samples import Piece, Samples, SpanColumn, offsets_of, sample_keys
 from castore.format.schema import LABELS_MASK, TOKEN_IDS
 from castore.store.olmo_core import OlmoCoreFolder
-from castore.store.olmo_core_sources import source_documents, sources_in_mix_order, sources_of_numbers, text_of
+from castore.store.olmo_core_sources import (
+    source_documents,
+    sources_in_mix_order,
+    sources_of_names,
+    sources_of_numbers,
+    text_of,
+)
 
 BATCH_TOKENS = 1 << 20
 """Tokens handled together: enough for numpy to be fast, few enough to stay in the processor's cache and in memory."""
@@ -120,7 +126,12 @@ def folder_sources(folder: OlmoCoreFolder, scan: FolderScan, *, undone: bool) ->
 
 
 def supposed_sources(
-    folder: OlmoCoreFolder, scan: FolderScan, names: Sequence[str], numbers: NDArray[np.uint32]
+    folder: OlmoCoreFolder,
+    scan: FolderScan,
+    names: Sequence[str],
+    numbers: NDArray[np.uint32],
+    *,
+    by_name: bool = False,
 ) -> list[SourceCount] | None:
     """Sources with their number of documents, if the statistics bear out what the documents are supposed to be of.
 
@@ -129,11 +140,14 @@ def supposed_sources(
         scan: Its documents in stored order.
         names: Of the sources.
         numbers: Supposed source of every document in stored order, uint32[n].
+        by_name: It is enough that the statistics list no datasets of other names.
     """
     listed = folder.statistics.datasets
-    if len(names) < 2 or not len(numbers) or int(numbers.max()) >= len(names) or not listed:
+    if len(names) < 2 or not len(numbers) or int(numbers.max()) >= len(names):
         return None
-    found = sources_of_numbers(listed, names, numbers, scan.lengths, scan.trainable())
+    found = sources_of_numbers(listed, names, numbers, scan.lengths, scan.trainable)
+    if found is None and by_name:
+        found = sources_of_names(listed, names)
     if found is None:
         return None
     counts = np.bincount(numbers, minlength=len(names)).tolist()

@@ -73,7 +73,7 @@ def sources_of_numbers(
     names: Sequence[str],
     numbers: NDArray[Any],
     lengths: NDArray[Any],
-    trainable: NDArray[Any],
+    trainable: Callable[[], NDArray[Any]],
 ) -> list[Mapping[str, Any]] | None:
     """The datasets of the statistics as the sources that documents are supposed to be of.
 
@@ -82,17 +82,20 @@ def sources_of_numbers(
         names: Of the sources; one name may be that of several, which are one entry in the statistics.
         numbers: Supposed source of every document.
         lengths: Tokens of every document.
-        trainable: Trainable tokens of every document.
+        trainable: Gives the trainable tokens of every document.
 
     Returns:
         An entry for every source, or None if the statistics have other counts than the supposed sources.
     """
+    if not listed:
+        return None
     merged = np.array([names.index(name) for name in names], np.int64)[numbers]
+    trained = trainable()
     entries: dict[int, Mapping[str, Any]] = {}
     left = list(listed)
     for number in np.unique(merged).tolist():
         chosen = merged == number
-        counts = int(chosen.sum()), int(lengths[chosen].sum(dtype=np.int64)), int(trainable[chosen].sum())
+        counts = int(chosen.sum()), int(lengths[chosen].sum(dtype=np.int64)), int(trained[chosen].sum())
         fitting = [entry for entry in left if _counts(entry) == counts]
         if not fitting:
             return None
@@ -102,6 +105,15 @@ def sources_of_numbers(
     if left:
         return None
     return [entries.get(names.index(name), {"dataset_name": name}) for name in names]
+
+
+def sources_of_names(listed: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]] | None:
+    """The datasets of the statistics that have the names of sources, or None if there are others.
+
+    A source that is not listed, which are all of a directory without statistics, is one of its name alone.
+    """
+    own = {text_of(entry.get("dataset_name")): entry for entry in listed}
+    return None if set(own) - set(names) else [own.get(name, {"dataset_name": name}) for name in names]
 
 
 def _counts(entry: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -26,7 +26,7 @@ from castore.store.olmo_core_scan import FolderScan, SourceCount, folder_sources
 from castore.store.olmo_core_sources import text_of
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
-from castore.view.arrays import whole
+from castore.view.arrays import whole, whole_keys
 from castore.view.dataset import Dataset
 
 _Found: TypeAlias = tuple[FolderScan, list[SourceCount], NDArray[np.uint32] | None]
@@ -89,13 +89,43 @@ def _sources_beside(folder: OlmoCoreFolder, scan: FolderScan, beside: Dataset | 
     The statistics do not tell everything: a file that is twice in a mix is one entry there, and one of which nothing is
     left is none. So the other side is asked first, if its sources fit the statistics.
     """
-    several = beside is not None and len(beside.sources) > 1 and beside.has("source")
-    if several and beside is not None and beside.samples == len(scan.lengths):
-        numbers = whole(beside, "source")
+    if beside is None or len(beside.sources) < 2 or not beside.has("source"):
+        return scan, folder_sources(folder, scan, undone=True), None
+    numbers = whole(beside, "source")
+    if beside.samples == len(scan.lengths):
         sources = supposed_sources(folder, scan, list(beside.sources), numbers)
         if sources is not None:
             return scan, sources, numbers
-    return scan, folder_sources(folder, scan, undone=True), None
+    sources = folder_sources(folder, scan, undone=True)
+    if len(sources) > 1 or len(folder.statistics.datasets) == 1:
+        return scan, sources, None
+    # What the directory does not tell is no difference.
+    numbers = _numbers_by_keys(scan, whole_keys(beside), numbers)
+    counts = np.bincount(numbers, minlength=len(beside.sources)).tolist()
+    return scan, [({"name": name}, count) for name, count in zip(beside.sources, counts, strict=True)], numbers
+
+
+def _numbers_by_keys(scan: FolderScan, keys: NDArray[np.uint8], numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Source of every document: that of the sample with its key, else of the sample in its place.
+
+    Args:
+        scan: The documents.
+        keys: Of the other side's samples, uint8[n, 16].
+        numbers: Of their sources, uint32[n].
+    """
+    found = np.full(len(scan.lengths), numbers[-1] if len(numbers) else 0, np.uint32)
+    shared = min(len(found), len(numbers))
+    found[:shared] = numbers[:shared]
+    spelled = [keys[at].tobytes() for at in range(len(keys))]
+    own = [key.tobytes() for _, batch, _ in scan.batches() for key in batch]
+    left: dict[bytes, list[int]] = {}
+    for at in reversed(range(len(spelled))):
+        if at >= shared or own[at] != spelled[at]:
+            left.setdefault(spelled[at], []).append(at)
+    for at, key in enumerate(own):
+        if (at >= shared or key != spelled[at]) and left.get(key):
+            found[at] = numbers[left[key].pop()]
+    return found
 
 
 def _cut_beside(folder: OlmoCoreFolder, beside: Dataset) -> _Found | None:

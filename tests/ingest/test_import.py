@@ -385,6 +385,44 @@ def test_a_directory_is_equal_to_its_run_of_a_file_twice(
     assert compare(native, directory_dataset(str(tmp_path / "out"), native)).equal
 
 
+@pytest.mark.parametrize("listed", ["as it was", "other names", "none"])
+@pytest.mark.parametrize("change", ["grown", "removed", "reordered"])
+def test_sources_that_a_directory_does_not_tell_are_no_difference(
+    tmp_path: Path, files: list[Path], change: str, listed: str
+) -> None:
+    """Documents edited behind the back of the statistics, which then fit no order of the sources.
+
+    The two files have no conversation in common: of one that both have, another order does not tell which is whose.
+    """
+    backend = MemoryBackend()
+    native = exported(backend, tmp_path / "out", [(files[0], "1.0"), (files[2], "1.0")])
+    read = directory_dataset(str(tmp_path / "out"))
+    made: list[Document] = []
+    for tokens, spans in zip(read.token_ids(0, read.samples), read.spans(0, read.samples), strict=True):
+        made.append((list(tokens), [int(any(lo <= at < hi for lo, hi in spans)) for at in range(len(tokens))]))
+    if change == "grown":
+        made[30] = [*made[30][0], 5, 6, 7], [*made[30][1], 0, 0, 0]
+    elif change == "removed":
+        del made[30]
+    else:
+        made = made[::-1]
+    document = statistics(tmp_path / "out")
+    document["overall_statistics"] = {}
+    for entry in document["per_dataset_statistics"] if listed == "other names" else ():
+        entry["dataset_name"] += ".gz"
+        entry["final_tokens_in_output"] += 1
+    written = write_folder(tmp_path / "edited", made, dtype="<u2", statistics=False if listed == "none" else document)
+    found = compare(native, directory_dataset(str(written), native))
+    assert found.arrays["source"] == (change == "grown")
+    counts = {op: found.count(op) for op in ("replace", "insert", "delete")}
+    assert counts == {"replace": int(change == "grown"), "insert": 0, "delete": int(change == "removed")}
+    assert found.same_samples == (change == "reordered")
+    if listed != "other names":
+        import_(Repository(backend), written, like="native")
+        found = compare(native, Repository(backend).dataset("imported"))
+        assert {op: found.count(op) for op in counts} == counts
+
+
 def test_a_directory_that_num_examples_cut_has_nothing_of_a_source(tmp_path: Path, files: list[Path]) -> None:
     few = write_rows(tmp_path / "few.jsonl", example_rows()[70:71])
     native = exported(MemoryBackend(), tmp_path / "out", [(few, "1.0"), (files[0], "1.0")], num_examples=5)
