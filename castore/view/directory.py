@@ -92,6 +92,8 @@ def _sources_beside(folder: OlmoCoreFolder, scan: FolderScan, beside: Dataset | 
     if beside is None or len(beside.sources) < 2 or not beside.has("source"):
         return scan, folder_sources(folder, scan, undone=True), None
     numbers = whole(beside, "source")
+    if len(numbers) and int(numbers.max()) >= len(beside.sources):  # a run record may list fewer
+        return scan, folder_sources(folder, scan, undone=True), None
     if beside.samples == len(scan.lengths):
         sources = supposed_sources(folder, scan, list(beside.sources), numbers)
         if sources is not None:
