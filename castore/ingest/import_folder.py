@@ -106,7 +106,7 @@ def import_folder(
     plan = _plan(folder, shuffle_seed, like)
     done = None if like is not None else _found(imports, objects, folder, shuffle_seed)
     if done is None:
-        done = _store(folder, objects, plan, report=report)
+        done = _store(folder, objects, plan, undone=shuffle_seed is not None, report=report)
         if like is None:
             for name in (_name(folder.digest(), folder, shuffle_seed), _name(folder.shape(), folder, shuffle_seed)):
                 imports.put(name, done)
@@ -158,6 +158,7 @@ def _store(
     objects: ObjectStore,
     plan: _Plan,
     *,
+    undone: bool,
     report: Callable[[int, int], None],
 ) -> Imported:
     """Build and store the trees and the manifest."""
@@ -165,7 +166,7 @@ def _store(
     numbers = plan.source
     sources = None if numbers is None else supposed_sources(folder, scan, plan.names, numbers, by_name=True)
     if sources is None:
-        sources, numbers = folder_sources(folder, scan, undone=True), None
+        sources, numbers = folder_sources(folder, scan, undone=undone), None
     builder = SequenceBuilder(DATA_ARRAYS)
     tokens = flushed = 0
     for piece in scan.pieces(sources, numbers):

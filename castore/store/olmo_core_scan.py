@@ -102,13 +102,12 @@ def _trainable(samples: Samples) -> NDArray[np.int64]:
 def folder_sources(folder: OlmoCoreFolder, scan: FolderScan, *, undone: bool) -> list[SourceCount]:
     """Sources with their number of documents, in stored order.
 
-    Documents of several sources are told apart where they are in the order of the mix, because nothing has shuffled
-    them or that was undone; otherwise the directory is one source.
+    Documents of several sources are told apart only once the shuffle is undone; otherwise the directory is one source.
 
     Args:
         folder: The folder.
         scan: Its documents in stored order.
-        undone: They may be in the order of the mix.
+        undone: The shuffle was undone.
     """
     listed = folder.statistics.datasets
     if len(listed) == 1:

@@ -53,7 +53,7 @@ def directory_dataset(path: str, beside: Dataset | None = None, order: Order | N
     found = None if beside is None else _cut_beside(folder, beside)
     if found is None:
         order, documents = _order_beside(folder, order, beside)
-        found = _sources_beside(folder, FolderScan(folder, documents), beside)
+        found = _sources_beside(folder, FolderScan(folder, documents), beside, undone=documents is not None)
     scan, sources, numbers = found
     objects = _Objects(scan)
     builder = SequenceBuilder(DATA_ARRAYS)
@@ -83,22 +83,22 @@ def _order_beside(
     return order, documents
 
 
-def _sources_beside(folder: OlmoCoreFolder, scan: FolderScan, beside: Dataset | None) -> _Found:
+def _sources_beside(folder: OlmoCoreFolder, scan: FolderScan, beside: Dataset | None, *, undone: bool) -> _Found:
     """Documents as given, their sources, and the source of every one.
 
     The statistics do not tell everything: a file that is twice in a mix is one entry there, and one of which nothing is
     left is none. So the other side is asked first, if its sources fit the statistics.
     """
     if beside is None or len(beside.sources) < 2 or not beside.has("source"):
-        return scan, folder_sources(folder, scan, undone=True), None
+        return scan, folder_sources(folder, scan, undone=undone), None
     numbers = whole(beside, "source")
     if len(numbers) and int(numbers.max()) >= len(beside.sources):  # a run record may list fewer
-        return scan, folder_sources(folder, scan, undone=True), None
+        return scan, folder_sources(folder, scan, undone=undone), None
     if beside.samples == len(scan.lengths):
         sources = supposed_sources(folder, scan, list(beside.sources), numbers)
         if sources is not None:
             return scan, sources, numbers
-    sources = folder_sources(folder, scan, undone=True)
+    sources = folder_sources(folder, scan, undone=undone)
     if len(sources) > 1 or len(folder.statistics.datasets) == 1:
         return scan, sources, None
     # What the directory does not tell is no difference.

@@ -370,12 +370,6 @@ def test_a_directory_of_a_run_that_keeps_the_order_of_the_mix(tmp_path: Path, fi
     assert compare(native, directory_dataset(str(tmp_path / "out"), native)).equal
 
 
-def test_an_export_in_the_order_of_the_mix_comes_back(tmp_path: Path, files: list[Path]) -> None:
-    backend = MemoryBackend()
-    native = exported(backend, tmp_path / "out", [(files[0], "1.0"), (files[1], "1.0")], shuffle_seed=None)
-    assert import_(Repository(backend), tmp_path / "out").root == native.root
-
-
 @pytest.mark.parametrize("options", [{}, {"num_examples": 40}])
 def test_a_directory_is_equal_to_its_run_of_a_file_twice(
     tmp_path: Path, files: list[Path], options: dict[str, Any]
