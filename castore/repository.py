@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from castore.care.copy import Copied
     from castore.format.codec import Value
     from castore.ingest.given import ArraySpec
-    from castore.ingest.import_folder import ImportResult
+    from castore.ingest.import_folder import ImportResult, Like
     from castore.ingest.import_zarr import GroupImport
     from castore.ingest.job import TokenizeJob, TokenizeResult
     from castore.ingest.write import Progress
@@ -327,20 +327,19 @@ class Repository:
         from castore.ingest.import_folder import import_folder
         from castore.store.imports import ImportStore
         from castore.store.olmo_core import OlmoCoreFolder
-        from castore.view.arrays import whole_keys
 
         check_ref_name(name)
         self.refs.require_writable()
         expected = self.refs.current(name)
         self._guard(name, expected, None, origin, force)
-        keys = None if like is None else whole_keys(self.dataset(like))
+        other = None if like is None else _as_like(self.dataset(like))
         result = import_folder(
             OlmoCoreFolder(path),
             self.objects,
             ImportStore(self.backend),
             _fields(origin),
             shuffle_seed=shuffle_seed,
-            like=keys,
+            like=other,
             report=report,
         )
         self._move(name, expected, result.run, origin, origin.message or f"import {path}")
@@ -541,6 +540,17 @@ def open_zarr_content(url: str, digest: str, grid: str) -> DatasetContent:
 def open_dataset(url: str, address: str) -> Dataset:
     """A dataset by the place of its repository: how one that was pickled is opened again."""
     return Repository.open(url).dataset(address)
+
+
+def _as_like(data: Dataset) -> Like:
+    """A dataset as an import takes its order."""
+    import numpy as np
+
+    from castore.ingest.import_folder import Like
+    from castore.view.arrays import whole, whole_keys
+
+    source = whole(data, "source") if data.has("source") else np.zeros(data.samples, np.uint32)
+    return Like(whole_keys(data), source, tuple(data.sources))
 
 
 def _fields(origin: Origin) -> Mapping[str, Value]:

@@ -23,7 +23,7 @@ from castore.ingest.folder import TokenizerFolder
 from castore.store.imports import Imported, ImportStore, import_name
 from castore.store.objects import ObjectStore
 from castore.store.olmo_core import OlmoCoreFolder, check_statistics
-from castore.store.olmo_core_scan import FolderScan, folder_sources
+from castore.store.olmo_core_scan import FolderScan, folder_sources, supposed_sources
 from castore.store.olmo_core_sources import integer_of, text_of
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
@@ -47,13 +47,33 @@ class ImportResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Like:
+    """Another dataset, whose order is taken.
+
+    Attributes:
+        keys: Of its samples in stored order, uint8[n, 16].
+        source: Number of the source of each sample, uint32[n].
+        names: Of the sources; empty if they were not recorded.
+    """
+
+    keys: NDArray[np.uint8]
+    source: NDArray[np.uint32]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Plan:
-    """Documents in the order in which they are stored, None for their own; and how the directory's order is kept."""
+    """Documents in the order in which they are stored, None for their own; and how the directory's order is kept.
+
+    ``source`` are the sources, called ``names``, that the documents in stored order are supposed to be of.
+    """
 
     documents: NDArray[np.int64] | None
     order: Order | None
     order_objects: tuple[Object, ...] = ()
     known: int = 0
+    source: NDArray[np.uint32] | None = None
+    names: tuple[str, ...] = ()
 
 
 def import_folder(
@@ -63,7 +83,7 @@ def import_folder(
     origin: Mapping[str, Value],
     *,
     shuffle_seed: int | None = None,
-    like: NDArray[np.uint8] | None = None,
+    like: Like | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> ImportResult:
     """Store an output directory as a run; everything the result names is durable on return.
@@ -74,8 +94,8 @@ def import_folder(
         imports: The repository's import records.
         origin: Who, where and when, for the run record.
         shuffle_seed: Undo the shuffle of this seed, so that samples are stored in the order of the mix.
-        like: Keys of the samples of another dataset in stored order, uint8[n, 16]: documents that it holds are stored
-            in its order, and the directory's order is kept as a permutation.
+        like: Another dataset: documents that it holds are stored in its order, and the directory's order is kept as a
+            permutation.
         report: Called with tokens stored and tokens in all.
 
     Raises:
@@ -143,10 +163,13 @@ def _store(
 ) -> Imported:
     """Build and store the trees and the manifest."""
     scan = FolderScan(folder, plan.documents)
-    sources = folder_sources(folder, scan, undone=undone)
+    numbers = plan.source
+    sources = None if numbers is None else supposed_sources(folder, scan, plan.names, numbers, by_name=True)
+    if sources is None:
+        sources, numbers = folder_sources(folder, scan, undone=undone), None
     builder = SequenceBuilder(DATA_ARRAYS)
     tokens = flushed = 0
-    for piece in scan.pieces(sources):
+    for piece in scan.pieces(sources, numbers):
         _put(objects, builder.add(piece))
         tokens += int(piece.lengths.sum(dtype=np.int64))
         report(tokens, folder.tokens)
@@ -172,7 +195,7 @@ def _put(objects: ObjectStore, made: list[Object]) -> None:
 # ---- in which order documents are stored
 
 
-def _plan(folder: OlmoCoreFolder, shuffle_seed: int | None, like: NDArray[np.uint8] | None) -> _Plan:
+def _plan(folder: OlmoCoreFolder, shuffle_seed: int | None, like: Like | None) -> _Plan:
     if shuffle_seed is not None and like is not None:
         raise InvalidInputError("--shuffle-seed and --like both say in which order to store: give one of them")
     if shuffle_seed is not None:
@@ -184,7 +207,7 @@ def _plan(folder: OlmoCoreFolder, shuffle_seed: int | None, like: NDArray[np.uin
 
 def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
     count = len(folder.lengths)
-    shuffled = _shuffled_count(folder)
+    shuffled = folder.shuffled_count()
     if shuffled > count:
         raise SourceError(
             folder.path,
@@ -197,28 +220,16 @@ def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
     return _Plan(documents, order)
 
 
-def _shuffled_count(folder: OlmoCoreFolder) -> int:
-    """How many documents were shuffled, as far as the statistics tell.
-
-    Of a name that was twice in the mix they have the documents of both in the output, but count only the last one's
-    before that.
-    """
-    total = 0
-    for entry in folder.statistics.datasets:
-        kept = integer_of(entry.get("instances_after_transformation"), 0) or 0
-        total += max(kept, integer_of(entry.get("final_instances_in_output"), 0) or 0)
-    return total
-
-
-def _follow(folder: OlmoCoreFolder, like: NDArray[np.uint8]) -> _Plan:
+def _follow(folder: OlmoCoreFolder, like: Like) -> _Plan:
     """Give every document the place that its key has in the other dataset; unknown ones take the places left over.
 
     Of equal keys the first document takes the first place. An unknown document is most likely a changed one, whose old
-    version has left a place; what remains goes to the end.
+    version has left a place; what remains goes to the end. A document is supposed to be of the source whose place it
+    takes, and at the end of the last one.
     """
     keys = np.concatenate([keys for _, keys, _ in FolderScan(folder, None).batches()] or [np.zeros((0, 16), np.uint8)])
     places: dict[bytes, list[int]] = {}
-    for place, key in enumerate(_as_bytes(like)):
+    for place, key in enumerate(_as_bytes(like.keys)):
         places.setdefault(key, []).append(place)
     for spots in places.values():
         spots.reverse()
@@ -228,14 +239,17 @@ def _follow(folder: OlmoCoreFolder, like: NDArray[np.uint8]) -> _Plan:
         if left:
             place_of[document] = left.pop()
     unknown = np.flatnonzero(place_of < 0)
-    free = np.setdiff1d(np.arange(len(like)), place_of[place_of >= 0], assume_unique=True)[: len(unknown)]
+    free = np.setdiff1d(np.arange(len(like.keys)), place_of[place_of >= 0], assume_unique=True)[: len(unknown)]
     place_of[unknown[: len(free)]] = free
-    place_of[unknown[len(free) :]] = len(like) + np.arange(len(unknown) - len(free))
+    place_of[unknown[len(free) :]] = len(like.keys) + np.arange(len(unknown) - len(free))
     documents = np.argsort(place_of, kind="stable")
     positions = np.empty(len(documents), np.int64)
     positions[documents] = np.arange(len(documents))
     order, order_objects = explicit_order(positions)
-    return _Plan(documents, order, tuple(order_objects), len(keys) - len(unknown))
+    source = None
+    if len(like.source):
+        source = like.source[np.minimum(place_of[documents], len(like.source) - 1)]
+    return _Plan(documents, order, tuple(order_objects), len(keys) - len(unknown), source, like.names)
 
 
 def _as_bytes(keys: NDArray[np.uint8]) -> list[bytes]:

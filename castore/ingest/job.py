@@ -167,6 +167,9 @@ def tokenize(
     finally:
         pool.close()
     manifest = _manifest(job, written, sizes)
+    for item, source in zip(mix, written.counts, strict=True):
+        if source.samples == 0:
+            warn(f"{item.source.name}: none of the {source.selected} rows taken became a sample: all were dropped")
     run = _run(job, manifest, written, mix, recipe, folder, template, origin, objects)
     for made in (manifest, run):
         objects.flush()  # children are durable before anything that names them is written

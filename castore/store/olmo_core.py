@@ -29,6 +29,7 @@ from castore.store.olmo_core_files import (
     part_names,
     read_statistics,
 )
+from castore.store.olmo_core_sources import integer_of
 
 _READ_BYTES = 1 << 20
 _ENDS_MAX = 4096
@@ -123,6 +124,23 @@ class OlmoCoreFolder:
     def part_starts(self) -> list[int]:
         """Token at which every part begins, and one past the last."""
         return [int(start) for start in self._part_starts]
+
+    @property
+    def part_items(self) -> int | None:
+        """Tokens of a full part; None where one part is all, which tells nothing of what would be a full one."""
+        return len(self._parts[0].ids) if len(self._parts) > 1 else None
+
+    def shuffled_count(self, otherwise: int = 0) -> int:
+        """How many documents were shuffled, as far as the statistics tell; ``otherwise`` without statistics.
+
+        Of a name that was twice in the mix they have the documents of both in the output, but count only the last
+        one's before that.
+        """
+        total = 0
+        for entry in self.statistics.datasets:
+            kept = integer_of(entry.get("instances_after_transformation"), 0) or 0
+            total += max(kept, integer_of(entry.get("final_instances_in_output"), 0) or 0)
+        return total if self.statistics.datasets else otherwise
 
     @property
     def part_paths(self) -> list[tuple[Path, Path]]:

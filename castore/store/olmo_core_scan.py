@@ -11,7 +11,13 @@ from castore.format.codec import Value
 from castore.format.samples import Piece, Samples, SpanColumn, offsets_of, sample_keys
 from castore.format.schema import LABELS_MASK, TOKEN_IDS
 from castore.store.olmo_core import OlmoCoreFolder
-from castore.store.olmo_core_sources import source_documents, sources_in_mix_order, text_of
+from castore.store.olmo_core_sources import (
+    source_documents,
+    sources_in_mix_order,
+    sources_of_names,
+    sources_of_numbers,
+    text_of,
+)
 
 BATCH_TOKENS = 1 << 20
 """Tokens handled together: enough for numpy to be fast, few enough to stay in the processor's cache and in memory."""
@@ -60,12 +66,21 @@ class FolderScan:
         counts = [_trainable(self.samples(lo, hi)) for lo, hi in _ranges(len(self.lengths), 4096)]
         return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
-    def pieces(self, sources: Sequence[SourceCount]) -> Iterator[Piece]:
-        """Pieces for a builder; the documents of the sources follow one another."""
+    def pieces(self, sources: Sequence[SourceCount], numbers: NDArray[np.uint32] | None = None) -> Iterator[Piece]:
+        """Pieces for a builder.
+
+        Args:
+            sources: Sources, whose documents follow one another unless ``numbers`` are given.
+            numbers: Source of every document in this order, uint32[n].
+        """
         source_stops = np.cumsum([count for _, count in sources], dtype=np.int64)
         for lo, keys, samples in self.batches():
             self.trainable_total += int(_trainable(samples).sum())
-            source = np.searchsorted(source_stops, np.arange(lo, lo + len(samples)), side="right").astype(np.uint32)
+            hi = lo + len(samples)
+            if numbers is None:
+                source = np.searchsorted(source_stops, np.arange(lo, hi), side="right").astype(np.uint32)
+            else:
+                source = numbers[lo:hi]
             yield Piece(samples.lengths, keys, {"source": source}, _given(samples))
 
 
@@ -97,7 +112,7 @@ def folder_sources(folder: OlmoCoreFolder, scan: FolderScan, *, undone: bool) ->
     listed = folder.statistics.datasets
     if len(listed) == 1:
         return [(source_documents(listed)[0], len(scan.lengths))]
-    ordered = sources_in_mix_order(listed, scan.lengths, scan.trainable()) if undone else None
+    ordered = sources_in_mix_order(listed, scan.lengths, scan.trainable) if undone else None
     if ordered is not None:
         counts = [int(entry["final_instances_in_output"]) for entry in ordered]
         return list(zip(source_documents(ordered), counts, strict=True))
@@ -107,3 +122,32 @@ def folder_sources(folder: OlmoCoreFolder, scan: FolderScan, *, undone: bool) ->
             len(scan.lengths),
         )
     ]
+
+
+def supposed_sources(
+    folder: OlmoCoreFolder,
+    scan: FolderScan,
+    names: Sequence[str],
+    numbers: NDArray[np.uint32],
+    *,
+    by_name: bool = False,
+) -> list[SourceCount] | None:
+    """Sources with their number of documents, if the statistics bear out what the documents are supposed to be of.
+
+    Args:
+        folder: The folder.
+        scan: Its documents in stored order.
+        names: Of the sources.
+        numbers: Supposed source of every document in stored order, uint32[n].
+        by_name: It is enough that the statistics list no datasets of other names.
+    """
+    listed = folder.statistics.datasets
+    if len(names) < 2 or not len(numbers) or int(numbers.max()) >= len(names):
+        return None
+    found = sources_of_numbers(listed, names, numbers, scan.lengths, scan.trainable)
+    if found is None and by_name:
+        found = sources_of_names(listed, names)
+    if found is None:
+        return None
+    counts = np.bincount(numbers, minlength=len(names)).tolist()
+    return list(zip(source_documents(found), counts, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ _STEPS_MAX = 100_000
 
 
 def sources_in_mix_order(
-    listed: Sequence[Mapping[str, Any]], lengths: NDArray[Any], trainable: NDArray[Any]
+    listed: Sequence[Mapping[str, Any]], lengths: NDArray[Any], trainable: Callable[[], NDArray[Any]]
 ) -> list[Mapping[str, Any]] | None:
     """Put the datasets of the statistics into the order of the mix.
 
@@ -29,35 +29,91 @@ def sources_in_mix_order(
     Args:
         listed: Datasets as the statistics list them.
         lengths: Tokens of every document with the shuffle undone.
-        trainable: Trainable tokens of every document, likewise.
+        trainable: Gives the trainable tokens of every document, likewise. Not asked for if no order has the tokens.
 
     Returns:
         The entries in mix order, or None if no order fits (a name that occurs twice in a mix is one entry there).
     """
     if not 1 <= len(listed) <= SOURCES_MAX:
         return None
-    tokens = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    trained = np.concatenate([[0], np.cumsum(trainable, dtype=np.int64)])
     counts = [_counts(entry) for entry in listed]
+    tokens = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    if _search(counts, tokens, None) is None:
+        return None
+    found = _search(counts, tokens, np.concatenate([[0], np.cumsum(trainable(), dtype=np.int64)]))
+    return None if found is None else [listed[index] for index in found]
+
+
+def _search(
+    counts: Sequence[tuple[int, int, int]], tokens: NDArray[np.int64], trained: NDArray[np.int64] | None
+) -> list[int] | None:
+    """An order of datasets in which each has its counts; trainable tokens are left out of it if they are None."""
     steps = 0
 
     def search(at: int, left: tuple[int, ...]) -> list[int] | None:
         nonlocal steps
         steps += 1
         if not left:
-            return [] if at == len(lengths) else None
+            return [] if at == len(tokens) - 1 else None
         for index in left if steps < _STEPS_MAX else ():
             samples, token_count, trained_count = counts[index]
             stop = at + samples
-            fits = stop <= len(lengths) and tokens[stop] - tokens[at] == token_count
-            if fits and trained[stop] - trained[at] == trained_count:
+            fits = stop < len(tokens) and tokens[stop] - tokens[at] == token_count
+            if fits and (trained is None or trained[stop] - trained[at] == trained_count):
                 rest = search(stop, tuple(i for i in left if i != index))
                 if rest is not None:
                     return [index, *rest]
         return None
 
-    found = search(0, tuple(range(len(listed))))
-    return None if found is None else [listed[index] for index in found]
+    return search(0, tuple(range(len(counts))))
+
+
+def sources_of_numbers(
+    listed: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    numbers: NDArray[Any],
+    lengths: NDArray[Any],
+    trainable: Callable[[], NDArray[Any]],
+) -> list[Mapping[str, Any]] | None:
+    """The datasets of the statistics as the sources that documents are supposed to be of.
+
+    Args:
+        listed: Datasets as the statistics list them.
+        names: Of the sources; one name may be that of several, which are one entry in the statistics.
+        numbers: Supposed source of every document.
+        lengths: Tokens of every document.
+        trainable: Gives the trainable tokens of every document.
+
+    Returns:
+        An entry for every source, or None if the statistics have other counts than the supposed sources.
+    """
+    if not listed:
+        return None
+    merged = np.array([names.index(name) for name in names], np.int64)[numbers]
+    trained = trainable()
+    entries: dict[int, Mapping[str, Any]] = {}
+    left = list(listed)
+    for number in np.unique(merged).tolist():
+        chosen = merged == number
+        counts = int(chosen.sum()), int(lengths[chosen].sum(dtype=np.int64)), int(trained[chosen].sum())
+        fitting = [entry for entry in left if _counts(entry) == counts]
+        if not fitting:
+            return None
+        # Of datasets with equal counts the one of the same name, if it has kept that.
+        entries[number] = next((e for e in fitting if text_of(e.get("dataset_name")) == names[number]), fitting[0])
+        left = [entry for entry in left if entry is not entries[number]]
+    if left:
+        return None
+    return [entries.get(names.index(name), {"dataset_name": name}) for name in names]
+
+
+def sources_of_names(listed: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Mapping[str, Any]] | None:
+    """The datasets of the statistics that have the names of sources, or None if there are others.
+
+    A source that is not listed, which are all of a directory without statistics, is one of its name alone.
+    """
+    own = {text_of(entry.get("dataset_name")): entry for entry in listed}
+    return None if set(own) - set(names) else [own.get(name, {"dataset_name": name}) for name in names]
 
 
 def _counts(entry: Mapping[str, Any]) -> tuple[int, int, int]:

@@ -98,7 +98,12 @@ class Dataset:
         run_digest: Digest of the run record, None if only the root is known.
         reopen: A function and arguments that open the dataset in another process; None if it is in no repository.
         packer: Finds or stores a packing of the dataset; None if there is no place to store it.
+
+    Attributes:
+        part_items: Ids of a full part where the dataset is a directory of several parts; None where an export decides.
     """
+
+    part_items: int | None = None
 
     def __init__(
         self,

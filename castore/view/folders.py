@@ -47,6 +47,7 @@ class FolderDataset(Dataset):
         check_statistics(self.folder)
         self.beside, self.equal = beside, equal
         super().__init__(no_objects, NO_ROOT, None)
+        self.part_items = self.folder.part_items
         self._scan = FolderScan(self.folder, None)
 
     @cached_property

@@ -58,12 +58,15 @@ def place_is_cheap(data: Dataset) -> bool:
 
 
 def place_of(data: Dataset, sample: int, index: int, array: str) -> Place | None:
-    """Where element ``index`` of a sample stands in an export; None if the order leaves the sample out."""
+    """Where element ``index`` of a sample stands in an export, or in the directory that the dataset is.
+
+    None if the order leaves the sample out.
+    """
     start = _export_start(data, sample)
     if start is None:
         return None
     width = id_bytes(vocab_size_of(data))
-    part, item = divmod(start + index, PART_BYTES // width)
+    part, item = divmod(start + index, data.part_items or PART_BYTES // width)
     return Place(labels_file(part), item) if array == "labels_mask" else Place(ids_file(part), item * width)
 
 

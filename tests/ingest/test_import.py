@@ -20,6 +20,7 @@ from castore.view.compare import compare
 from castore.view.dataset import Dataset
 from castore.view.directory import directory_dataset
 from castore.view.export import export_olmo_core
+from castore.view.folder_pair import open_folders
 from tests.support.complete import check_complete
 from tests.support.jobs import ORIGIN, TOKENIZER, example_rows, run_job, write_rows
 from tests.support.olmo_core import Document, damaged_folder, documents, set_byte, write_folder
@@ -278,6 +279,53 @@ def test_like_something_empty_handed(tmp_path: Path, repository: Repository) -> 
     assert len(check_complete(repository)["imported"].rows) == 20
 
 
+def reshuffled(tmp_path: Path, mix: Sequence[tuple[Path, str]], seed: int = 7) -> tuple[Backend, Dataset, Path]:
+    """A run called ``native``, and the export of the same mix in another order."""
+    backend = MemoryBackend()
+    native = exported(backend, tmp_path / "out", mix)
+    exported(MemoryBackend(), tmp_path / "other", mix, shuffle_seed=seed)
+    return backend, native, tmp_path / "other"
+
+
+@pytest.mark.parametrize("amounts", [("1.0", "1.0", "1.0"), ("0.5", "2.0", "4")])
+def test_like_a_dataset_of_several_sources_tells_them_apart(
+    tmp_path: Path, files: list[Path], amounts: tuple[str, ...]
+) -> None:
+    backend, native, other = reshuffled(tmp_path, list(zip(files, amounts, strict=True)))
+    import_(Repository(backend), other, like="native")
+    imported = Repository(backend).dataset("imported")
+    assert imported.manifest.arrays == native.manifest.arrays
+    found = compare(native, imported)
+    assert found.same_samples
+    assert not found.same_order
+    assert imported.sources == native.sources
+    export_olmo_core(imported, str(tmp_path / "again"), part_bytes=PART_BYTES)
+    assert without_places(tmp_path / "again") == without_places(other)
+
+
+def test_like_a_dataset_with_a_file_twice(tmp_path: Path, files: list[Path]) -> None:
+    backend, native, other = reshuffled(tmp_path, [(files[0], "1.0"), (files[1], "1.0"), (files[0], "0.5")])
+    import_(Repository(backend), other, like="native")
+    imported = Repository(backend).dataset("imported")
+    assert imported.manifest.arrays == native.manifest.arrays
+    export_olmo_core(imported, str(tmp_path / "again"), part_bytes=PART_BYTES)
+    assert without_places(tmp_path / "again") == without_places(other)
+
+
+def test_like_several_sources_whose_statistics_are_others(tmp_path: Path, files: list[Path]) -> None:
+    """Documents of one source that the other dataset has of another: they are not told apart."""
+    backend = MemoryBackend()
+    exported(backend, tmp_path / "out", [(files[0], "1.0"), (files[1], "1.0")])
+    both = write_rows(tmp_path / "both.jsonl", [*example_rows()[:20], *example_rows()[40:50]])
+    rest = write_rows(tmp_path / "rest.jsonl", [*example_rows()[20:40], *example_rows()[50:60]])
+    exported(MemoryBackend(), tmp_path / "other", [(both, "1.0"), (rest, "1.0")], shuffle_seed=7)
+    assert import_(Repository(backend), tmp_path / "other", like="native").known == 60
+    imported = Repository(backend).dataset("imported")
+    assert list(imported.sources) == [str(tmp_path / "other")]
+    export_olmo_core(imported, str(tmp_path / "again"), part_bytes=PART_BYTES)
+    assert parts(tmp_path / "again") == parts(tmp_path / "other")
+
+
 # ---- what is wrong
 
 
@@ -317,8 +365,98 @@ def test_a_directory_is_equal_to_its_run(tmp_path: Path, files: list[Path]) -> N
 
 
 def test_a_directory_of_a_run_that_keeps_the_order_of_the_mix(tmp_path: Path, files: list[Path]) -> None:
-    native = exported(MemoryBackend(), tmp_path / "out", [(files[0], "1.0")], shuffle_seed=None)
+    mix = [(files[0], "1.0"), (files[1], "1.0")]
+    native = exported(MemoryBackend(), tmp_path / "out", mix, shuffle_seed=None)
     assert compare(native, directory_dataset(str(tmp_path / "out"), native)).equal
+
+
+@pytest.mark.parametrize("options", [{}, {"num_examples": 40}])
+def test_a_directory_is_equal_to_its_run_of_a_file_twice(
+    tmp_path: Path, files: list[Path], options: dict[str, Any]
+) -> None:
+    mix = [(files[0], "1.0"), (files[1], "1.0"), (files[0], "0.5")]
+    native = exported(MemoryBackend(), tmp_path / "out", mix, **options)
+    assert compare(native, directory_dataset(str(tmp_path / "out"), native)).equal
+
+
+@pytest.mark.parametrize("listed", ["as it was", "other names", "none"])
+@pytest.mark.parametrize("change", ["grown", "removed", "reordered"])
+def test_sources_that_a_directory_does_not_tell_are_no_difference(
+    tmp_path: Path, files: list[Path], change: str, listed: str
+) -> None:
+    """Documents edited behind the back of the statistics, which then fit no order of the sources.
+
+    The two files have no conversation in common: of one that both have, another order does not tell which is whose.
+    """
+    backend = MemoryBackend()
+    native = exported(backend, tmp_path / "out", [(files[0], "1.0"), (files[2], "1.0")])
+    read = directory_dataset(str(tmp_path / "out"))
+    made: list[Document] = []
+    for tokens, spans in zip(read.token_ids(0, read.samples), read.spans(0, read.samples), strict=True):
+        made.append((list(tokens), [int(any(lo <= at < hi for lo, hi in spans)) for at in range(len(tokens))]))
+    if change == "grown":
+        made[30] = [*made[30][0], 5, 6, 7], [*made[30][1], 0, 0, 0]
+    elif change == "removed":
+        del made[30]
+    else:
+        made = made[::-1]
+    document = statistics(tmp_path / "out")
+    document["overall_statistics"] = {}
+    for entry in document["per_dataset_statistics"] if listed == "other names" else ():
+        entry["dataset_name"] += ".gz"
+        entry["final_tokens_in_output"] += 1
+    written = write_folder(tmp_path / "edited", made, dtype="<u2", statistics=False if listed == "none" else document)
+    found = compare(native, directory_dataset(str(written), native))
+    assert found.arrays["source"] == (change == "grown")
+    counts = {op: found.count(op) for op in ("replace", "insert", "delete")}
+    assert counts == {"replace": int(change == "grown"), "insert": 0, "delete": int(change == "removed")}
+    assert found.same_samples == (change == "reordered")
+    if listed != "other names":
+        import_(Repository(backend), written, like="native")
+        found = compare(native, Repository(backend).dataset("imported"))
+        assert {op: found.count(op) for op in counts} == counts
+
+
+def test_a_directory_that_num_examples_cut_has_nothing_of_a_source(tmp_path: Path, files: list[Path]) -> None:
+    few = write_rows(tmp_path / "few.jsonl", example_rows()[70:71])
+    native = exported(MemoryBackend(), tmp_path / "out", [(few, "1.0"), (files[0], "1.0")], num_examples=5)
+    assert len(statistics(tmp_path / "out")["per_dataset_statistics"]) == 1
+    assert compare(native, directory_dataset(str(tmp_path / "out"), native)).equal
+    backend = MemoryBackend()
+    three = [(few, "1.0"), (files[0], "1.0"), (files[1], "1.0")]
+    seed = next(seed for seed in range(99) if 0 not in np.random.default_rng(seed).permutation(61)[:20])
+    exported(backend, tmp_path / "three", three, num_examples=20, shuffle_seed=seed)
+    assert len(statistics(tmp_path / "three")["per_dataset_statistics"]) == 2
+    import_(Repository(backend), tmp_path / "three", like="native")
+    imported = Repository(backend).dataset("imported")
+    assert compare(imported, directory_dataset(str(tmp_path / "three"), imported)).equal
+
+
+@pytest.mark.parametrize("amounts", [("1.0",), ("1.0", "0.5", "3.0")])
+def test_a_directory_that_num_examples_cut_is_equal_to_its_run(
+    tmp_path: Path, files: list[Path], amounts: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    native = exported(MemoryBackend(), out, list(zip(files, amounts, strict=False)), num_examples=31)
+    for pair in ((native, directory_dataset(str(out), native)), (directory_dataset(str(out), native), native)):
+        assert compare(*pair).equal
+    ids = out / "token_ids_part_0001.npy"
+    set_byte(ids, 100, ids.read_bytes()[100] ^ 1)
+    found = compare(native, directory_dataset(str(out), native))
+    assert [hunk.op for hunk in found.hunks] == ["replace"]
+    assert found.first is not None
+    assert found.first.b.place == (ids.name, 100)
+    assert native.positions[:31].tolist().count(found.first.a.sample) == 1
+
+
+def test_a_directory_that_num_examples_cut_from_another_mix_is_another(tmp_path: Path, files: list[Path]) -> None:
+    """As many samples, but of other files: nothing is taken to be equal."""
+    native = exported(MemoryBackend(), tmp_path / "out", [(files[0], "1.0"), (files[1], "1.0")], num_examples=15)
+    for name, mix in (("fewer", [(files[0], "1.0")]), ("swapped", [(files[1], "1.0"), (files[0], "1.0")])):
+        exported(MemoryBackend(), tmp_path / name, mix, num_examples=15)
+        directory = directory_dataset(str(tmp_path / name), native)
+        assert directory.samples == 15
+        assert not compare(native, directory).equal
 
 
 def test_every_token_and_label_of_a_directory_is_compared(tmp_path: Path, files: list[Path]) -> None:
@@ -347,6 +485,32 @@ def test_every_token_and_label_of_a_directory_is_compared(tmp_path: Path, files:
     assert found.first.array == "labels_mask"
     assert found.first.b.place is not None
     assert (found.first.b.place.file, found.first.b.place.offset) == (labels.name, 1234)
+
+
+@pytest.mark.parametrize("beside_a_run", [True, False])
+def test_the_byte_is_named_in_the_parts_that_the_directory_has(
+    tmp_path: Path, files: list[Path], beside_a_run: bool
+) -> None:
+    out, changed = tmp_path / "out", tmp_path / "changed"
+    native = exported(MemoryBackend(), out, [(files[0], "1.0"), (files[1], "1.0")])
+    exported(MemoryBackend(), changed, [(files[0], "1.0"), (files[1], "1.0")])
+    size = PART_BYTES // 2
+    for part, item in ((0, 3), (2, 0), (2, size - 1), (3, 77)):
+        ids, labels = changed / f"token_ids_part_{part:04d}.npy", changed / f"labels_mask_part_{part:04d}.npy"
+        for path, at in ((ids, 2 * item), (labels, item)):
+            before = path.read_bytes()
+            set_byte(path, at, before[at] ^ 1)
+            if beside_a_run:
+                found = compare(native, directory_dataset(str(changed), native))
+                place, total = (2 * (part * size + item), ids) if path is ids else (part * size + item, labels)
+                expected = total.name.replace(f"_{part:04d}", "_0000"), place  # an export has parts of 1 GiB
+            else:
+                found = compare(*open_folders(str(out), str(changed)))
+                expected = path.name, at
+            path.write_bytes(before)
+            assert found.first is not None
+            assert found.first.a.place == expected
+            assert found.first.b.place == (path.name, at)
 
 
 def test_directories_against_each_other(tmp_path: Path) -> None:

@@ -224,6 +224,15 @@ def test_every_order_is_whole(path: Path, take: int | None, shuffle: int | None)
 # ---- warnings
 
 
+def test_a_source_of_which_nothing_is_left_is_told(tmp_path: Path, path: Path) -> None:
+    """open-instruct's script stops there; to lose a source of several unnoticed would be worse."""
+    nobody = write_rows(tmp_path / "nobody.jsonl", [row("nobody answers"), row("nor here")])
+    said: list[str] = []
+    result = run_job(MemoryBackend(), [(nobody, "1.5"), (path, "1.0")], warn=said.append)
+    assert result.dropped["nothing-trainable"] >= 3
+    assert said == [f"{nobody}: none of the 3 rows taken became a sample: all were dropped"]
+
+
 def test_what_the_user_should_know(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", example_rows()[:120])
     said: list[str] = []
