@@ -28,7 +28,9 @@ class State:
     @property
     def url(self) -> str:
         """The repository's place."""
-        return self.repo or os.path.join(_data_folder(), "castore")  # noqa: PTH118 - pathlib costs start-up
+        from castore.store.urls import default_folder
+
+        return self.repo or default_folder()
 
     def open(self, *, create: bool = False) -> Repository:
         """Open the repository; ``create`` for commands that write data into it."""
@@ -137,10 +139,3 @@ def use_colour() -> bool:
 def _is_output_folder(address: str) -> bool:
     """Whether an address is a directory in the OLMo-core layout; without a slash it never is."""
     return "/" in address and os.path.isfile(os.path.join(address, "token_ids_part_0000.npy"))  # noqa: PTH113, PTH118
-
-
-def _data_folder() -> str:
-    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib costs start-up
-    if sys.platform == "darwin":
-        return f"{home}/Library/Application Support"
-    return os.environ.get("XDG_DATA_HOME") or f"{home}/.local/share"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from castore.errors import BackendError, InvalidInputError, MissingExtraError
 from castore.store.backend import Backend
 from castore.store.local import LocalBackend
@@ -10,6 +13,18 @@ _EXTRAS = {
     "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs",
     "az": "azure", "azure": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure",
 }  # fmt: skip
+
+
+def default_place() -> str:
+    """The repository where nobody says which: ``CASTORE_REPO``, else ``default_folder``."""
+    return os.environ.get("CASTORE_REPO") or default_folder()
+
+
+def default_folder() -> str:
+    """The folder ``castore`` under the user's data directory."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib costs start-up
+    data = f"{home}/Library/Application Support" if sys.platform == "darwin" else f"{home}/.local/share"
+    return os.path.join(os.environ.get("XDG_DATA_HOME") or data, "castore")  # noqa: PTH118
 
 
 def open_backend(url: str) -> Backend:

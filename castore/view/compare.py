@@ -54,6 +54,14 @@ class Comparison:
     aligned: Changes | None = None
     reordered: int = 0
 
+    def __repr__(self) -> str:
+        if self.equal:
+            return f"<Comparison: equal, {self.samples_a} samples>"
+        counts = {"replaced": self.count("replace"), "inserted": self.count("insert"), "deleted": self.count("delete")}
+        said = [f"{count} {word}" for word, count in {**counts, "moved": self.moved}.items() if count]
+        order = [] if self.same_order else ["another order"]
+        return f"<Comparison: different, {', '.join([*said, *order])}; {self.samples_a} and {self.samples_b} samples>"
+
     @property
     def changes(self) -> Changes:
         """The kinds of change among replaced samples; none if samples were not aligned."""
