@@ -38,8 +38,13 @@ class State:
 
     def dataset(self, address: str) -> tuple[Repository, Dataset]:
         """The dataset that an address names, ``URL#name`` included, and the repository that has it."""
+        from castore.errors import NotFoundError
+
         repository, name = self.place(address)
-        return repository, repository.dataset(name)
+        try:
+            return repository, repository.dataset(name)
+        except NotFoundError as error:
+            raise NotFoundError(f"{error}{_folder_hint(address)}") from error
 
     def place(self, address: str) -> tuple[Repository, str]:
         """The repository that an address is in, and the rest of the address: ``URL#name`` or a plain one."""
@@ -110,10 +115,15 @@ class State:
         return {"objects": sum(s.reads for s in stores), "bytes": sum(s.bytes_read for s in stores)}
 
     def _open(self, url: str, *, create: bool = False) -> Repository:
+        from castore.errors import NotFoundError
         from castore.repository import Repository
 
         if url not in self.opened:
-            self.opened[url] = Repository.open(url, create=create)
+            try:
+                self.opened[url] = Repository.open(url, create=create)
+            except NotFoundError as error:
+                said = "the first command that writes data makes it; --repo or CASTORE_REPO names another"
+                raise NotFoundError(f"{error}: {said}" if url == self.url else str(error)) from error
         return self.opened[url]
 
 
@@ -134,6 +144,15 @@ def local_time(time_s: int) -> str:
 def use_colour() -> bool:
     """Colour is for terminals of people who did not say no (https://no-color.org)."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _folder_hint(address: str) -> str:
+    """The end of a sentence that says that an address means nothing, if it is a folder."""
+    if not os.path.isdir(address):  # noqa: PTH112 - pathlib costs start-up
+        return ""
+    if "/" not in address:
+        return f"; for the folder write ./{address}"
+    return f"; 'castore import {address} --as NAME' makes a dataset of the folder, 'castore diff' compares it as it is"
 
 
 def _is_output_folder(address: str) -> bool:

@@ -193,7 +193,10 @@ def test_a_spawned_worker_opens_the_repository_itself(data: Dataset) -> None:
 
 
 def test_datasets_say_what_they_are(data: Dataset) -> None:
-    assert repr(SampleDataset(data)) == f"<SampleDataset: {len(data.positions)} samples of {data.root.hex()}, recorded order>"
+    assert (
+        repr(SampleDataset(data))
+        == f"<SampleDataset: {len(data.positions)} samples of {data.root.hex()}, recorded order>"
+    )
     assert repr(PackedDataset(data, 256)).startswith("<PackedDataset: <Instances: ")
 
 
