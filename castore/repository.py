@@ -408,18 +408,30 @@ class Repository:
         data: Dataset,
         folder: str,
         *,
-        replace: bool,
-        time_text: str,
+        replace: bool = False,
+        time_text: str | None = None,
         layout: str = "olmo-core",
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> Exported:
-        """Write a dataset as files for OLMo-core, or in another of ``castore.view.layouts.LAYOUTS``."""
+        """Write a dataset as files for OLMo-core, or in another of ``castore.view.layouts.LAYOUTS``.
+
+        Args:
+            data: The dataset.
+            folder: Complete or absent afterwards.
+            replace: Replace an earlier export, as a whole; a folder that holds anything else is refused.
+            time_text: The timestamp in OLMo-core's statistics; now, by default.
+            layout: One of ``LAYOUTS``.
+            report: Called with tokens written and tokens in all.
+        """
+        import time
+
         from castore.view.export import export_olmo_core
         from castore.view.layouts import export_layout
 
         if layout != "olmo-core":
             return export_layout(data, folder, layout, replace=replace, report=report)
-        return export_olmo_core(data, folder, replace=replace, time_text=time_text, report=report)
+        said = time_text or time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(Origin.here().time_s))
+        return export_olmo_core(data, folder, replace=replace, time_text=said, report=report)
 
     def pack(
         self,

@@ -231,3 +231,12 @@ def test_without_a_place_it_is_that_of_the_commands(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("CASTORE_REPO", str(tmp_path / "other"))
     with pytest.raises(NotFoundError, match="other"):
         Repository.open()
+
+
+def test_an_export_needs_no_more_than_a_folder(repository: Repository, tmp_path: Path) -> None:
+    done = repository.export(repository["one"], str(tmp_path / "out"))
+    assert done.samples == len(repository["one"])
+    with pytest.raises(InvalidInputError, match="already holds files"):
+        repository.export(repository["one"], str(tmp_path / "out"))
+    repository.export(repository["one"], str(tmp_path / "out"), layout="mds", replace=True)
+    assert (tmp_path / "out" / "index.json").is_file()

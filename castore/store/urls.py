@@ -30,7 +30,8 @@ def default_folder() -> str:
 def open_backend(url: str) -> Backend:
     """The backend at ``url``. Nothing is read or written yet.
 
-    A plain path and ``file:///path`` are a folder, for which no library is even imported. ``s3``, ``gs`` and ``az`` are
+    A plain path, with ``~`` for the home directory, and ``file:///path`` are a folder, for which no library is even
+    imported. ``s3``, ``gs`` and ``az`` are
     obstore's, or fsspec's where only that knows them. Everything else is fsspec's: ``memory://name`` lives as long as
     the process, ``http`` and ``https`` can be read alone.
 
@@ -42,7 +43,8 @@ def open_backend(url: str) -> Backend:
         raise InvalidInputError(f"{url!r} is no place of a repository")
     protocol, separator, path = url.partition("://")
     if not separator and "::" not in url:
-        return LocalBackend(url)
+        # A shell does this where it sees a path; in Python, in a variable or behind --repo= nobody has.
+        return LocalBackend(os.path.expanduser(url) if url.partition("/")[0] == "~" else url)  # noqa: PTH111
     if protocol in ("file", "local"):
         if not path.startswith("/"):
             raise InvalidInputError(f"{url!r} has no absolute path: write file:///path or the path alone")
