@@ -44,11 +44,11 @@ def ls(state: State, patterns: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         echo_json(rows)
     else:
-        columns = [_columns(row, " " * (len(rows) > 1)) for row in rows]
-        widths = [max(map(len, column)) for column in zip(*(row for row in columns if len(row) > 2), strict=True)]
-        width = max((len(row[0]) for row in columns), default=0)
-        for row in columns:
-            click.echo("  ".join([f"{row[0]:<{width}}", *map(_padded, row[1:], widths[1:] or [0], _RIGHT)]).rstrip())
+        lines = [_columns(row, " " * (len(rows) > 1)) for row in rows]
+        widths = [max(map(len, column)) for column in zip(*(line for line in lines if len(line) > 2), strict=True)]
+        width = max((len(line[0]) for line in lines), default=0)
+        for name, *rest in lines:
+            click.echo("  ".join([f"{name:<{width}}", *map(_padded, rest, widths[1:] or [0], _RIGHT)]).rstrip())
     if any("error" in row for row in rows):
         raise click.exceptions.Exit(2)
 
