@@ -14,22 +14,41 @@ Importing castore loads none of its libraries; what a call needs is loaded by th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from castore.repository import Repository
+    from castore.view.dataset import Dataset
     from castore.view.zarr_store import CastoreStore
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "open", "zarr_store"]
+__all__ = ["Dataset", "Repository", "__version__", "open", "zarr_store"]
 
 
-def open(url: str, *, create: bool = False) -> Repository:  # noqa: A001 - callers write castore.open
+def __getattr__(name: str) -> Any:
+    """The classes, for annotations: loaded when somebody asks."""
+    if name == "Repository":
+        from castore.repository import Repository
+
+        return Repository
+    if name == "Dataset":
+        from castore.view.dataset import Dataset
+
+        return Dataset
+    raise AttributeError(f"module 'castore' has no attribute {name!r}")
+
+
+def open(  # noqa: A001 - callers write castore.open
+    url: str | PathLike[str] | None = None, *, create: bool = False
+) -> Repository:
     """Open the repository at a path or URL.
 
     Args:
-        url: A folder, or any URL that fsspec knows.
+        url: A folder, or any URL that fsspec knows; by default ``CASTORE_REPO``, else ``castore`` under your data
+            directory.
         create: Make it if there is nothing.
 
     Raises:
@@ -41,7 +60,7 @@ def open(url: str, *, create: bool = False) -> Repository:  # noqa: A001 - calle
     return Repository.open(url, create=create)
 
 
-def zarr_store(url: str, name: str, *, grid: str = "regular") -> CastoreStore:
+def zarr_store(url: str | PathLike[str], name: str, *, grid: str = "regular") -> CastoreStore:
     """A dataset as a read-only zarr store: ``zarr.open_group(castore.zarr_store(url, name), mode="r")``.
 
     The group has token_ids uint32[m], labels_mask bool[m], sample_offsets int64[n + 1], source uint32[n] and the extra

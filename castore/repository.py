@@ -6,9 +6,10 @@ second, and numpy alone takes longer than that.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from castore.errors import BackendError, ConflictError, CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest, digest_hex
@@ -18,7 +19,7 @@ from castore.store.layout import open_layout
 from castore.store.objects import PREFIX_DIGITS_MIN, ObjectStore
 from castore.store.protection import is_protected
 from castore.store.refs import RefEntry, RefStore, check_ref_name, is_ref_name
-from castore.store.urls import open_backend
+from castore.store.urls import default_place, open_backend
 
 if TYPE_CHECKING:
     from castore.care.copy import Copied
@@ -62,7 +63,6 @@ class Origin(NamedTuple):
     @classmethod
     def here(cls, message: str = "") -> Origin:
         """This user on this machine, now. ``CASTORE_AUTHOR`` and ``SOURCE_DATE_EPOCH`` speak first, as in git."""
-        import os
         import socket
         import time
 
@@ -73,7 +73,6 @@ class Origin(NamedTuple):
 
 def _user() -> str:
     import getpass
-    import os
 
     try:
         return getpass.getuser()
@@ -95,18 +94,18 @@ class Repository:
         self._fetch: Fetch | None = None
 
     @classmethod
-    def open(cls, url: str, *, create: bool = False) -> Repository:
+    def open(cls, url: str | os.PathLike[str] | None = None, *, create: bool = False) -> Repository:
         """Open the repository at a path or URL.
 
         Args:
-            url: A folder, or any URL that fsspec knows.
+            url: A folder, or any URL that fsspec knows; by default what commands use without ``--repo``.
             create: Make it if there is nothing.
 
         Raises:
             NotFoundError: There is no repository and ``create`` is False.
             UnsupportedVersionError: It is of a newer format.
         """
-        backend = open_backend(url)
+        backend = open_backend(default_place() if url is None else os.fspath(url))
         open_layout(backend, create)
         return cls(backend)
 
@@ -115,15 +114,27 @@ class Repository:
         """The place."""
         return self.backend.url
 
+    @property
+    def place(self) -> str:
+        """The same for other processes: a folder as an absolute path."""
+        return getattr(self.backend, "place", self.backend.url)
+
+    def __repr__(self) -> str:
+        return f"<Repository {self.url}>"
+
     # ---- addresses
 
-    def resolve(self, address: str) -> Digest:
+    def resolve(self, address: str | Digest) -> Digest:
         """The run record or manifest that an address names: ``name``, ``name@{n}``, or the beginning of a digest.
 
         Raises:
             NotFoundError: Nothing has that name.
             InvalidInputError: More than one object has a digest that begins so.
         """
+        if isinstance(address, bytes):
+            return self._by_prefix(digest_hex(address))
+        if not isinstance(address, str):
+            raise TypeError(f"a dataset is asked for by name or digest, not by {type(address).__name__}")
         name, _, back = address.partition("@{")
         if back:
             if not back.endswith("}") or not back[:-1].isdecimal() or len(back) > 18:
@@ -163,15 +174,26 @@ class Repository:
 
         return kind_of(self.objects.get(digest)) in (RUN_KIND, MANIFEST_KIND)
 
-    def __getitem__(self, address: str) -> Dataset:
+    def __getitem__(self, address: str | Digest) -> Dataset:
         """The dataset that an address names."""
         return self.dataset(address)
 
-    def dataset(self, address: str) -> Dataset:
-        """The dataset that an address names."""
+    def __iter__(self) -> Iterator[str]:
+        """The names, sorted."""
+        return iter(self.refs.names())
+
+    def __contains__(self, address: object) -> bool:
+        """Whether an address names something."""
+        try:
+            return bool(self.resolve(cast("str | Digest", address)))
+        except (NotFoundError, InvalidInputError, TypeError):
+            return False
+
+    def dataset(self, address: str | Digest) -> Dataset:
+        """The dataset that an address names; also by the digest of its root or run, as bytes."""
         found = self._dataset_at(self.resolve(address))
         if found is None:
-            raise CorruptionError(f"{address} names an object that is neither a run record nor a manifest")
+            raise CorruptionError(f"{address!r} names an object that is neither a run record nor a manifest")
         return found
 
     def dataset_of_root(self, root: Digest, name: str = "") -> Dataset | None:
@@ -208,7 +230,7 @@ class Repository:
         # One cache for all datasets of the repository: what two of them share is read once.
         fetch = self._fetch = self._fetch or CachedFetch(self.objects.get, many=getattr(self.objects, "get_many", None))
         data = fetch(digest)
-        kind, reopen = kind_of(data), (open_dataset, (self.url, digest.hex()))
+        kind, reopen = kind_of(data), (open_dataset, (self.place, digest.hex()))
         if kind == RUN_KIND:
             return Dataset(fetch, Run.decode(data).manifest, digest, reopen, self.pack)
         return Dataset(fetch, digest, None, reopen, self.pack) if kind == MANIFEST_KIND else None
@@ -294,7 +316,8 @@ class Repository:
 
         Args:
             samples: Each a ``(token_ids, labels_mask)`` tuple, token ids alone, or a mapping of what
-                ``SampleWriter.append`` takes.
+                ``SampleWriter.append`` takes; also of ``input_ids``, ``labels`` with −100 where not trained on, and
+                ``attention_mask``, as a dataset of Hugging Face gives them.
             as_: Name of the result.
             **options: As ``writer`` takes them. With a ``resume_key``, samples that an interrupted write has stored are
                 taken from the iterator, compared and passed over.
@@ -311,7 +334,7 @@ class Repository:
         self,
         path: str,
         name: str,
-        origin: Origin,
+        origin: Origin | None = None,
         *,
         force: bool = False,
         shuffle_seed: int | None = None,
@@ -328,6 +351,7 @@ class Repository:
         from castore.store.imports import ImportStore
         from castore.store.olmo_core import OlmoCoreFolder
 
+        origin = origin or Origin.here()
         check_ref_name(name)
         self.refs.require_writable()
         expected = self.refs.current(name)
@@ -349,7 +373,7 @@ class Repository:
         self,
         place: str,
         name: str,
-        origin: Origin,
+        origin: Origin | None = None,
         *,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> GroupImport:
@@ -365,6 +389,7 @@ class Repository:
 
         check_ref_name(name)
         samples = GroupSamples(place, *open_group(place))
+        origin = origin or Origin.here()
         who = origin._replace(message=origin.message or f"import {place}")
         seed, take = samples.order
         writer = self.writer(
@@ -382,18 +407,30 @@ class Repository:
         data: Dataset,
         folder: str,
         *,
-        replace: bool,
-        time_text: str,
+        replace: bool = False,
+        time_text: str | None = None,
         layout: str = "olmo-core",
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> Exported:
-        """Write a dataset as files for OLMo-core, or in another of ``castore.view.layouts.LAYOUTS``."""
+        """Write a dataset as files for OLMo-core, or in another of ``castore.view.layouts.LAYOUTS``.
+
+        Args:
+            data: The dataset.
+            folder: Complete or absent afterwards.
+            replace: Replace an earlier export, as a whole; a folder that holds anything else is refused.
+            time_text: The timestamp in OLMo-core's statistics; now, by default.
+            layout: One of ``LAYOUTS``.
+            report: Called with tokens written and tokens in all.
+        """
+        import time
+
         from castore.view.export import export_olmo_core
         from castore.view.layouts import export_layout
 
         if layout != "olmo-core":
             return export_layout(data, folder, layout, replace=replace, report=report)
-        return export_olmo_core(data, folder, replace=replace, time_text=time_text, report=report)
+        said = time_text or time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(Origin.here().time_s))
+        return export_olmo_core(data, folder, replace=replace, time_text=said, report=report)
 
     def pack(
         self,
@@ -429,7 +466,7 @@ class Repository:
             records.put(name, document.digest, sorted({chunk.digest for chunk in chunks}))
         return read_instances(lambda digest: objects[digest].data, document.digest, data.root, rule)
 
-    def tag(self, address: str, name: str, origin: Origin, *, force: bool = False) -> RefEntry:
+    def tag(self, address: str, name: str, origin: Origin | None = None, *, force: bool = False) -> RefEntry:
         """Let ``name`` mean what ``address`` means.
 
         What no name means now may be about to be collected: all that it reaches is renewed first.
@@ -437,6 +474,7 @@ class Repository:
         Raises:
             NotFoundError: Some of it was collected already.
         """
+        origin = origin or Origin.here()
         expected = self.refs.current(name)
         target = self.resolve(address)
         self._guard(name, expected, target, origin, force)
@@ -452,8 +490,9 @@ class Repository:
         except NotFoundError as error:
             raise NotFoundError(f"{address} is no longer complete: {error}") from error
 
-    def remove(self, name: str, origin: Origin, *, force: bool = False) -> RefEntry:
+    def remove(self, name: str, origin: Origin | None = None, *, force: bool = False) -> RefEntry:
         """Let ``name`` mean nothing; its log stays, and the data as long as gc keeps what logs name."""
+        origin = origin or Origin.here()
         expected = self.refs.current(name)
         if expected is None:
             raise NotFoundError(f"{self.url} has nothing called {name!r}")
@@ -465,7 +504,7 @@ class Repository:
         address: str,
         to: Repository,
         name: str,
-        origin: Origin,
+        origin: Origin | None = None,
         *,
         force: bool = False,
         check: Callable[[Digest], None] = lambda root: None,
@@ -484,6 +523,7 @@ class Repository:
         from castore.care.copy import copy_dataset
         from castore.store.signatures import SignatureStore
 
+        origin = origin or Origin.here()
         check_ref_name(name)
         target = self.resolve(address)
         expected = to.refs.current(name)
@@ -521,13 +561,13 @@ class Repository:
         )
 
 
-def zarr_store(url: str, name: str, *, grid: str = "regular") -> CastoreStore:
+def zarr_store(url: str | os.PathLike[str], name: str, *, grid: str = "regular") -> CastoreStore:
     """A dataset as a read-only zarr store (``castore.zarr_store``)."""
     from castore.view.zarr_store import CastoreStore, check_grid
 
     check_grid(grid)
     repository = Repository.open(url)
-    return CastoreStore((url, digest_hex(repository.resolve(name)), grid), open_zarr_content)
+    return CastoreStore((repository.place, digest_hex(repository.resolve(name)), grid), open_zarr_content)
 
 
 def open_zarr_content(url: str, digest: str, grid: str) -> DatasetContent:

@@ -78,6 +78,9 @@ class SampleDataset(torch_data.Dataset[Item]):
     def __len__(self) -> int:
         return self._count
 
+    def __repr__(self) -> str:
+        return f"<SampleDataset: {self._count} {self.name}>"
+
     def __getitem__(self, at: int) -> Item:
         at = _checked(at, self._count)
         sample = at if self._positions is None else int(self._positions[at])
@@ -146,6 +149,9 @@ class PackedDataset(torch_data.Dataset[Item]):
 
     def __len__(self) -> int:
         return len(self.instances)
+
+    def __repr__(self) -> str:
+        return f"<PackedDataset: {self.instances!r}>"
 
     def __getitem__(self, at: int) -> Item:
         packing = self.instances

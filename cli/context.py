@@ -28,7 +28,9 @@ class State:
     @property
     def url(self) -> str:
         """The repository's place."""
-        return self.repo or os.path.join(_data_folder(), "castore")  # noqa: PTH118 - pathlib costs start-up
+        from castore.store.urls import default_folder
+
+        return self.repo or default_folder()
 
     def open(self, *, create: bool = False) -> Repository:
         """Open the repository; ``create`` for commands that write data into it."""
@@ -36,8 +38,13 @@ class State:
 
     def dataset(self, address: str) -> tuple[Repository, Dataset]:
         """The dataset that an address names, ``URL#name`` included, and the repository that has it."""
+        from castore.errors import NotFoundError
+
         repository, name = self.place(address)
-        return repository, repository.dataset(name)
+        try:
+            return repository, repository.dataset(name)
+        except NotFoundError as error:
+            raise NotFoundError(f"{error}{_folder_hint(address)}") from error
 
     def place(self, address: str) -> tuple[Repository, str]:
         """The repository that an address is in, and the rest of the address: ``URL#name`` or a plain one."""
@@ -108,10 +115,15 @@ class State:
         return {"objects": sum(s.reads for s in stores), "bytes": sum(s.bytes_read for s in stores)}
 
     def _open(self, url: str, *, create: bool = False) -> Repository:
+        from castore.errors import NotFoundError
         from castore.repository import Repository
 
         if url not in self.opened:
-            self.opened[url] = Repository.open(url, create=create)
+            try:
+                self.opened[url] = Repository.open(url, create=create)
+            except NotFoundError as error:
+                said = "the first command that writes data makes it; --repo or CASTORE_REPO names another"
+                raise NotFoundError(f"{error}: {said}" if url == self.url else str(error)) from error
         return self.opened[url]
 
 
@@ -134,13 +146,15 @@ def use_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def _folder_hint(address: str) -> str:
+    """The end of a sentence that says that an address means nothing, if it is a folder."""
+    if not os.path.isdir(address):  # noqa: PTH112 - pathlib costs start-up
+        return ""
+    if "/" not in address:
+        return f"; for the folder write ./{address}"
+    return f"; 'castore import {address} --as NAME' makes a dataset of the folder, 'castore diff' compares it as it is"
+
+
 def _is_output_folder(address: str) -> bool:
     """Whether an address is a directory in the OLMo-core layout; without a slash it never is."""
     return "/" in address and os.path.isfile(os.path.join(address, "token_ids_part_0000.npy"))  # noqa: PTH113, PTH118
-
-
-def _data_folder() -> str:
-    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib costs start-up
-    if sys.platform == "darwin":
-        return f"{home}/Library/Application Support"
-    return os.environ.get("XDG_DATA_HOME") or f"{home}/.local/share"

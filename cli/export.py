@@ -33,6 +33,11 @@ def export(state: State, address: str, folder: str, layout: str, replace: bool, 
     time_text = local_time(origin().time_s)
     with Meter("exporting", "tokens", as_json=as_json, quiet=quiet) as meter:
         done = repository.export(data, folder, layout=layout, replace=replace, time_text=time_text, report=meter.update)
+    from castore.format.schema import DATA_ARRAYS
+
+    extra = sorted(data.manifest.arrays.keys() - {array.name for array in DATA_ARRAYS})
+    if extra:
+        click.echo(f"castore: warning: these files have no place for {', '.join(extra)}: left out", err=True)
     if done.left_out:
         left_out = plural(done.left_out, "sample")
         click.echo(f"castore: warning: {left_out} without tokens: these files cannot hold that, left out", err=True)
@@ -40,4 +45,4 @@ def export(state: State, address: str, folder: str, layout: str, replace: bool, 
         echo_json({"folder": done.folder, "samples": done.samples, "tokens": done.tokens, "parts": done.parts})
     elif not quiet:
         parts = plural(done.parts, "part")
-        click.echo(f"{done.folder}: {number(done.samples)} samples, {number(done.tokens)} tokens in {parts}")
+        click.echo(f"{done.folder}: {plural(done.samples, 'sample')}, {number(done.tokens)} tokens in {parts}")

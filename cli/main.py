@@ -37,7 +37,7 @@ COMMANDS = {
     "log": ("names", "Show what a name has meant, newest first."),
     "tag": ("names", "Give a dataset another name."),
     "rm": ("names", "Remove a name; its log and the data stay."),
-    "cat": ("cat", "Show one sample: ids, labels, text."),
+    "cat": ("cat", "Show samples: ids, labels, text."),
     "copy": ("copy", "Copy a dataset to another repository."),
     "sign": ("sign", "Vouch with a key for what a name means."),
     "verify": ("sign", "Tell whether a trusted key vouches for a name."),

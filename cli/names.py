@@ -8,7 +8,7 @@ import click
 
 from castore.errors import CastoreError, NotFoundError
 from castore_cli.context import State, local_time, origin
-from castore_cli.text import echo_json, number
+from castore_cli.text import echo_json, plural
 
 if TYPE_CHECKING:
     from castore.format.digest import Digest
@@ -16,13 +16,21 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
-def ls(state: State, as_json: bool) -> None:
-    """List names, with the root, size, date and author of what they mean."""
+def ls(state: State, patterns: tuple[str, ...], as_json: bool) -> None:
+    """List names, with the root, size, date and author of what they mean.
+
+    A PATTERN, such as 'golden/*', lists the names that it fits.
+    """
+    from fnmatch import fnmatchcase
+
     repository = state.open()
     rows = []
     for name in repository.refs.names():
+        if patterns and not any(fnmatchcase(name, pattern) for pattern in patterns):
+            continue
         entry = repository.refs.read(name)
         row: dict[str, object] = {"name": name}
         try:
@@ -36,23 +44,34 @@ def ls(state: State, as_json: bool) -> None:
     if as_json:
         echo_json(rows)
     else:
-        width = max((len(str(row["name"])) for row in rows), default=0)
-        for row in rows:
-            click.echo(_line(row, width))
+        lines = [_columns(row, " " * (len(rows) > 1)) for row in rows]
+        widths = [max(map(len, column)) for column in zip(*(line for line in lines if len(line) > 2), strict=True)]
+        width = max((len(line[0]) for line in lines), default=0)
+        for name, *rest in lines:
+            click.echo("  ".join([f"{name:<{width}}", *map(_padded, rest, widths[1:] or [0], _RIGHT)]).rstrip())
     if any("error" in row for row in rows):
         raise click.exceptions.Exit(2)
 
 
-def _line(row: dict[str, object], width: int) -> str:
+_RIGHT = (False, True, True, False, False)
+"""Columns behind the name that stand at the right: counts."""
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    return text.rjust(width) if right else text.ljust(width)
+
+
+def _columns(row: dict[str, object], room: str) -> list[str]:
+    """What a line has; ``room`` behind one sample or token keeps numbers below each other."""
     if "error" in row:
-        return f"{row['name']:<{width}}  {row['error']}"
+        return [str(row["name"]), str(row["error"])]
     root, samples, tokens, time_s = row["root"], row["samples"], row["tokens"], row.get("time", 0)
     assert isinstance(root, bytes)
     assert isinstance(samples, int)
     assert isinstance(tokens, int)
     assert isinstance(time_s, int)
-    counts = f"{number(samples)} samples  {number(tokens)} tokens"
-    return f"{row['name']:<{width}}  {root.hex()[:12]}  {counts}  {local_time(time_s)}  {row.get('author', '')}"
+    counts = [plural(n, word) + room * (n == 1) for n, word in ((samples, "sample"), (tokens, "token"))]
+    return [str(row["name"]), root.hex()[:12], *counts, local_time(time_s), str(row.get("author", ""))]
 
 
 @click.command()

@@ -102,7 +102,7 @@ def _print_run(document: dict[str, Any]) -> None:
     for source in document["sources"]:
         dropped = sum(source.get("dropped", {}).values())
         lost = f", {plural(dropped, 'row')} dropped" if dropped else ""
-        counts = f"{number(source.get('samples', 0))} samples, {number(source.get('tokens', 0))} tokens{lost}"
+        counts = f"{plural(source.get('samples', 0), 'sample')}, {number(source.get('tokens', 0))} tokens{lost}"
         if "samples" not in source:  # of an imported folder
             counts = plural(source.get("rows", 0), "row")
         name = " ".join(str(source[key]) for key in ("name", "amount") if source.get(key))

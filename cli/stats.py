@@ -49,7 +49,7 @@ def stats(state: State, address: str, sequence_lengths: tuple[int, ...], html_fi
     elif html_file is None:
         _print(found)
     else:
-        click.echo(f"{html_file}: {number(found.samples)} samples, {number(found.tokens)} tokens")
+        click.echo(f"{html_file}: {plural(found.samples, 'sample')}, {plural(found.tokens, 'token')}")
 
 
 def _document(data: Dataset, found: Summary) -> dict[str, Any]:

@@ -190,3 +190,53 @@ def test_a_prefix_of_too_many_objects_reads_none_of_them(tmp_path: Path, monkeyp
     with pytest.raises(InvalidInputError, match=f"{prefix} begins the digests of 1 objects: give more digits"):
         repository.resolve(prefix)
     assert repository.objects.reads == reads
+
+
+def test_a_repository_lists_its_names(repository: Repository) -> None:
+    assert list(repository) == ["one", "two"]
+    assert "one" in repository
+    assert "one@{0}" in repository
+    assert "three" not in repository
+    assert 1 not in repository
+    assert "no name" not in repository
+    assert "one@{x}" not in repository
+    root = repository["one"].root
+    assert repository[root].root == root
+    assert repository[root.hex()].root == root
+    assert root in repository
+    with pytest.raises(TypeError, match="not by int"):
+        repository[0]  # type: ignore[index]
+
+
+def test_names_move_without_saying_who(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASTORE_AUTHOR", "ada")
+    assert repository.tag("one", "golden/x").author == "ada"
+    assert repository["golden/x"] == repository["one"]
+    with pytest.raises(InvalidInputError, match="is protected"):
+        repository.remove("golden/x")
+    repository.remove("two")
+    assert list(repository) == ["golden/x", "one"]
+
+
+def test_a_place_may_be_a_path(tmp_path: Path) -> None:
+    Repository.open(tmp_path / "repo", create=True).write([[1]], as_="x")
+    assert len(Repository.open(tmp_path / "repo")["x"]) == 1
+
+
+def test_without_a_place_it_is_that_of_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CASTORE_REPO", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    Repository.open(create=True).write([[1]], as_="x")
+    assert list(Repository.open(tmp_path / "castore")) == ["x"]
+    monkeypatch.setenv("CASTORE_REPO", str(tmp_path / "other"))
+    with pytest.raises(NotFoundError, match="other"):
+        Repository.open()
+
+
+def test_an_export_needs_no_more_than_a_folder(repository: Repository, tmp_path: Path) -> None:
+    done = repository.export(repository["one"], str(tmp_path / "out"))
+    assert done.samples == len(repository["one"])
+    with pytest.raises(InvalidInputError, match="already holds files"):
+        repository.export(repository["one"], str(tmp_path / "out"))
+    repository.export(repository["one"], str(tmp_path / "out"), layout="mds", replace=True)
+    assert (tmp_path / "out" / "index.json").is_file()

@@ -79,6 +79,8 @@ def read_private_key(path: str, ask: Callable[[], str]) -> Ed25519PrivateKey:
     from cryptography.hazmat.primitives import serialization
 
     data = _read(path)
+    if data.startswith(b"ssh-"):
+        raise InvalidInputError(f"{path} holds a public key: sign with the private one, the file without .pub")
     load = (
         serialization.load_ssh_private_key
         if b"BEGIN OPENSSH PRIVATE KEY" in data

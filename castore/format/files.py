@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from castore.errors import FormatError
@@ -52,11 +53,21 @@ def encode_vocabulary(tokens: Sequence[bytes]) -> Object:
     return Object.of(encode([VOCABULARY_KIND, ends.tobytes(), b"".join(tokens)]))
 
 
-class Vocabulary(NamedTuple):
-    """Token ids to text: ``ends`` as in the object, ``text`` all tokens one after another."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Vocabulary:
+    """Token ids to text: ``ends`` as in the object, ``text`` all tokens one after another. As long as ``ends``."""
 
     ends: Sequence[int]
     text: bytes
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Vocabulary: {len(self)} token ids>"
 
     def token(self, token_id: int) -> bytes:
         """The bytes of a token; empty for an id that the tokenizer does not have."""

@@ -75,7 +75,7 @@ class TokenizerFolder:
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise InvalidInputError(f"tokenizer {path} is not a folder")
+            raise InvalidInputError(f"tokenizer {path} is not a folder{_folder_of(path)}")
         if not (folder / TOKENIZER).is_file():
             raise InvalidInputError(f"tokenizer folder {path} has no {TOKENIZER}")
         files = {}
@@ -178,6 +178,16 @@ class TokenizerFolder:
         tokenizer = self.build()
         added = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items()}
         return tokenizer.get_vocab(with_added_tokens=True), added
+
+
+def _folder_of(path: str) -> str:
+    """How to come by the folder that was probably meant, as the end of a sentence."""
+    if Path(path).is_file():
+        return f": give {Path(path).parent}, the folder that it is in"
+    parts = path.split("/")
+    if len(parts) == 2 and all(part and part[0] != "." for part in parts):
+        return f": if it is one of the Hugging Face Hub, 'hf download {path} --local-dir DIR' makes one"
+    return ""
 
 
 def _translated(tokens: list[str], alphabet: _ByteOf) -> list[bytes]:

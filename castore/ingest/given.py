@@ -88,7 +88,8 @@ def checked(
     names = {array.name for array in extra}
     if more.keys() != names:
         name = sorted(more.keys() ^ names)[0]
-        raise InvalidInputError(f"array {name} was {'not declared' if name in more else 'not given'}")
+        what = "not declared: name it in arrays, or leave it out of the samples" if name in more else "not given"
+        raise InvalidInputError(f"array {name} was {what}")
     sizes = {"token": count, "sample": len(lengths)}
     values = {array.name: _elements(array, more[array.name], sizes[array.axis]) for array in extra}
     return Checked(ids, lengths.astype(np.uint32), mask, values)

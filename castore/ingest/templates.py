@@ -81,7 +81,7 @@ class ChatTemplate:
 
     @classmethod
     def resolve(cls, name_or_path: str, folder: TemplateSource, *, add_bos: bool = False) -> ChatTemplate:
-        """Find the template that a name means: registered, else an existing file, else the tokenizer's own.
+        """Find the template that a name means: registered, else a file if it is a path, else the tokenizer's own.
 
         Args:
             name_or_path: A registered name or a template file.
@@ -92,7 +92,7 @@ class ChatTemplate:
         Raises:
             InvalidInputError: Nothing of that name, a file that cannot be read, or BOS asked for or left out wrongly.
         """
-        from_file = name_or_path not in REGISTERED and _looks_like_file(name_or_path)
+        from_file = name_or_path not in REGISTERED and _is_path(name_or_path)
         warning = None
         if name_or_path in REGISTERED:
             text = registered_text(name_or_path)
@@ -102,7 +102,7 @@ class ChatTemplate:
             text = folder.chat_template
             warning = (
                 f"chat template {name_or_path!r} is not a registered name: "
-                f"the template of the tokenizer in {folder.path} is used"
+                f"the template of the tokenizer in {folder.path} is used{_meant(name_or_path)}"
             )
         else:
             raise InvalidInputError(
@@ -126,8 +126,19 @@ class ChatTemplate:
         return cls("tokenizer", _with_bos(text, folder) if add_bos else text)
 
 
-def _looks_like_file(name: str) -> bool:
-    return (name.endswith(_FILE_ENDINGS) or "/" in name or "\\" in name) and Path(name).is_file()
+def _is_path(name: str) -> bool:
+    """Whether a file is meant. One that is missing is then an error: another template would make other data."""
+    return name.endswith(_FILE_ENDINGS) or "/" in name or "\\" in name
+
+
+def _meant(name: str) -> str:
+    """What a name that is not registered was probably meant to be, as the end of a sentence."""
+    if Path(name).is_file():
+        return f"; for the file write ./{name}"
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, REGISTERED, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _read_template(path: str) -> str:

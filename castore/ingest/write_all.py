@@ -11,6 +11,11 @@ from castore.errors import InvalidInputError
 from castore.ingest.write_job import WriteResult
 from castore.ingest.writer import SampleWriter
 
+IGNORED_LABEL = -100
+"""The label of a token that the loss does not count, as in PyTorch and the trainers of Hugging Face."""
+
+_EXAMPLE = frozenset({"input_ids", "labels", "labels_mask", "attention_mask"})
+
 
 def write_all(writer: SampleWriter, samples: Iterable[Any]) -> WriteResult:
     """Write what an iterator gives, passing over what an interrupted write has stored.
@@ -43,8 +48,37 @@ def _parts(sample: Any, at: int) -> tuple[Any, Any, dict[str, Any]]:
     if isinstance(sample, Mapping):
         rest = {name: value for name, value in sample.items() if name not in ("token_ids", "labels_mask")}
         if "token_ids" not in sample:
-            raise InvalidInputError(f"sample {at} has no token_ids")
+            if "input_ids" not in sample:
+                raise InvalidInputError(f"sample {at} has no token_ids and no input_ids")
+            return _example_parts(sample, at)
         return sample["token_ids"], sample.get("labels_mask"), rest
     if isinstance(sample, tuple) and len(sample) == 2 and not np.isscalar(sample[0]):
         return sample[0], sample[1], {}
     return sample, None, {}
+
+
+def _example_parts(sample: Mapping[str, Any], at: int) -> tuple[Any, Any, dict[str, Any]]:
+    """The same of an example for the trainers of Hugging Face: the form that ``Dataset.to_hf`` gives.
+
+    ``labels`` are the ids, or −100 where the loss does not count; ``attention_mask`` says that there is no padding.
+    """
+    rest = {name: value for name, value in sample.items() if name not in _EXAMPLE}
+    ids = np.asarray(sample["input_ids"])
+    padding = sample.get("attention_mask")
+    if padding is not None and not np.all(np.asarray(padding) == 1):
+        raise InvalidInputError(f"sample {at}: attention_mask has zeros: give samples without padding")
+    if "labels_mask" in sample or sample.get("labels") is None:
+        return ids, sample.get("labels_mask"), rest
+    labels = np.asarray(sample["labels"])
+    if labels.shape != ids.shape:
+        raise InvalidInputError(
+            f"sample {at}: labels are of shape {list(labels.shape)}, input_ids are of shape {list(ids.shape)}"
+        )
+    mask = labels != IGNORED_LABEL
+    wrong = np.flatnonzero(mask & (labels != ids))
+    if len(wrong):
+        place = int(wrong[0])
+        raise InvalidInputError(
+            f"sample {at}: labels[{place}] is {labels[place]}, where {IGNORED_LABEL} or the token {ids[place]} can be"
+        )
+    return ids, mask, rest

@@ -15,7 +15,7 @@ from castore.store.writes import SourceTotal
 from castore.tree.split import CHUNK_BYTES, FANOUT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class WriteResult:
     """What a write came to: digests of run record and manifest, counts, and what the repository grew by."""
 
@@ -26,6 +26,9 @@ class WriteResult:
     trainable: int
     objects_new: int
     bytes_new: int
+
+    def __repr__(self) -> str:
+        return f"<WriteResult {self.root.hex()[:12]}: {self.samples} samples, {self.tokens} tokens>"
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class SampleWriter:
         origin: Mapping[str, Value],
         publish: Callable[[Digest], None],
     ) -> None:
-        encode(dict(job.recipe))  # what cannot be recorded is refused before the work
+        _check_recipe(job.recipe)
         if job.shuffle_seed is None and job.num_examples is not None:
             raise InvalidInputError("num_examples takes the first samples of a shuffle: give a shuffle_seed too")
         self._job, self._objects, self._origin, self._publish = job, objects, origin, publish
@@ -364,3 +364,15 @@ def _numbered(names: Sequence[str]) -> dict[str, int]:
     for number, name in enumerate(names):
         numbers.setdefault(name, number)
     return numbers
+
+
+def _check_recipe(recipe: Mapping[str, Value]) -> None:
+    """Refuse what cannot be recorded before the work."""
+    for name, value in recipe.items():
+        try:
+            encode(value)
+        except InvalidInputError as error:
+            raise InvalidInputError(
+                f"recipe[{name!r}]: {error}; give text, integers, lists and maps, of a float its text"
+            ) from error
+    encode(dict(recipe))

@@ -89,6 +89,11 @@ class LocalBackend:
         self._settled = False  # whether what killed sweeps left aside was seen to
         self._swept: set[str] = set()  # folders that were searched for old temporary files
 
+    @property
+    def place(self) -> str:
+        """The folder, wherever the working folder is by now."""
+        return self._root
+
     def get(self, key: str, max_bytes: int) -> bytes | None:
         check_key(key)
         data = self._read(self._where(key), max_bytes)

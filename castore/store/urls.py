@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from castore.errors import BackendError, InvalidInputError, MissingExtraError
 from castore.store.backend import Backend
 from castore.store.local import LocalBackend
@@ -12,10 +15,23 @@ _EXTRAS = {
 }  # fmt: skip
 
 
+def default_place() -> str:
+    """The repository where nobody says which: ``CASTORE_REPO``, else ``default_folder``."""
+    return os.environ.get("CASTORE_REPO") or default_folder()
+
+
+def default_folder() -> str:
+    """The folder ``castore`` under the user's data directory."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib costs start-up
+    data = f"{home}/Library/Application Support" if sys.platform == "darwin" else f"{home}/.local/share"
+    return os.path.join(os.environ.get("XDG_DATA_HOME") or data, "castore")  # noqa: PTH118
+
+
 def open_backend(url: str) -> Backend:
     """The backend at ``url``. Nothing is read or written yet.
 
-    A plain path and ``file:///path`` are a folder, for which no library is even imported. ``s3``, ``gs`` and ``az`` are
+    A plain path, with ``~`` for the home directory, and ``file:///path`` are a folder, for which no library is even
+    imported. ``s3``, ``gs`` and ``az`` are
     obstore's, or fsspec's where only that knows them. Everything else is fsspec's: ``memory://name`` lives as long as
     the process, ``http`` and ``https`` can be read alone.
 
@@ -27,7 +43,8 @@ def open_backend(url: str) -> Backend:
         raise InvalidInputError(f"{url!r} is no place of a repository")
     protocol, separator, path = url.partition("://")
     if not separator and "::" not in url:
-        return LocalBackend(url)
+        # A shell does this where it sees a path; in Python, in a variable or behind --repo= nobody has.
+        return LocalBackend(os.path.expanduser(url) if url.partition("/")[0] == "~" else url)  # noqa: PTH111
     if protocol in ("file", "local"):
         if not path.startswith("/"):
             raise InvalidInputError(f"{url!r} has no absolute path: write file:///path or the path alone")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from castore.view.hunks import Hunk as Hunk
     from castore.view.hunks import Pair
 
+CUTS_MAX, CUT_TOKENS_MAX = 1024, 1 << 22
+"""Samples that differ, or tokens in all, up to which arrays with other trees are compared by their elements."""
+
 DERIVED = frozenset({"key", "length"})
 """Arrays that follow from the token ids, so that comparing them would say everything twice."""
 
@@ -29,7 +32,8 @@ class Comparison:
 
     Attributes:
         equal: The roots are the same.
-        arrays: By name, whether the trees are equal.
+        arrays: By name, whether it is equal, element by element; where more than ``CUTS_MAX`` samples differ in more
+            than ``CUT_TOKENS_MAX`` tokens, whether its tree is.
         same_order: Both are read in the same order of samples.
         hunks: All differences between the samples in stored order.
         first: The first of them in detail, None if the samples are equal.
@@ -53,6 +57,14 @@ class Comparison:
     first_change: Change | None = None
     aligned: Changes | None = None
     reordered: int = 0
+
+    def __repr__(self) -> str:
+        if self.equal:
+            return f"<Comparison: equal, {self.samples_a} samples>"
+        counts = {"replaced": self.count("replace"), "inserted": self.count("insert"), "deleted": self.count("delete")}
+        said = [f"{count} {word}" for word, count in {**counts, "moved": self.moved}.items() if count]
+        order = [] if self.same_order else ["another order"]
+        return f"<Comparison: different, {', '.join([*said, *order])}; {self.samples_a} and {self.samples_b} samples>"
 
     @property
     def changes(self) -> Changes:
@@ -102,9 +114,9 @@ def compare(
 
     if a is not b:
         b.stand_beside(a)
-    roots = {name: pair.same(name) for name in names}
     found = find(pair, [name for name in names if name not in DERIVED] if only is None else [only])
     hunks = found.hunks
+    roots = {name: pair.same(name) or _same_values(pair, name, hunks) for name in names}
     change, aligned = None, None
     if hunks and changes:
         from castore.view.looked_at import changes_of, first_change
@@ -124,6 +136,23 @@ def compare(
         aligned,
         found.reordered,
     )
+
+
+def _same_values(pair: Pair, name: str, hunks: list[Hunk]) -> bool:
+    """Whether an array is equal, element by element, though its tree is not.
+
+    All arrays are cut where the tokens are, so that other tokens may cut equal labels in other places. Looked at only
+    where that reads few chunks.
+    """
+    if name in ("token_ids", "key") or pair.a.samples != pair.b.samples:
+        return False
+    if not (pair.a.has_data(name) and pair.b.has_data(name)):
+        return False
+    if any(hunk.op != "replace" or name in hunk.arrays for hunk in hunks):
+        return False
+    if sum(hunk.size for hunk in hunks) > CUTS_MAX and pair.a.manifest.tokens > CUT_TOKENS_MAX:
+        return False
+    return next(pair.changed(name, 0, 0, pair.a.samples), None) is None
 
 
 def _pair(a: Dataset, b: Dataset) -> Pair | None:

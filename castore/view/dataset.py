@@ -190,15 +190,26 @@ class Dataset:
     def __len__(self) -> int:
         return self.manifest.samples
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the roots are the same: equal data, however they were made."""
+        if not isinstance(other, Dataset):
+            return NotImplemented
+        return self is other or (bool(self.root) and self.root == other.root)
+
+    def __hash__(self) -> int:
+        return hash(self.root)
+
     def __bool__(self) -> bool:
         return True  # a dataset without samples is still one
 
     @overload
     def __getitem__(self, key: int) -> Sample: ...
     @overload
-    def __getitem__(self, key: slice) -> SampleView: ...
-    def __getitem__(self, key: int | slice) -> Sample | SampleView:
+    def __getitem__(self, key: slice | list[int] | NDArray[Any]) -> SampleView: ...
+    def __getitem__(self, key: int | slice | list[int] | NDArray[Any]) -> Sample | SampleView:
         """Sample ``key`` in stored order, negative from the end; or a view of several, which reads nothing yet.
+
+        Several are a slice, a list or array of integers, or a mask of bool[n].
 
         Raises:
             IndexError: There is no such sample.
@@ -286,6 +297,8 @@ class Dataset:
         """
         from castore.view.compare import compare
 
+        if not isinstance(other, Dataset):
+            raise TypeError(f"a dataset is compared with a dataset, such as repository['name'], not with {other!r:.80}")
         if only is not None and not (self.has(only) and other.has(only)):
             raise InvalidInputError(f"no array {only} on both sides")
 

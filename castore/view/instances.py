@@ -60,6 +60,9 @@ class Instances:
     def __len__(self) -> int:
         return len(self.instance_documents)
 
+    def __repr__(self) -> str:
+        return f"<Instances: {len(self)} of {self.sequence_length} tokens, {100 * self.efficiency:.2f} % full>"
+
     @property
     def efficiency(self) -> float:
         """Share of the places in instances that hold a token, for people to read; 0 without instances."""
@@ -110,13 +113,15 @@ def packing_rule(
             by default.
 
     Raises:
-        InvalidInputError: No such mode or length, or EOS was not recorded.
+        InvalidInputError: No such mode or length, an option of the other mode, or EOS was not recorded.
     """
     if mode not in MODES:
         raise InvalidInputError(f"packing mode {mode!r}: give one of {', '.join(MODES)}")
     if not 1 <= sequence_length <= TOKENS_MAX:
         raise InvalidInputError(f"sequence length {sequence_length}: give 1 to {TOKENS_MAX}")
     if mode == "documents":
+        if eos is not None or bos is not None or fragment:
+            raise InvalidInputError("eos, bos and fragment are for mode 'olmo-core': true boundaries need none of them")
         return PackingRule(sequence_length)
     eos = special_token_id(data, "eos_token") if eos is None else eos
     if eos is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,12 +25,13 @@ CACHE_BYTES = 64 * 1024 * 1024
 """Bytes of decoded arrays that one reader keeps."""
 
 _OFFSETS = ""  # in the cache; no array is called so
+_SHOWN = 6  # token ids in the text of a sample
 
 BUILT_IN = frozenset(array.name for array in (TOKEN_IDS, LABELS_MASK, LENGTH, KEY, SOURCE))
 """Arrays that every dataset of tokenized conversations has; the others are its extra arrays."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Sample:
     """One sample.
 
@@ -51,6 +53,10 @@ class Sample:
 
     def __len__(self) -> int:
         return len(self.token_ids)
+
+    def __repr__(self) -> str:
+        ids = ", ".join(map(str, self.token_ids[:_SHOWN].tolist())) + (", …" if len(self) > _SHOWN else "")
+        return f"<Sample {self.index}: {len(self)} tokens, {int(self.labels_mask.sum())} trained on; [{ids}]>"
 
 
 class Batch(NamedTuple):
@@ -351,10 +357,47 @@ class SampleView(Sequence[Sample]):
         return len(self.indices)
 
     def __getitem__(self, key: Any) -> Any:
-        """A ``Sample`` for an integer, a ``SampleView`` for a slice."""
+        """A ``Sample`` for an integer; a ``SampleView`` for a slice, a list of integers, or a mask of bool[n].
+
+        Raises:
+            IndexError: There is no such sample.
+        """
         if isinstance(key, slice):
             return SampleView(self._reader, self.indices[key])
-        return self._reader.sample(int(self.indices[key]))
+        if isinstance(key, (list, np.ndarray)):
+            return SampleView(self._reader, self._chosen(np.asarray(key)))
+        try:
+            at = operator.index(key)
+        except TypeError:
+            raise TypeError(
+                f"samples are asked for by number, slice, list of numbers or mask, not by {type(key).__name__}"
+            ) from None
+        return self._reader.sample(int(self.indices[self._inside(at)]))
+
+    def _inside(self, at: int) -> int:
+        if not -len(self) <= at < len(self):
+            raise IndexError(f"sample {at} of {len(self)}")
+        return at
+
+    def _chosen(self, key: NDArray[Any]) -> NDArray[np.int64]:
+        """The numbers of the samples at places, or where a mask is true."""
+        if key.ndim != 1 or (key.dtype.kind not in "iub" and len(key)):
+            raise TypeError(f"samples are asked for by integers or a mask, not by {key.dtype}{list(key.shape)}")
+        if key.dtype.kind == "b":
+            if len(key) != len(self):
+                raise IndexError(f"a mask of {len(key)} for {len(self)} samples")
+            key = np.flatnonzero(key)
+        elif len(key):
+            self._inside(int(key.min()))
+            self._inside(int(key.max()))
+        places = key.astype(np.int64)
+        places[places < 0] += len(self)
+        if isinstance(self.indices, range):
+            return places * self.indices.step + self.indices.start
+        return self.indices[places]
+
+    def __repr__(self) -> str:
+        return f"<SampleView: {len(self)} samples>"
 
     def __iter__(self) -> Iterator[Sample]:
         if isinstance(self.indices, range) and self.indices.step == 1:

@@ -94,6 +94,8 @@ def test_kinds_of_keys(tmp_path: Path, keys: Path) -> None:
     for name, ask in (("locked", lambda: "wrong"), ("rsa", no_passphrase), ("ada.pub", no_passphrase)):
         with pytest.raises(InvalidInputError):
             read_private_key(str(keys / name), ask)
+    with pytest.raises(InvalidInputError, match="holds a public key: sign with the private one"):
+        read_private_key(str(keys / "ada.pub"), no_passphrase)
     listed = tmp_path / "listed"
     ada, bob = (keys / "ada.pub").read_text(), (keys / "bob.pub").read_text()
     listed.write_text(f'# signers\n\nada@x namespaces="castore" {ada}restrict {ada}{bob}')

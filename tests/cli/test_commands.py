@@ -73,6 +73,8 @@ def test_a_wrong_command_line_is_one_line(run: Run, arguments: list[str]) -> Non
     assert "--help')" in said or said == "option '--mix' requires 2 arguments"
 
 
+MAKE_ONE = "the first command that writes data makes it; --repo or CASTORE_REPO names another"
+
 # ---- ls, show
 
 
@@ -84,6 +86,43 @@ def test_ls(run: Run, own: tuple[Path, Path]) -> None:
     (found,) = run("--repo", repo, "ls", "--json").json
     assert set(found) == {"name", "root", "samples", "tokens", "time", "author"}
     assert (found["name"], found["samples"], found["author"]) == ("one", 10, "a tester")
+
+
+def test_ls_stands_in_columns(run: Run, tmp_path: Path) -> None:
+    repository = Repository.open(tmp_path / "repo", create=True)
+    repository.write([[1]], as_="a")
+    repository.write([[1, 2]] * 1200, as_="golden/longer")
+    lines = [line.partition("  20")[0] for line in run("--repo", tmp_path / "repo", "ls").out.splitlines()]
+    roots = [repository[name].root.hex()[:12] for name in repository]
+    assert lines == [
+        f"a              {roots[0]}      1 sample       1 token ",
+        f"golden/longer  {roots[1]}  1,200 samples  2,400 tokens",
+    ]
+
+
+def test_ls_takes_patterns(run: Run, own: tuple[Path, Path]) -> None:
+    repo, _ = own
+    for name in ("golden/a", "golden/b", "other"):
+        run("--repo", repo, "tag", "one", name)
+
+    def names(*patterns: str) -> list[str]:
+        return [row["name"] for row in run("--repo", repo, "ls", *patterns, "--json").json]
+
+    assert names("golden/*") == ["golden/a", "golden/b"]
+    assert names("o*", "golden/b") == ["golden/b", "one", "other"]
+    assert names("nothing*") == []
+    assert run("--repo", repo, "ls", "nothing*").out == ""
+
+
+def test_a_folder_in_place_of_a_name_is_told_how_to_write_it(
+    run: Run, own: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo, _ = own
+    monkeypatch.chdir(tmp_path)
+    run("--repo", repo, "export", "one", "out")
+    assert run("--repo", repo, "diff", "one", "out", status=2).trouble.endswith("; for the folder write ./out")
+    assert "'castore import ./out --as NAME' makes a dataset" in run("--repo", repo, "lock", "./out", status=2).trouble
+    assert not run("--repo", repo, "diff", "one", "nowhere", status=2).trouble.endswith("./nowhere")
 
 
 def test_ls_of_many_is_sorted(run: Run) -> None:
@@ -368,7 +407,7 @@ def test_where_the_repository_is(run: Run, own: tuple[Path, Path], tmp_path: Pat
     home = tmp_path / "home"
     env = {"HOME": str(home), "XDG_DATA_HOME": str(home / "data")}
     said = castore("ls", env=env, check=2)
-    assert said.stderr == f"castore: there is no castore repository at {home}/data/castore\n"
+    assert said.stderr == f"castore: there is no castore repository at {home}/data/castore: {MAKE_ONE}\n"
     assert not home.exists()
     castore(*tokenize("--mix", path, "1.0", "--as", "x"), env=env)
     assert (home / "data" / "castore" / "format").exists()

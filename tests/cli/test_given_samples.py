@@ -31,7 +31,10 @@ def given(tmp_path: Path) -> str:
 def test_samples_without_tokens_are_left_out_of_an_export(run: Run, given: str, tmp_path: Path) -> None:
     said = run("--repo", given, "export", "gaps", tmp_path / "out", "--json")
     assert {**said.json, "folder": ""} == {"folder": "", "samples": 30, "tokens": 60, "parts": 1}
-    assert said.err == "castore: warning: 10 samples without tokens: these files cannot hold that, left out\n"
+    assert said.err == (
+        "castore: warning: these files have no place for reward, weight: left out\n"
+        "castore: warning: 10 samples without tokens: these files cannot hold that, left out\n"
+    )
     statistics = json.loads((tmp_path / "out" / "dataset_statistics.json").read_text())
     assert [row["dataset_name"] for row in statistics["per_dataset_statistics"]] == ["full"]
     assert run("--repo", given, "import", tmp_path / "out", "--as", "back", "--json").json["samples"] == 30

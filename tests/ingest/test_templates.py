@@ -267,6 +267,19 @@ def test_an_unknown_name_falls_back_to_the_tokenizers_own_and_says_so() -> None:
     assert "some/tok" in found.warning
 
 
+@pytest.mark.parametrize("name", ["mine.jinja", "some/where", "./mine", "mine.j2"])
+def test_a_file_that_is_missing_is_never_replaced_by_another_template(name: str) -> None:
+    with pytest.raises(InvalidInputError, match="cannot be read: No such file"):
+        ChatTemplate.resolve(name, folder(template="own"))
+
+
+def test_a_warning_says_what_was_probably_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert str(ChatTemplate.resolve("tulo", folder(template="own")).warning).endswith("; did you mean 'tulu'?")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").write_text("x")
+    assert str(ChatTemplate.resolve("mine", folder(template="own")).warning).endswith("; for the file write ./mine")
+
+
 def test_nothing_at_all_lists_the_known_names() -> None:
     with pytest.raises(InvalidInputError, match=r"'olmo123'.*some/tok.*olmo_thinker.*tulu"):
         ChatTemplate.resolve("olmo123", folder("some/tok"))

@@ -149,3 +149,22 @@ def test_a_broken_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("nope")
     with pytest.raises(InvalidInputError, match=r"tokenizer_config.json is not valid JSON"):
         TokenizerFolder.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("allenai/OLMo-2", r"is not a folder: if it is one of the Hugging Face Hub, 'hf download allenai/OLMo-2 "),
+        ("../nowhere", "is not a folder$"),
+        ("/no/where/at/all", "is not a folder$"),
+    ],
+)
+def test_what_is_no_folder_says_how_to_come_by_one(path: str, says: str) -> None:
+    with pytest.raises(InvalidInputError, match=says):
+        TokenizerFolder.load(path)
+
+
+def test_a_file_of_a_folder_names_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InvalidInputError, match=f"give {tmp_path}, the folder that it is in"):
+        TokenizerFolder.load(str(tmp_path / "tokenizer.json"))

@@ -156,7 +156,11 @@ def test_what_may_be_given(tmp_path: Path) -> None:
         ({"token_ids": [1, 2], "labels_mask": [1]}, r"labels_mask is of shape \[1\]"),
         ({"token_ids": [1, 2], "labels_mask": [1, 2]}, "other values than true and false"),
         ({"token_ids": [1], "colour": [1]}, "array colour was not declared"),
-        ({"labels_mask": [1]}, "has no token_ids"),
+        ({"labels_mask": [1]}, "has no token_ids and no input_ids"),
+        ({"input_ids": [1, 2], "labels": [-100]}, r"labels are of shape \[1\], input_ids are of shape \[2\]"),
+        ({"input_ids": [1, 2], "labels": [-100, 3]}, r"labels\[1\] is 3, where -100 or the token 2 can be"),
+        ({"input_ids": [1, 2], "attention_mask": [1, 0]}, "give samples without padding"),
+        ({"input_ids": [1], "messages": "x"}, "array messages was not declared: name it in arrays, or leave it out"),
     ],
 )
 def test_what_is_refused_names_the_sample(given: dict[str, Any], words: str) -> None:
@@ -165,6 +169,25 @@ def test_what_is_refused_names_the_sample(given: dict[str, Any], words: str) -> 
         repository.write([[1], given], as_="x")
     with pytest.raises(NotFoundError):
         repository["x"]
+
+
+def test_examples_of_hugging_face_are_samples() -> None:
+    repository = opened()
+    examples = [
+        {"input_ids": [1, 2, 3], "labels": [-100, 2, 3], "attention_mask": [1, 1, 1]},
+        {"input_ids": np.array([4, 5]), "labels": np.array([-100, -100])},
+        {"input_ids": [6], "labels": None},
+        {"input_ids": [7, 8], "labels_mask": [True, False]},
+    ]
+    repository.write(examples, as_="x")
+    given = [([1, 2, 3], [0, 1, 1]), ([4, 5], [0, 0]), ([6], [1]), ([7, 8], [1, 0])]
+    assert repository.write(given, as_="y").root == repository["x"].root
+
+
+@pytest.mark.parametrize("value", [0.5, {"rate": 0.5}, [object()], {1: 2}])
+def test_a_recipe_that_cannot_be_recorded_is_named(value: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"recipe\['lr'\]: .*give text, integers"):
+        opened().writer("x", recipe={"a": 1, "lr": value})
 
 
 def test_a_sample_that_is_refused_may_be_given_again_right() -> None:

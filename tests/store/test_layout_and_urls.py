@@ -113,6 +113,16 @@ def test_a_folder_that_looks_odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert (tmp_path / name / "k").exists()
 
 
+def test_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    open_layout(open_backend("~/repo"), create=True)
+    assert (tmp_path / "home" / "repo" / "format").is_file()
+    open_layout(open_backend("./~"), create=True)
+    assert (tmp_path / "~" / "format").is_file()
+    assert open_backend("~x/y").url == "~x/y"
+
+
 def test_memory() -> None:
     backend = open_backend("memory://urls/a")
     assert isinstance(backend, FsspecBackend)

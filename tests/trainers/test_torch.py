@@ -192,6 +192,14 @@ def test_a_spawned_worker_opens_the_repository_itself(data: Dataset) -> None:
     assert sorted(indices(loader)) == list(range(len(items)))
 
 
+def test_datasets_say_what_they_are(data: Dataset) -> None:
+    assert (
+        repr(SampleDataset(data))
+        == f"<SampleDataset: {len(data.positions)} samples of {data.root.hex()}, recorded order>"
+    )
+    assert repr(PackedDataset(data, 256)).startswith("<PackedDataset: <Instances: ")
+
+
 def test_files_go_with_the_process(repository: Path, tmp_path: Path) -> None:
     script = (
         "import os, sys, castore; from castore.torch import SampleDataset\n"

@@ -40,7 +40,7 @@ def test_three_steps_from_a_ref(data: Dataset, tmp_path: Path, streaming: bool) 
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(TOKENIZER)
     assert data.vocabulary is not None
     config = transformers.LlamaConfig(
-        vocab_size=len(data.vocabulary.ends),
+        vocab_size=len(data.vocabulary),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from castore.format.manifest import Manifest, SplitRule
 from castore.format.order import Order
 from castore.format.schema import DATA_ARRAYS
+from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.objects import ObjectStore
 from castore.tree.build import SequenceBuilder
@@ -285,3 +286,33 @@ def test_random_rows_are_what_the_tests_want() -> None:
     lengths = np.array([len(ids) for ids, _ in random_rows(100, 1)])
     assert lengths.min() >= 1
     assert lengths.max() > 40
+
+
+def test_labels_that_are_cut_elsewhere_are_equal_all_the_same(tmp_path: Path) -> None:
+    """The tree of labels follows the cuts of the tokens: other tokens, and equal labels may have another tree."""
+    rng = np.random.default_rng(1)
+    rows = [rng.integers(0, 3000, 4000) for _ in range(60)]
+    repository = Repository.open(tmp_path / "repo", create=True)
+    repository.write(rows, as_="a")
+    a = repository["a"]
+    moved = 0
+    for i in range(20, 40, 2):
+        repository.write([*rows[:i], (rows[i] + 1) % 3000, *rows[i + 1 :]], as_="b")
+        b = repository["b"]
+        moved += a.manifest.arrays["labels_mask"] != b.manifest.arrays["labels_mask"]
+        found = a.diff(b)
+        expected = {"token_ids": False, "labels_mask": True, "key": False, "length": True, "source": True}
+        assert found.arrays == expected
+    assert moved > 0
+    repository.write([(row + 1) % 3000 for row in rows], as_="every")
+    assert a.diff(repository["every"]).arrays == expected
+    labels = [np.arange(4000) != 7 * (i == 50) for i in range(60)]
+    repository.write(
+        [
+            *zip(rows[:20], labels[:20], strict=True),
+            ((rows[20] + 1) % 3000, labels[20]),
+            *zip(rows[21:], labels[21:], strict=True),
+        ],
+        as_="c",
+    )
+    assert not a.diff(repository["c"]).arrays["labels_mask"]

@@ -57,6 +57,14 @@ def test_a_dataset_is_in_the_recorded_order(data: Dataset, repository: Repositor
     assert found.with_format("torch" if _has_torch() else "numpy")[3]["labels"].shape == (len(found[3]["labels"]),)
 
 
+def test_what_it_gives_can_be_written(data: Dataset, repository: Repository, tmp_path: Path) -> None:
+    for streaming in (False, True):
+        examples = data.to_hf(streaming=streaming, ordered=False, cache_dir=str(tmp_path))
+        repository.write(examples, as_="again")
+        for name in ("token_ids", "labels_mask"):
+            assert repository["again"].manifest.arrays[name] == data.manifest.arrays[name]
+
+
 def _has_torch() -> bool:
     from importlib.util import find_spec
 

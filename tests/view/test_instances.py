@@ -74,6 +74,12 @@ def test_true_boundaries_lose_nothing(data: Dataset, length: int) -> None:
     assert packing.efficiency == packing.tokens / (len(instances) * length)
 
 
+@pytest.mark.parametrize("options", [{"eos": 5}, {"bos": 5}, {"fragment": True}])
+def test_an_option_of_the_other_mode_is_refused(data: Dataset, options: dict[str, int]) -> None:
+    with pytest.raises(InvalidInputError, match="for mode 'olmo-core'"):
+        data.pack(64, **options)
+
+
 @pytest.mark.parametrize("fragment", [False, True])
 @pytest.mark.parametrize("part_bytes", [1 << 30, 5000])
 @pytest.mark.parametrize("length", [16, 128, 1024])

@@ -193,3 +193,97 @@ def test_importing_castore_loads_nothing() -> None:
     code = f"import castore, sys; print([name for name in sys.modules if name.partition('.')[0] in {heavy}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---- as a notebook shows and asks
+
+
+def test_objects_say_in_a_line_what_they_are(repository: Repository, data: Dataset) -> None:
+    n, m = len(data), data.manifest.tokens
+    said = {
+        repr(repository): "<Repository memory-backend>",
+        repr(data): f"<Dataset {data.root.hex()[:12]}: {n} samples, {m} tokens>",
+        repr(data[3:7]): "<SampleView: 4 samples>",
+        repr(data.diff(data)): f"<Comparison: equal, {n} samples>",
+        repr(data.pack(256)): f"<Instances: {len(data.pack(256))} of 256 tokens, ",
+        repr(data.vocabulary): "<Vocabulary: 3000 token ids>",
+    }
+    for shown, expected in said.items():
+        assert shown.startswith(expected.rstrip(">")), shown
+    sample = data[3]
+    first = ", ".join(map(str, sample.token_ids[:6].tolist()))
+    assert repr(sample) == f"<Sample 3: {len(sample)} tokens, {sample.labels_mask.sum()} trained on; [{first}, …]>"
+
+
+def test_a_comparison_says_in_a_line_what_differs(tmp_path: Path) -> None:
+    repository = Repository.open(tmp_path / "repo", create=True)
+    rows = [[i, i + 1, i + 2] for i in range(20)]
+    repository.write(rows, as_="a")
+    repository.write([*rows[:5], [7, 7], *rows[6:12], *rows[13:]], as_="b")
+    found = repository["a"].diff(repository["b"])
+    assert repr(found) == "<Comparison: different, 1 replaced, 1 deleted; 20 and 19 samples>"
+
+
+def test_samples_are_chosen_by_list_and_mask(data: Dataset) -> None:
+    assert [sample.index for sample in data[[5, 0, -1]]] == [5, 0, len(data) - 1]
+    assert [sample.index for sample in data[np.array([7, 7])]] == [7, 7]
+    lengths = data.arrays["length"][:]
+    long = data[lengths > 100]
+    assert isinstance(long, SampleView)
+    assert all(len(sample) > 100 for sample in long)
+    assert len(long) == int((lengths > 100).sum()) > 0
+    assert (long.read().token_ids == np.concatenate([sample.token_ids for sample in long])).all()
+    assert [sample.index for sample in data[10:30:2][[0, -1]]] == [10, 28]
+    assert data.ordered[[0]][0].index == data.ordered[0].index
+    assert len(data[[]]) == 0
+    assert data[np.int64(2)].index == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "says"),
+    [
+        (10**6, IndexError, "sample 1000000 of"),
+        (-(10**6), IndexError, "sample -1000000 of"),
+        ([0, 10**6], IndexError, "sample 1000000 of"),
+        (np.zeros(3, np.bool_), IndexError, "a mask of 3 for"),
+        ("x", TypeError, "not by str"),
+        (1.5, TypeError, "not by float"),
+        ([1.5], TypeError, "not by float64"),
+        (None, TypeError, "not by NoneType"),
+    ],
+)
+def test_a_key_that_no_sample_has_is_refused(data: Dataset, key: object, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        data[key]  # type: ignore[call-overload]
+
+
+def test_datasets_are_equal_by_their_roots(path: Path, repository: Repository) -> None:
+    other = MemoryBackend()
+    run_job(other, [(path, "1.0"), (path, "0.5")], name="y", num_examples=100)
+    run_job(other, [(path, "1.0")], name="z")
+    there = Repository(other)
+    assert repository["x"] == there["y"] != there["z"]
+    assert len({repository["x"], there["y"], there["z"]}) == 2
+    assert repository["x"] != "x"
+    with pytest.raises(TypeError, match=r"repository\['name'\], not with 'y'"):
+        repository["x"].diff("y")  # type: ignore[arg-type]
+
+
+def test_the_working_folder_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    repository = castore.open("repo", create=True)
+    repository.write([[1, 2, 3]], as_="x")
+    data, store = pickle.dumps(repository["x"]), pickle.dumps(castore.zarr_store("repo", "x"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert pickle.loads(data)[0].token_ids.tolist() == [1, 2, 3]
+    assert pickle.loads(store) is not None
+    zarr = pytest.importorskip("zarr")
+    assert zarr.open_group(pickle.loads(store), mode="r")["token_ids"][:].tolist() == [1, 2, 3]
+
+
+def test_classes_can_be_named_in_annotations() -> None:
+    assert castore.Dataset is Dataset
+    assert castore.Repository is Repository
+    with pytest.raises(AttributeError, match="no attribute 'Datasets'"):
+        castore.Datasets  # noqa: B018
