@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from castore.errors import CorruptionError, FormatError, UnsupportedVersionError
+from castore.errors import CorruptionError, FormatError
 from castore.format.codec import decode
 from castore.format.digest import DIGEST_BYTES, Digest, digest_hex
 from castore.format.fields import expect
@@ -33,7 +33,7 @@ class UnitStore:
                 return None
             data = self._backend.get(key, UNIT_BYTES_MAX)
             return None if data is None else Unit.decode(unseal(data, key))
-        except (CorruptionError, FormatError, UnsupportedVersionError):
+        except (CorruptionError, FormatError):
             return None
 
     def put(self, name: Digest, unit: Unit) -> None:
