@@ -424,8 +424,7 @@ class Repository:
         document = packing.encode()
         objects = {item.digest: item for item in [*chunks, document]}
         with suppress(BackendError):
-            for item in objects.values():
-                self.objects.put(item.digest, item.data, u32_tail=item.u32_tail)
+            self.objects.put_all(objects.values())
             self.objects.flush()
             records.put(name, document.digest, sorted({chunk.digest for chunk in chunks}))
         return read_instances(lambda digest: objects[digest].data, document.digest, data.root, rule)
