@@ -1,8 +1,9 @@
 """The room where bytes live: backends, and the typed and verified doors onto them.
 
-Places: ``backend`` says what a place for bytes must promise, and ``conformance`` checks it. ``local``,
-``obstore_backend`` and ``fsspec_backend`` keep the promise in a folder, in object stores and over fsspec; ``urls``
-picks one, ``obstore_places`` finds endpoints and credentials, ``probe`` asks whether a store creates atomically.
+Places: ``backend`` says what a place for bytes must promise, and ``conformance`` checks it. ``local`` (over
+``local_files``), ``obstore_backend`` and ``fsspec_backend`` keep the promise in a folder, in object stores and over
+fsspec; ``urls`` picks one, ``obstore_places`` finds endpoints and credentials, ``probe`` asks whether a store creates
+atomically, and ``ahead`` keeps several requests under way.
 
 Doors onto any of them: ``objects``, named by digest, stored as frames (``compress``) and kept near in ``cache``;
 ``refs``, named by people, of which some are under ``protection``; ``layout``, the marker of a repository. What has
