@@ -235,8 +235,7 @@ class Repository:
         from castore.store.units import UnitStore
 
         message = origin.message or "tokenize"
-        # What cannot be logged is refused now, not after hours of work.
-        RefEntry(name, 0, None, origin.time_s, origin.author, message).encode()
+        _check_loggable(name, origin, message)
         self.refs.require_writable()
         expected = self.refs.current(name)
         self._guard(name, expected, None, origin, force)
@@ -279,8 +278,7 @@ class Repository:
 
         who = origin or Origin.here()
         message = who.message or "write"
-        # What cannot be logged is refused now, not after hours of work.
-        RefEntry(name, 0, None, who.time_s, who.author, message).encode()
+        _check_loggable(name, who, message)
         expected = self.refs.current(name)
         job = WriteJob(name, recipe or {}, arrays or {}, sources, shuffle_seed, num_examples, resume_key, tokenizer)
 
@@ -540,6 +538,11 @@ def open_zarr_content(url: str, digest: str, grid: str) -> DatasetContent:
 def open_dataset(url: str, address: str) -> Dataset:
     """A dataset by the place of its repository: how one that was pickled is opened again."""
     return Repository.open(url).dataset(address)
+
+
+def _check_loggable(name: str, origin: Origin, message: str) -> None:
+    """Refuse now what could not be logged after hours of work."""
+    RefEntry(name, 0, None, origin.time_s, origin.author, message).encode()
 
 
 def _fields(origin: Origin) -> Mapping[str, Value]:
