@@ -257,8 +257,7 @@ class Repository:
         from castore.store.units import UnitStore
 
         message = origin.message or "tokenize"
-        # What cannot be logged is refused now, not after hours of work.
-        RefEntry(name, 0, None, origin.time_s, origin.author, message).encode()
+        _check_loggable(name, origin, message)
         self.refs.require_writable()
         expected = self.refs.current(name)
         self._guard(name, expected, None, origin, force)
@@ -301,8 +300,7 @@ class Repository:
 
         who = origin or Origin.here()
         message = who.message or "write"
-        # What cannot be logged is refused now, not after hours of work.
-        RefEntry(name, 0, None, who.time_s, who.author, message).encode()
+        _check_loggable(name, who, message)
         expected = self.refs.current(name)
         job = WriteJob(name, recipe or {}, arrays or {}, sources, shuffle_seed, num_examples, resume_key, tokenizer)
 
@@ -460,8 +458,7 @@ class Repository:
         document = packing.encode()
         objects = {item.digest: item for item in [*chunks, document]}
         with suppress(BackendError):
-            for item in objects.values():
-                self.objects.put(item.digest, item.data, u32_tail=item.u32_tail)
+            self.objects.put_all(objects.values())
             self.objects.flush()
             records.put(name, document.digest, sorted({chunk.digest for chunk in chunks}))
         return read_instances(lambda digest: objects[digest].data, document.digest, data.root, rule)
@@ -591,6 +588,11 @@ def _as_like(data: Dataset) -> Like:
 
     source = whole(data, "source") if data.has("source") else np.zeros(data.samples, np.uint32)
     return Like(whole_keys(data), source, tuple(data.sources))
+
+
+def _check_loggable(name: str, origin: Origin, message: str) -> None:
+    """Refuse now what could not be logged after hours of work."""
+    RefEntry(name, 0, None, origin.time_s, origin.author, message).encode()
 
 
 def _fields(origin: Origin) -> Mapping[str, Value]:

@@ -291,9 +291,8 @@ class DataLoader(torch_data.DataLoader[Item]):
         for batch in super().__iter__():
             left -= min(size, left)
             self._position = (len(epochs) - left) * epochs.world_size
-            if left < (
-                size if self.drop_last else 1
-            ):  # so that a state that is taken after the last batch is at the next epoch
+            # A state that is taken after the last batch is at the next epoch.
+            if left < (size if self.drop_last else 1):
                 self._epoch, self._position = self._epoch + 1, 0
             yield batch
 

@@ -19,7 +19,7 @@ from castore.store.objects import ObjectStore, trash_key
 from castore.store.packings import PACKING_BYTES_MAX, digests_of_packing
 from castore.store.records import unseal
 from castore.store.refs import ENTRY_BYTES_MAX, RefEntry, entry_of_key
-from castore.store.signatures import RECORD_BYTES_MAX, Signature
+from castore.store.signatures import SIGNATURE_BYTES_MAX, Signature
 from castore.store.units import UNIT_BYTES_MAX
 from castore.store.writes import WRITE_BYTES_MAX, digests_of_write, is_write_key
 
@@ -199,13 +199,13 @@ def check_signatures(backend: Backend, keys: list[str], repairer: Repairer, find
     """Check that signatures are whole and where they belong; whether they are true is for ``castore verify``."""
     for key in keys:
         try:
-            data = backend.get(key, RECORD_BYTES_MAX)
+            data = backend.get(key, SIGNATURE_BYTES_MAX)
             if data is not None:
                 Signature.decode(data, key)
         except BackendError as error:
             findings.add("object-unreadable", key, str(error))
         except (CorruptionError, FormatError) as error:
-            good = repairer.raw(key, RECORD_BYTES_MAX)
+            good = repairer.raw(key, SIGNATURE_BYTES_MAX)
             try:
                 if good is not None:
                     Signature.decode(good, key)

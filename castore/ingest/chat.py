@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from castore.errors import InvalidInputError, MissingExtraError
+from castore.errors import InvalidInputError
+from castore.ingest.readers import orjson_library
 
 MESSAGES = "messages"
 TOOLS = "tools"
@@ -50,10 +51,7 @@ class Conversation(NamedTuple):
 
 def json_parser() -> tuple[Callable[[bytes], Any], type[ValueError]]:
     """Return the parser of raw rows and the error it raises; MissingExtraError if orjson is not installed."""
-    try:
-        import orjson
-    except ImportError as error:
-        raise MissingExtraError("orjson", "tokenize") from error
+    orjson = orjson_library()
     return orjson.loads, orjson.JSONDecodeError
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from blake3 import blake3
 
 from castore.errors import InvalidInputError, MissingExtraError, SourceError
-from castore.ingest.readers import Batch, IntArray, RowReader, orjson_library
+from castore.ingest.readers import Batch, IntArray, RowReader, one_line, orjson_library
 from castore.ingest.source import BLOCK_BYTES_TARGET, READ_SUFFIXES, Source
 
 __all__ = ["FILE_SPLIT", "MAIN_REVISION", "open_source"]
@@ -139,7 +139,7 @@ class _HubReader(RowReader):
             # A text that is a date everywhere was made a time by the library: it is no text any more.
             return [orjson.dumps(row, option=orjson.OPT_PASSTHROUGH_DATETIME) for row in _transposed(columns)]
         except (TypeError, ValueError) as error:
-            reason = f"this row or one soon after it has no JSON form: {_one_line(error)}"
+            reason = f"this row or one soon after it has no JSON form: {one_line(error)}"
             raise SourceError(self.name, reason, row=lo + 1) from error
 
 
@@ -173,7 +173,7 @@ def _reason(error: BaseException) -> str:
     """The error that began it, in one line: the library wraps what goes wrong while it reads data files."""
     while error.__cause__ is not None and "generating the dataset" in str(error):
         error = error.__cause__
-    text = _one_line(error) or type(error).__name__
+    text = one_line(error) or type(error).__name__
     return text if len(text) <= _REASON_LENGTH_MAX else text[: _REASON_LENGTH_MAX - 1] + "…"
 
 
@@ -190,7 +190,7 @@ def _silenced(datasets: Any) -> Iterator[list[str]]:
     try:
         with warnings.catch_warnings(record=True) as caught:
             yield said
-        said.extend(_one_line(one.message) for one in caught if issubclass(one.category, UserWarning))
+        said.extend(one_line(one.message) for one in caught if issubclass(one.category, UserWarning))
     finally:
         for logger, handlers, propagate in before:
             logger.handlers, logger.propagate = handlers, propagate
@@ -206,8 +206,4 @@ class _Collector(logging.Handler):
         self._lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._lines.append(_one_line(record.getMessage()))
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
+        self._lines.append(one_line(record.getMessage()))

@@ -170,14 +170,14 @@ def _store(
     builder = SequenceBuilder(DATA_ARRAYS)
     tokens = flushed = 0
     for piece in scan.pieces(sources, numbers):
-        _put(objects, builder.add(piece))
+        objects.put_all(builder.add(piece))
         tokens += int(piece.lengths.sum(dtype=np.int64))
         report(tokens, folder.tokens)
         if tokens - flushed > FLUSH_TOKENS:
             objects.flush()
             flushed = tokens
     roots, rest = builder.finish()
-    _put(objects, [*rest, *plan.order_objects])
+    objects.put_all([*rest, *plan.order_objects])
     arrays = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
     rule = SplitRule(RULE_NAME, CHUNK_BYTES, FANOUT)
     manifest = Manifest(len(folder.lengths), arrays, rule, plan.order).encode()
@@ -185,11 +185,6 @@ def _store(
     objects.put(manifest.digest, manifest.data)
     objects.flush()
     return Imported(manifest.digest, [source for source, _ in sources], scan.trainable_total)
-
-
-def _put(objects: ObjectStore, made: list[Object]) -> None:
-    for one in made:
-        objects.put(one.digest, one.data, u32_tail=one.u32_tail)
 
 
 # ---- in which order documents are stored
@@ -270,8 +265,7 @@ def _run(folder: OlmoCoreFolder, done: Imported, origin: Mapping[str, Value], ob
         files[VOCABULARY_FILE] = encode_vocabulary(tokenizer.vocabulary())
         if tokenizer.chat_template is not None:
             files[TEMPLATE_FILE] = encode_file(tokenizer.chat_template.encode())
-    for made in files.values():
-        objects.put(made.digest, made.data)
+    objects.put_all(files.values())
     configuration = folder.statistics.configuration
     return Run(
         done.manifest,

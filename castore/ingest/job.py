@@ -245,8 +245,7 @@ def _run(
     files[TEMPLATE_FILE] = encode_file(template.text.encode())
     files[VOCABULARY_FILE] = encode_vocabulary(folder.vocabulary())
     files[DROPPED_FILE] = encode_dropped(written.dropped)
-    for made in files.values():
-        objects.put(made.digest, made.data)
+    objects.put_all(files.values())
     return Run(
         manifest.digest,
         written.samples,

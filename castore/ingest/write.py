@@ -324,7 +324,7 @@ class RunWriter:
         builder = SequenceBuilder(FINE_ARRAYS, **self._sizes)
         objects = [made for part in ready.parts for made in builder.add(self._piece(ready, part, {}))]
         objects += builder.finish()[1]
-        self._put(objects)
+        self._objects.put_all(objects)
         slices = [Slice(cut.chunks, cut.stop - cut.start, 0, cut.stop - cut.start, 0) for cut in builder.take_cuts()]
         self._commit([(place.name, ready, slices)])
         self._torn = False
@@ -408,13 +408,9 @@ class RunWriter:
         self._items += int(piece.lengths.sum(dtype=np.int64))
 
     def _store(self, objects: list[Object]) -> None:
-        self._put(objects)
+        self._objects.put_all(objects)
         self._cuts.extend(self._builder.take_cuts())
         self._settle_open()
-
-    def _put(self, objects: list[Object]) -> None:
-        for made in objects:
-            self._objects.put(made.digest, made.data, u32_tail=made.u32_tail)
 
     def _settle_open(self) -> None:
         """Write the records of the units whose samples have all been stored."""

@@ -8,7 +8,7 @@ record, and comes to the root of one that was not.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -20,7 +20,6 @@ from castore.errors import CastoreError, ConflictError, InvalidInputError
 from castore.format.codec import Value, encode
 from castore.format.digest import Digest
 from castore.format.manifest import Manifest, SplitRule
-from castore.format.object import Object
 from castore.format.order import Order
 from castore.format.samples import Piece, sample_keys
 from castore.format.schema import DATA_ARRAYS, SOURCE
@@ -229,12 +228,8 @@ class SampleWriter:
             self.checkpoint()
 
     def _add(self, piece: Piece) -> None:
-        self._put(self._builder.add(piece))
+        self._objects.put_all(self._builder.add(piece))
         self._cuts += self._builder.take_cuts()
-
-    def _put(self, objects: Iterable[Object]) -> None:
-        for made in objects:
-            self._objects.put(made.digest, made.data, u32_tail=made.u32_tail)
 
     def _settle(self, count: int) -> list[Waiting]:
         """Count the next samples towards their sources, and let them go."""
@@ -311,15 +306,14 @@ class SampleWriter:
         take = self._examples()
         self._torn = True
         roots, objects = self._builder.finish()
-        self._put(objects)
+        self._objects.put_all(objects)
         self._settle(sum(len(waiting.lengths) for waiting in self._waiting))
         job, samples = self._job, self.position
         arrays = {array.name: (array, roots[array.name]) for array in self._arrays}
         order = None if job.shuffle_seed is None else Order.shuffled(job.shuffle_seed, samples, take)
         rule = SplitRule(RULE_NAME, job.chunk_bytes, job.fanout)
         manifest = Manifest(samples, arrays, rule, order).encode()
-        for file in self._files.values():
-            self._objects.put(file.digest, file.data)
+        self._objects.put_all(self._files.values())
         tokens, trainable = (sum(getattr(total, name) for total in self._totals) for name in ("tokens", "trainable"))
         run = run_record(job, manifest, self._totals, {n: f.digest for n, f in self._files.items()}, self._origin)
         for made in (manifest, run):

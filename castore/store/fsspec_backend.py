@@ -7,13 +7,13 @@ It relies on what object stores give: a value appears whole or not at all, and i
 from __future__ import annotations
 
 from _thread import allocate_lock
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
 from castore.errors import BackendError, CastoreError
+from castore.store.ahead import answers
 from castore.store.backend import Entry, check_key, check_prefix, check_size, is_key
 
 # Filesystems whose pipe_file(mode="create") was seen to be, or is by its source, one conditional request. Judged by
@@ -69,22 +69,10 @@ class FsspecBackend:
                 yield key, self.get(key, max_bytes)
             return
         # The synchronous calls of an asynchronous filesystem hand over to one event loop and may come from any thread.
-        from concurrent.futures import Future, ThreadPoolExecutor
+        from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
-            waiting: deque[tuple[str, Future[bytes | None]]] = deque()
-            try:
-                for key in keys:
-                    waiting.append((key, pool.submit(self.get, key, max_bytes)))
-                    if len(waiting) >= _REQUESTS_AT_ONCE:
-                        asked, answer = waiting.popleft()
-                        yield asked, answer.result()
-                while waiting:
-                    asked, answer = waiting.popleft()
-                    yield asked, answer.result()
-            finally:
-                for _, answer in waiting:
-                    answer.cancel()
+            yield from answers(keys, lambda key: pool.submit(self.get, key, max_bytes), _REQUESTS_AT_ONCE)
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)

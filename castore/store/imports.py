@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from castore.errors import CorruptionError, FormatError
 from castore.format.codec import Value, encode
-from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, digest_of
+from castore.format.digest import DIGEST_BYTES, Digest, digest_of
 from castore.format.fields import decode_map, expect, expect_count
 from castore.store.backend import Backend
-from castore.store.records import seal, unseal
+from castore.store.records import record_key, seal, unseal
 
 IMPORT_KIND = "castore/import"
 IMPORT_VERSION = 1
@@ -68,8 +68,7 @@ class ImportStore:
 
 
 def _key(name: Digest) -> str:
-    text = digest_hex(name)
-    return f"imports/{text[:2]}/{text}"
+    return record_key("imports", name)
 
 
 def decode_import(payload: bytes) -> Imported:

@@ -18,11 +18,10 @@ it aside meanwhile, also if the process dies at that moment.
 """
 
 # pathlib costs 2 to 5 ms to import and several microseconds an operation, on the way of every command and object.
-# ruff: noqa: PTH100, PTH102, PTH104, PTH105, PTH108, PTH110, PTH112, PTH116, PTH118, PTH120, PTH208
+# ruff: noqa: PTH100, PTH102, PTH104, PTH108, PTH110, PTH112, PTH116, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -32,36 +31,26 @@ from typing import TypeVar
 
 from castore.errors import BackendError
 from castore.store.backend import Entry, check_key, check_prefix, check_size, is_key
+from castore.store.local_files import (
+    ABSENT,
+    failed,
+    is_older,
+    link,
+    modified,
+    open_new,
+    read_exactly,
+    remove,
+    replace,
+    sync_all,
+    write_all,
+)
 
 _TEMP_FOLDER = "tmp"
 _TEMP_PREFIX = ".castore-tmp-"
 _ASIDE_FOLDER = f"{_TEMP_FOLDER}/.castore-expired"
 _TEMP_AGE_MAX_S = 24 * 3600  # nobody holds a put back for a day; a clock of another machine may be minutes wrong
 
-# A sync mostly waits, and the file system gathers those that wait for it: 256 files of 50 KB take 0.055 s one by one
-# and 0.031 s in 8 threads; 16 and 32 are no better (ext4 on a quick virtual disk, 2 cores).
-_SYNC_THREADS = 8
-
-# os.open's own mode: the umask of the user decides, so that a group can share a repository. tempfile would say 0600.
-_FILE_MODE = 0o666
-_FOLDER_MODE = 0o777
-
-_REASONS = {
-    errno.ENOSPC: "disk full",
-    errno.EDQUOT: "disk quota exceeded",
-    errno.EACCES: "no permission",
-    errno.EPERM: "no permission",
-    errno.EROFS: "no permission: the file system is read-only",
-    errno.ENOTDIR: "a part of the path is not a directory",
-    errno.EISDIR: "is a directory",
-    errno.EMFILE: "too many open files",
-    errno.EXDEV: "is on another file system than the repository",
-}
-_TRANSIENT = frozenset(
-    {errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}
-)
-_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-_ABSENT = (FileNotFoundError, NotADirectoryError)
+_FOLDER_MODE = 0o777  # less the umask, as of files
 
 _T = TypeVar("_T")
 
@@ -109,24 +98,24 @@ class LocalBackend:
         old = self._pending.pop(key, None)
         self._pending[key] = temp
         if old is not None:
-            _remove(old)
+            remove(old)
 
     def flush(self) -> None:
         self._after_fork()
         pending, self._pending = self._pending, {}
         try:
-            _sync_all(pending.values())
+            sync_all(pending.values())
             for key, temp in pending.items():
                 path = self._path(key)
                 folder = os.path.dirname(path)
-                self._within(folder, partial(_replace, temp, path))
+                self._within(folder, partial(replace, temp, path))
                 self._unsynced.add(folder)
             self._sync_folders(self._unsynced)
             self._unsynced = set()
         except BaseException:
             # Keys that were already renamed are whole and stay. The others are given up: the caller was told.
             for temp in pending.values():
-                _remove(temp)
+                remove(temp)
             raise
 
     def create(self, key: str, data: bytes) -> bool:
@@ -139,9 +128,9 @@ class LocalBackend:
         self._make_folder(folder)
         temp = self._write_temp(folder, data, sync=True)
         try:
-            won = _link(temp, path)
+            won = link(temp, path)
         finally:
-            _remove(temp)
+            remove(temp)
         if won:
             self._sync_folders({folder})
         return won
@@ -151,10 +140,10 @@ class LocalBackend:
         path = self._where(key)
         try:
             return stat.S_ISREG(os.stat(path).st_mode)
-        except _ABSENT:
+        except ABSENT:
             return False
         except OSError as error:
-            raise _failed("cannot look at", path, error) from error
+            raise failed("cannot look at", path, error) from error
 
     def touch(self, key: str) -> bool:
         check_key(key)
@@ -164,12 +153,12 @@ class LocalBackend:
         path = self._path(key)
         try:
             os.utime(path)
-        except _ABSENT:
+        except ABSENT:
             return False
         except PermissionError:
             return self._renew(key, path)
         except OSError as error:
-            raise _failed("cannot touch", path, error) from error
+            raise failed("cannot touch", path, error) from error
         # Another process may have renamed it into place a moment ago and not synced the folder yet. Whoever relies on
         # the value being there must not depend on that process surviving.
         self._unsynced.add(os.path.dirname(path))
@@ -185,10 +174,10 @@ class LocalBackend:
         for key, path in self._walk(prefix):
             try:
                 status = os.stat(path)
-            except _ABSENT:
+            except ABSENT:
                 continue  # it went while the listing ran
             except OSError as error:
-                raise _failed("cannot look at", path, error) from error
+                raise failed("cannot look at", path, error) from error
             yield Entry(key, status.st_size, status.st_mtime)
 
     def delete(self, key: str) -> bool:
@@ -196,14 +185,14 @@ class LocalBackend:
         self._after_fork()
         temp = self._pending.pop(key, None)
         if temp is not None:
-            _remove(temp)
+            remove(temp)
         path = self._path(key)
         try:
             os.unlink(path)
-        except (*_ABSENT, IsADirectoryError):
+        except (*ABSENT, IsADirectoryError):
             return temp is not None
         except OSError as error:
-            raise _failed("cannot delete", path, error) from error
+            raise failed("cannot delete", path, error) from error
         self._unsynced.add(os.path.dirname(path))
         return True
 
@@ -212,30 +201,30 @@ class LocalBackend:
         self._after_fork()
         path = self._path(key)
         self._settle(before_s)
-        if key in self._pending or not _is_older(path, before_s):
+        if key in self._pending or not is_older(path, before_s):
             return False
         aside = f"{self._aside(key)}.{os.getpid()}-{os.urandom(4).hex()}"
         self._make_folder(os.path.dirname(aside))
         try:
             os.rename(path, aside)
-        except _ABSENT:
+        except ABSENT:
             return False
         except OSError as error:
-            raise _failed("cannot delete", path, error) from error
+            raise failed("cannot delete", path, error) from error
         self._unsynced.add(os.path.dirname(path))
         return self._decide(aside, path, before_s)
 
     def _decide(self, aside: str, path: str, before_s: float) -> bool:
         """Remove what lies aside if it is old, or else give it its name back; whether it was removed."""
-        old = _is_older(aside, before_s)
+        old = is_older(aside, before_s)
         try:
             if not old and os.path.exists(aside):
-                _link(aside, path)
+                link(aside, path)
             os.unlink(aside)
-        except _ABSENT:
+        except ABSENT:
             return False  # another sweep decided
         except OSError as error:
-            raise _failed("cannot delete", aside, error) from error
+            raise failed("cannot delete", aside, error) from error
         return old
 
     def _settle(self, before_s: float) -> None:
@@ -258,10 +247,10 @@ class LocalBackend:
         folder, name = os.path.split(self._aside(key))
         try:
             names = os.listdir(folder)
-        except _ABSENT:
+        except ABSENT:
             return None
         except OSError as error:
-            raise _failed("cannot list", folder, error) from error
+            raise failed("cannot list", folder, error) from error
         for found in names:
             if found.rpartition(".")[0] == name:
                 data = self._read(os.path.join(folder, found), max_bytes)
@@ -296,18 +285,18 @@ class LocalBackend:
     def _read(self, path: str, max_bytes: int) -> bytes | None:
         try:
             fd = os.open(path, os.O_RDONLY)
-        except _ABSENT:
+        except ABSENT:
             return None
         except OSError as error:
-            raise _failed("cannot read", path, error) from error
+            raise failed("cannot read", path, error) from error
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 return None
             check_size(status.st_size, max_bytes, path)
-            return _read_exactly(fd, status.st_size)
+            return read_exactly(fd, status.st_size)
         except OSError as error:
-            raise _failed("cannot read", path, error) from error
+            raise failed("cannot read", path, error) from error
         finally:
             os.close(fd)
 
@@ -316,7 +305,7 @@ class LocalBackend:
         try:
             size = os.stat(path).st_size
         except OSError as error:
-            raise _failed("cannot touch", path, error) from error
+            raise failed("cannot touch", path, error) from error
         data = self._read(path, size)
         if data is None:
             return False
@@ -325,20 +314,20 @@ class LocalBackend:
 
     def _write_temp(self, folder: str, data: bytes, *, sync: bool) -> str:
         path = os.path.join(folder, f"{_TEMP_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
-        fd = self._within(folder, partial(_open_new, path))
+        fd = self._within(folder, partial(open_new, path))
         self._sweep(folder)
         try:
             try:
-                _write_all(fd, data)
+                write_all(fd, data)
                 if sync:
                     os.fsync(fd)
             finally:
                 os.close(fd)
         except OSError as error:
-            _remove(path)
-            raise _failed("cannot write", path, error) from error
+            remove(path)
+            raise failed("cannot write", path, error) from error
         except BaseException:
-            _remove(path)
+            remove(path)
             raise
         return path
 
@@ -366,9 +355,9 @@ class LocalBackend:
                 if not os.path.isdir(each):
                     raise BackendError(f"cannot make the folder {each}: a file has this name") from error
             except OSError as error:
-                raise _failed("cannot make the folder", each, error) from error
+                raise failed("cannot make the folder", each, error) from error
         # What is below the root is synced with its contents; the way to the root would be nobody's business later.
-        _sync_all([os.path.dirname(each) for each in missing if len(each) <= len(self._root)])
+        sync_all([os.path.dirname(each) for each in missing if len(each) <= len(self._root)])
 
     def _sync_folders(self, folders: set[str]) -> None:
         """Make the entries of ``folders`` durable, and the folders themselves in theirs."""
@@ -381,7 +370,7 @@ class LocalBackend:
                 inner = os.path.dirname(inner)
                 above.add(inner)
         try:
-            _sync_all(folders | above)
+            sync_all(folders | above)
         except BaseException:
             self._entered.clear()
             raise
@@ -397,132 +386,10 @@ class LocalBackend:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith(_TEMP_PREFIX) and _modified(entry) < oldest:
-                        _remove(entry.path)
+                    if entry.name.startswith(_TEMP_PREFIX) and modified(entry) < oldest:
+                        remove(entry.path)
         except OSError as error:
-            raise _failed("cannot list", folder, error) from error
-
-
-def _failed(action: str, path: str, error: OSError) -> BackendError:
-    reason = _REASONS.get(error.errno or 0) or error.strerror or type(error).__name__
-    return BackendError(f"{action} {path}: {reason}", transient=error.errno in _TRANSIENT)
-
-
-def _read_exactly(fd: int, size: int) -> bytes:
-    """The first ``size`` bytes of a file, or fewer if it became shorter meanwhile."""
-    # One os.read of the known size fills its result in place. A file object would grow a buffer and copy it.
-    data = os.read(fd, size)
-    if len(data) == size:
-        return data
-    parts = [data]
-    missing = size - len(data)
-    while missing and parts[-1]:
-        parts.append(os.read(fd, missing))
-        missing -= len(parts[-1])
-    return b"".join(parts)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    written = os.write(fd, data)
-    if written < len(data):
-        rest = memoryview(data)[written:]
-        while rest:
-            rest = rest[os.write(fd, rest) :]
-
-
-def _sync(path: str) -> None:
-    try:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise _failed("cannot make durable", path, error) from error
-
-
-def _sync_all(paths: Iterable[str]) -> None:
-    """Make files and folders durable, several at once."""
-    paths = list(paths)
-    if len(paths) < 2:
-        for path in paths:
-            _sync(path)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    # A share for every thread: handing them over one by one costs as much as the syncs.
-    with ThreadPoolExecutor(min(_SYNC_THREADS, len(paths))) as pool:
-        for _ in pool.map(_sync_share, (paths[i::_SYNC_THREADS] for i in range(_SYNC_THREADS))):
-            pass
-
-
-def _sync_share(paths: list[str]) -> None:
-    for path in paths:
-        _sync(path)
-
-
-def _open_new(path: str) -> int:
-    try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
-    except OSError as error:
-        raise _failed("cannot write", path, error) from error
-
-
-def _replace(temp: str, path: str) -> None:
-    try:
-        os.replace(temp, path)
-    except OSError as error:
-        raise _failed("cannot write", path, error) from error
-
-
-def _link(temp: str, path: str) -> bool:
-    """Give a temporary file its name unless the name is taken; whether it got it."""
-    try:
-        os.link(temp, path)
-    except OSError as error:
-        # The answer to a link that worked can be lost, and NFS then repeats the request and hears EEXIST. Which file
-        # has the name is the truth.
-        if _same_file(temp, path):
-            return True
-        if isinstance(error, FileExistsError):
-            return False
-        if error.errno in _NO_HARD_LINKS:
-            raise BackendError(f"cannot create {path}: no permission, or a file system without hard links") from error
-        raise _failed("cannot create", path, error) from error
-    return True
-
-
-def _same_file(a: str, b: str) -> bool:
-    try:
-        return os.path.samestat(os.stat(a), os.stat(b))
-    except OSError:
-        return False
-
-
-def _remove(path: str) -> None:
-    """Remove a temporary file as well as possible: one that stays is swept when it is old."""
-    try:
-        os.unlink(path)
-    except OSError:
-        return
-
-
-def _modified(entry: os.DirEntry[str]) -> float:
-    try:
-        return entry.stat(follow_symlinks=False).st_mtime
-    except FileNotFoundError:
-        return float("inf")  # removed by its owner or by another sweep
-
-
-def _is_older(path: str, than_s: float) -> bool:
-    """Whether there is a file that was not modified since ``than_s``."""
-    try:
-        status = os.stat(path)
-    except _ABSENT:
-        return False
-    except OSError as error:
-        raise _failed("cannot look at", path, error) from error
-    return stat.S_ISREG(status.st_mode) and status.st_mtime < than_s
+            raise failed("cannot list", folder, error) from error
 
 
 def _first(pair: tuple[str, str]) -> str:
@@ -539,10 +406,10 @@ def _walk(folder: str, start: str) -> Iterator[tuple[str, str]]:
                 for entry in entries
                 if is_key(start + entry.name) and (entry.is_dir() or entry.is_file())
             )
-    except _ABSENT:
+    except ABSENT:
         return
     except OSError as error:
-        raise _failed("cannot list", folder, error) from error
+        raise failed("cannot list", folder, error) from error
     for name in names:
         path = os.path.join(folder, name)
         if name.endswith("/"):

@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
+from castore.format.object import Object
 from castore.store.backend import Backend, SweptError
 from castore.store.cache import ObjectCache
 from castore.store.compress import FRAME_OVERHEAD_MAX, pack, unpack
@@ -121,6 +122,11 @@ class ObjectStore:
         digest = digest_of(data)
         self.put(digest, data, u32_tail=u32_tail)
         return digest
+
+    def put_all(self, objects: Iterable[Object]) -> None:
+        """``put`` of objects as they were made, in their order."""
+        for made in objects:
+            self.put(made.digest, made.data, u32_tail=made.u32_tail)
 
     def get(self, digest: Digest) -> bytes:
         """The canonical bytes of an object, verified.

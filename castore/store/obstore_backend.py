@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import obstore
 from obstore import exceptions
 
 from castore.errors import BackendError, CastoreError, CorruptionError
+from castore.store.ahead import answers
 from castore.store.backend import Entry, SweptError, check_key, check_prefix, check_size, is_key
 
 T = TypeVar("T")
@@ -102,22 +102,13 @@ class ObstoreBackend:
 
     def _ask_many(self, keys: Iterable[str], ask: Callable[[str], T]) -> Iterator[tuple[str, T]]:
         """Answers in the order of the keys, which are asked for a bounded number ahead."""
-        waiting: deque[tuple[str, Future[T]]] = deque()
-        try:
-            for key in keys:
-                check_key(key)
-                self._settle(key)
-                waiting.append((key, self._threads().submit(ask, key)))
-                if len(waiting) >= 2 * REQUESTS_AT_ONCE:
-                    asked, answer = waiting.popleft()
-                    yield asked, answer.result()
-            while waiting:
-                asked, answer = waiting.popleft()
-                yield asked, answer.result()
-        finally:
-            for _, answer in waiting:
-                if not answer.cancel():
-                    answer.exception()  # what is under way must not meet what comes next
+
+        def submit(key: str) -> Future[T]:
+            check_key(key)
+            self._settle(key)
+            return self._threads().submit(ask, key)
+
+        return answers(keys, submit, 2 * REQUESTS_AT_ONCE)
 
     def put(self, key: str, data: bytes) -> None:
         check_key(key)

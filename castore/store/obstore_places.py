@@ -18,7 +18,6 @@ from castore.store.obstore_backend import ObstoreBackend
 
 S3_PROTOCOLS = ("s3", "s3a")
 GCS_PROTOCOLS = ("gs", "gcs")
-AZURE_PROTOCOLS = ("az", "azure", "abfs", "abfss", "adl")
 
 _AZURE_NAMES = {
     "AccountName": "account_name",
@@ -54,7 +53,7 @@ def open_obstore(url: str) -> ObstoreBackend:
     elif protocol in GCS_PROTOCOLS:
         kind, config = GCSStore, _gcs_config()
         traits = {"sorted_listing": True, "self_copy": True}
-    else:
+    else:  # all others that ``urls`` sends here are Azure's
         bucket, _, host = bucket.partition("@")
         kind, config = AzureStore, _azure_config(host)
         traits = {"sorted_listing": False, "self_copy": True}

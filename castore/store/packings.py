@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from castore.errors import CorruptionError, FormatError
-from castore.format.digest import DIGEST_BYTES, Digest, digest_hex
+from castore.format.digest import DIGEST_BYTES, Digest
 from castore.store.backend import Backend
-from castore.store.records import seal, unseal
+from castore.store.records import record_key, seal, unseal
 
 PACKING_BYTES_MAX = 1024 * 1024
 """Bytes of the largest record: six thousand million documents."""
@@ -56,5 +56,4 @@ def digests_of_packing(payload: bytes) -> list[Digest]:
 
 def packing_key(name: Digest) -> str:
     """The key of a packing's record."""
-    text = digest_hex(name)
-    return f"packings/{text[:2]}/{text}"
+    return record_key("packings", name)

@@ -8,12 +8,18 @@
 from __future__ import annotations
 
 from castore.errors import CorruptionError
-from castore.format.digest import DIGEST_BYTES, digest_of
+from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, digest_of
 
 
 def seal(payload: bytes) -> bytes:
     """The record of a payload."""
     return payload + digest_of(payload)
+
+
+def record_key(folder: str, name: Digest) -> str:
+    """The key of a record whose name is a digest: ``<folder>/<first 2 of the 64 hex digits>/<the 64 digits>``."""
+    text = digest_hex(name)
+    return f"{folder}/{text[:2]}/{text}"
 
 
 def unseal(data: bytes, what: str) -> bytes:

@@ -24,7 +24,7 @@ from castore.store.refs import check_ref_name, is_ref_name
 
 SIGNATURE_KIND = "castore/signature"
 SIGNATURE_VERSION = 1
-RECORD_BYTES_MAX = 4096
+SIGNATURE_BYTES_MAX = 4096
 PUBLIC_BYTES, SIGNATURE_BYTES = 32, 64
 
 _FOLDER = "signatures"
@@ -102,7 +102,7 @@ class SignatureStore:
         """All signatures of a name and root. Damaged ones are passed over: they vouch for nothing, and fsck tells."""
         check_ref_name(name)
         for key in self._backend.list(f"{_FOLDER}/{name}/{digest_hex(root)}"):
-            data = self._backend.get(key, RECORD_BYTES_MAX)
+            data = self._backend.get(key, SIGNATURE_BYTES_MAX)
             try:
                 if data is not None:
                     yield Signature.decode(data, key)

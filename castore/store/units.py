@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from castore.errors import CorruptionError, FormatError, UnsupportedVersionError
+from castore.errors import CorruptionError, FormatError
 from castore.format.codec import decode
-from castore.format.digest import DIGEST_BYTES, Digest, digest_hex
+from castore.format.digest import DIGEST_BYTES, Digest
 from castore.format.fields import expect
 from castore.format.unit import UNIT_KIND, Unit
 from castore.store.backend import Backend
 from castore.store.objects import flush_restoring
-from castore.store.records import seal, unseal
+from castore.store.records import record_key, seal, unseal
 
 UNIT_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of the largest record: far over a million rows."""
@@ -33,7 +33,7 @@ class UnitStore:
                 return None
             data = self._backend.get(key, UNIT_BYTES_MAX)
             return None if data is None else Unit.decode(unseal(data, key))
-        except (CorruptionError, FormatError, UnsupportedVersionError):
+        except (CorruptionError, FormatError):
             return None
 
     def put(self, name: Digest, unit: Unit) -> None:
@@ -50,8 +50,7 @@ class UnitStore:
 
 def unit_key(name: Digest) -> str:
     """The key of a unit's record."""
-    text = digest_hex(name)
-    return f"units/{text[:2]}/{text}"
+    return record_key("units", name)
 
 
 def digests_of_unit(payload: bytes) -> list[Digest]:

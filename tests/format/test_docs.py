@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from castore.format import chunk, codec, files, manifest, node, order, run, samples, schema, unit
-from castore.store import backend, compress, layout, objects, refs, units, writes
+from castore.format import chunk, codec, files, manifest, node, order, packing, run, samples, schema, unit
+from castore.store import backend, compress, imports, layout, objects, packings, refs, signatures, units, writes
 from castore.tree import split
 from tests.vectors import generate
 
 DOCS = Path(__file__).parents[2] / "docs" / "format"
 PAGES = sorted(DOCS.glob("*.md"))
 MODULES = (backend, chunk, codec, compress, files, layout, manifest, node, objects, order, refs, run, samples, schema)
-MODULES += (split, unit, units, writes)
+MODULES += (imports, packings, signatures, split, unit, units, writes)
 
 
 def page(name: str) -> str:
@@ -24,7 +24,7 @@ def page(name: str) -> str:
 
 def test_limits() -> None:
     rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", page("versions"), re.MULTILINE)
-    assert len(rows) >= 12
+    assert len(rows) >= 18
     for name, value in rows:
         owners = [module for module in MODULES if hasattr(module, name)]
         assert owners, name
@@ -33,7 +33,9 @@ def test_limits() -> None:
 
 def test_numbers_of_this_version() -> None:
     assert (layout.FORMAT_VERSION, manifest.FORMAT_VERSION, unit.UNIT_VERSION, refs.REF_ENTRY_VERSION) == (1, 1, 1, 1)
-    assert writes.WRITE_VERSION == 1
+    assert (writes.WRITE_VERSION, imports.IMPORT_VERSION, signatures.SIGNATURE_VERSION) == (1, 1, 1)
+    assert packing.PACKING_VERSION == 1
+    assert f"`{packing.ALGORITHM}`" in page("packings")
     assert f"`{split.RULE_NAME}`" in page("trees")
     assert f"`chunk_bytes` = {split.CHUNK_BYTES}" in page("trees")
     assert f"`fanout` = {split.FANOUT}" in page("trees")
@@ -52,9 +54,13 @@ def test_every_kind_is_told_of() -> None:
         run.RUN_KIND,
         unit.UNIT_KIND,
         writes.WRITE_KIND,
+        files.FILE_KIND,
+        files.VOCABULARY_KIND,
+        files.DROPPED_KIND,
+        packing.PACKING_KIND,
+        imports.IMPORT_KIND,
+        signatures.SIGNATURE_KIND,
     ):
-        assert f"`{kind}`" in page("README")
-    for kind in (files.FILE_KIND, files.VOCABULARY_KIND, files.DROPPED_KIND):
         assert f"`{kind}`" in page("README")
 
 
