@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from castore.care.census import Census, clock_of, take_census
-from castore.care.reach import walk
+from castore.care.reach import Fresh, walk
 from castore.errors import BackendError, CorruptionError, FormatError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest
 from castore.store.backend import Backend
@@ -146,6 +146,49 @@ def collect(
     return _Collection(backend, policy, now, dry_run, report).run()
 
 
+class _Marks:
+    """Which objects were reached, and of which of them the links were followed.
+
+    What was stored after the listing is no candidate for the sweep, but what it names may be: it is kept aside.
+
+    Attributes:
+        used: Whether an object of the census was reached, bool[n].
+        late: Those that the census lacks, and whether their links were followed.
+    """
+
+    def __init__(self, census: Census) -> None:
+        self._census = census
+        self.used = np.zeros(len(census), np.bool_)
+        self._entered = np.zeros(len(census), np.bool_)
+        self.late: dict[Digest, bool] = {}
+
+    def fresh(self, digests: list[Digest], inner: bool) -> list[bool]:
+        """As ``Fresh`` of ``reach``."""
+        answer = []
+        for digest, place in zip(digests, self._places(digests), strict=True):
+            if place >= 0:
+                answer.append(not (self._entered if inner else self.used)[place])
+                self.used[place] = True
+                self._entered[place] |= inner
+            else:
+                entered = self.late.get(digest)
+                answer.append(entered is None or (inner and not entered))
+                self.late[digest] = bool(entered) or inner
+        return answer
+
+    def has(self, digests: list[Digest], inner: bool) -> list[bool]:
+        """Whether objects were reached, and if they name others, their links followed."""
+        marks = self._entered if inner else self.used
+        return [
+            bool(marks[place]) if place >= 0 else self.late.get(digest, False) or (digest in self.late and not inner)
+            for digest, place in zip(digests, self._places(digests), strict=True)
+        ]
+
+    def _places(self, digests: list[Digest]) -> list[int]:
+        found: list[int] = self._census.find(b"".join(digests)).tolist() if digests else []
+        return found
+
+
 @dataclass
 class _Collection:
     """One collection under way."""
@@ -167,21 +210,16 @@ class _Collection:
         self.done.listed, self.done.listed_bytes = len(self.census), self.census.size_bytes
         if np.isnan(self.census.modified).any():
             raise BackendError(f"{self.backend.url} does not tell how old its values are: nothing can be collected")
-        self.marks = np.zeros(len(self.census), np.bool_)
-        self.late: set[Digest] = set()
-        self._mark_records(records)
+        # Marks of records are their own: a walk that a damaged object ends leaves objects marked whose links nobody
+        # has followed, and names must not take these for done.
+        self.named, self.recorded = _Marks(self.census), _Marks(self.census)
         seen: set[Digest] = set()
-        try:
-            while fresh := self._held_by_names() - seen:
-                self._mark(sorted(fresh))
-                seen |= fresh
-        except (NotFoundError, CorruptionError, FormatError) as error:
-            why = str(error).partition(": run ")[0]
-            raise CorruptionError(
-                f"{why}; nothing was removed, for what is in use cannot be known: run 'castore fsck'"
-            ) from error
+        self._mark_names(seen)
+        self._mark_records(records)
+        self._mark_names(seen)
+        self.in_use = self.named.used | self.recorded.used
         self.done.read = self.objects.reads
-        self.done.marked = int(self.marks.sum())
+        self.done.marked = int(self.in_use.sum())
         if not self.dry_run:
             self._settle_trash()
         self._sweep()
@@ -243,39 +281,38 @@ class _Collection:
             try:
                 payload = unseal(data, key)
                 if key.startswith("units/"):
-                    self._fresh(digests_of_unit(payload))
+                    self.recorded.fresh(digests_of_unit(payload), False)
                 elif key.startswith("packings/"):
-                    self._fresh(digests_of_packing(payload))
+                    self.recorded.fresh(digests_of_packing(payload), False)
                 elif key.startswith("writes/"):
-                    self._fresh(digests_of_write(payload))
+                    self.recorded.fresh(digests_of_write(payload), False)
                 else:
-                    self._mark([decode_import(payload).manifest])
+                    self._mark([decode_import(payload).manifest], self._fresh_of_record)
             except (CorruptionError, FormatError, NotFoundError):
                 continue
 
     # ---- marking
 
-    def _fresh(self, digests: list[Digest]) -> list[bool]:
-        """Which objects were not marked yet; marks them.
+    def _mark_names(self, seen: set[Digest]) -> None:
+        """Mark what names hold beside ``seen``, until nothing new is found; adds it to ``seen``."""
+        try:
+            while fresh := self._held_by_names() - seen:
+                self._mark(sorted(fresh), self.named.fresh)
+                seen |= fresh
+        except (NotFoundError, CorruptionError, FormatError) as error:
+            why = str(error).partition(": run ")[0]
+            raise CorruptionError(
+                f"{why}; nothing was removed, for what is in use cannot be known: run 'castore fsck'"
+            ) from error
 
-        What was stored after the listing is no candidate for the sweep, but what it names may be.
-        """
-        if not digests:
-            return []
-        places = self.census.find(b"".join(digests)).tolist()
-        answer = []
-        for digest, place in zip(digests, places, strict=True):
-            if place >= 0:
-                answer.append(not self.marks[place])
-                self.marks[place] = True
-            else:
-                answer.append(digest not in self.late)
-                self.late.add(digest)
-        return answer
+    def _fresh_of_record(self, digests: list[Digest], inner: bool) -> list[bool]:
+        """As ``Fresh``: what neither a name nor another record reaches."""
+        new = self.recorded.fresh(digests, inner)
+        return [is_new and not named for is_new, named in zip(new, self.named.has(digests, inner), strict=True)]
 
-    def _mark(self, targets: list[Digest]) -> None:
+    def _mark(self, targets: list[Digest], fresh: Fresh) -> None:
         """Mark what runs and manifests reach."""
-        for count, _ in enumerate(walk(self.objects, targets, self._fresh)):
+        for count, _ in enumerate(walk(self.objects, targets, fresh)):
             if not count % 1000:
                 self.report("marking", count, len(self.census))
 
@@ -284,8 +321,8 @@ class _Collection:
     def _sweep(self) -> None:
         before = self.now - self.policy.grace_s
         old = self.census.modified < before
-        self.done.young = int((~self.marks & ~old).sum())
-        doomed = np.flatnonzero(~self.marks & old).tolist()
+        self.done.young = int((~self.in_use & ~old).sum())
+        doomed = np.flatnonzero(~self.in_use & old).tolist()
         for at in range(0, len(doomed), TRASH_BATCH):
             batch = doomed[at : at + TRASH_BATCH]
             if not self.dry_run and not getattr(self.backend, "expires_in_one_step", False):
@@ -313,11 +350,12 @@ class _Collection:
     def _settle_trash(self) -> None:
         """Give back what is in use after all, and empty what is not and was there for the grace period."""
         before = self.now - self.policy.grace_s
+        late = self.named.late.keys() | self.recorded.late.keys()
         for entry in self.backend.entries(TRASH_FOLDER):
             digest = digest_of_key(entry.key.removeprefix(f"{TRASH_FOLDER}/"))
             if digest is None:
                 continue
-            if digest in self.late and not self.backend.has(object_key(digest)):
+            if digest in late and not self.backend.has(object_key(digest)):
                 frame = self.backend.get(entry.key, FRAME_BYTES_MAX)
                 if frame is not None:
                     self.backend.put(object_key(digest), frame)
