@@ -34,10 +34,18 @@ def grain_of(link: Link) -> int | None:
     return None if link.leaf < 0 else link.leaf % (GRAIN_MAX + 1)
 
 
-def walk(objects: ObjectStore, targets: Iterable[Digest], fresh: Fresh) -> Iterator[tuple[Digest, Facts | None]]:
+def walk(
+    objects: ObjectStore, targets: Iterable[Digest], fresh: Fresh, *, lenient: bool = False
+) -> Iterator[tuple[Digest, Facts | None]]:
     """Every object that is reached from runs or manifests, each once, with its facts if it is above the chunks.
 
     Chunks and files are not read. Memory grows with the nodes of one level, a thirtieth of the objects.
+
+    Args:
+        objects: The repository's.
+        targets: Where to begin.
+        fresh: Says what was met before.
+        lenient: Pass over inner objects that are missing, and follow all others.
 
     Raises:
         NotFoundError: An inner object is missing.
@@ -51,8 +59,10 @@ def walk(objects: ObjectStore, targets: Iterable[Digest], fresh: Fresh) -> Itera
         below: list[tuple[Digest, int | None]] = []
         for at in range(0, len(frontier), BATCH):
             batch = frontier[at : at + BATCH]
-            read = objects.get_many([digest for digest, _ in batch])
-            for (_, grain), (digest, data) in zip(batch, read, strict=True):
+            read = _read(objects, [digest for digest, _ in batch], lenient)
+            for (digest, grain), data in zip(batch, read, strict=True):
+                if data is None:
+                    continue
                 facts = facts_of(data)
                 yield digest, facts
                 inner, leaves = _ends(facts, grain)
@@ -61,6 +71,21 @@ def walk(objects: ObjectStore, targets: Iterable[Digest], fresh: Fresh) -> Itera
                 for child in _chosen(leaves, fresh(leaves, False)):
                     yield child, None
         frontier = below
+
+
+def _read(objects: ObjectStore, digests: list[Digest], lenient: bool) -> Iterator[bytes | None]:
+    """Each object; None for one that is missing, if that is to be passed over."""
+    at = 0
+    while at < len(digests):
+        try:
+            for _, data in objects.get_many(digests[at:]):
+                at += 1
+                yield data
+        except NotFoundError:
+            if not lenient:
+                raise
+            at += 1
+            yield None
 
 
 def _ends(facts: Facts, grain: int | None) -> tuple[list[tuple[Digest, int | None]], list[Digest]]:

@@ -305,6 +305,25 @@ def test_a_crash_at_every_write(backend: MemoryBackend, after: bool) -> None:
         assert check(survivor).findings.clean
 
 
+def test_the_next_collection_keeps_logs_for_longer(backend: MemoryBackend) -> None:
+    """What one that was killed has left of a removed dataset is no reason for the next one to stop."""
+    repository = Repository(backend)
+    repository.remove("b", ORIGIN)
+    target = repository.refs.entry("b", 0).target
+    assert target is not None
+    manifest = Run.decode(repository.objects.get(target)).manifest
+    chunk = repository.dataset("a").manifest.arrays["token_ids"][1].entries[0].digest
+    backend.delete(object_key(manifest))
+    assert collect(backend, Policy(grace_s=0), force=True).removed > 0
+    assert repository.objects.has(target), "of what is left the log holds what it reaches"
+    assert check(backend).findings.clean
+    assert check_complete_of(repository, "a")
+    backend.delete(object_key(chunk))
+    backend.delete(object_key(repository.dataset("a").root))
+    with pytest.raises(CorruptionError, match="nothing was removed"):
+        collect(backend, Policy(grace_s=0), force=True)
+
+
 class Disturbed(FaultyBackend):
     """Lets a writer act just before the ``n``-th call, whatever it is."""
 
