@@ -20,11 +20,12 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from castore.errors import SourceError
-from castore.format.samples import Column, Samples, SpanColumn, offsets_of
+from castore.format.samples import TOKENS_MAX, Column, Samples, SpanColumn, offsets_of
 from castore.store.olmo_core_files import (
     BOUNDS_LINE_MAX,
     GZIP_TIME,
     STATISTICS_FILE,
+    TOKENIZER_FILE_BYTES_MAX,
     Statistics,
     part_names,
     read_statistics,
@@ -102,7 +103,11 @@ class OlmoCoreFolder:
         self.id_bytes = self._parts[0].ids.itemsize if self._parts else 4
         self._part_starts = offsets_of(np.array([len(part.ids) for part in self._parts], np.int64))
         self._starts = self._document_starts()
-        self.lengths = np.diff(np.append(self._starts, self._part_starts[-1])).astype(np.uint32)
+        lengths = np.diff(np.append(self._starts, self._part_starts[-1]))
+        if len(lengths) and int(lengths.max()) > TOKENS_MAX:
+            at = int(lengths.argmax())
+            raise SourceError(path, f"document {at} has {lengths[at]} tokens: at most {TOKENS_MAX} are possible")
+        self.lengths = lengths.astype(np.uint32)
 
     @property
     def tokens(self) -> int:
@@ -138,7 +143,7 @@ class OlmoCoreFolder:
         """Files of the folder's ``tokenizer/`` by name, empty if there are none."""
         folder = Path(self.path) / "tokenizer"
         names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
-        return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+        return {name: _tokenizer_file(self.path, folder / name) for name in names if (folder / name).is_file()}
 
     def digest(self) -> str:
         """BLAKE3 over shape, ids and labels of all parts, 64 hex digits: equal for equal data.
@@ -239,6 +244,17 @@ class OlmoCoreFolder:
         values, counts = np.unique(tokens, return_counts=True)
         usual = values[counts.argmax()]
         return sorted((bool(part.ids[-1] == usual), at) for at, part in enumerate(self._parts[:-1], 1))
+
+
+def _tokenizer_file(shown: str, path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(TOKENIZER_FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise SourceError(shown, f"tokenizer/{path.name}: {error.strerror}") from error
+    if len(data) > TOKENIZER_FILE_BYTES_MAX:
+        raise SourceError(shown, f"tokenizer/{path.name} is larger than {TOKENIZER_FILE_BYTES_MAX} bytes")
+    return data
 
 
 def spans_of(labels: NDArray[np.uint8], lengths: NDArray[Any]) -> SpanColumn:

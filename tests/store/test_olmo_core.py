@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from castore.errors import SourceError
-from castore.format.samples import SpanColumn
+from castore.errors import InvalidInputError, SourceError
+from castore.format.samples import TOKENS_MAX, SpanColumn
+from castore.ingest.folder import TokenizerFolder
 from castore.store.olmo_core import OlmoCoreFolder, check_statistics, spans_of
 from castore.store.olmo_core_scan import FolderScan, folder_sources
 from castore.store.olmo_core_sources import source_documents, sources_in_mix_order
-from tests.support.olmo_core import DAMAGES, EOS, Document, damaged_folder, documents, write_folder
+from tests.support.olmo_core import DAMAGES, EOS, Document, damaged_folder, documents, write_bounds, write_folder
 
 
 def read(folder: OlmoCoreFolder, chosen: list[int] | None = None) -> list[Document]:
@@ -155,6 +156,28 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
     (path / "labels_mask_part_0000.npy").chmod(0)
     with pytest.raises(SourceError, match=r"labels_mask_part_0000.npy: Permission denied"):
         OlmoCoreFolder(str(path))
+
+
+@pytest.mark.parametrize("tokens", [TOKENS_MAX + 1, 1 << 32, (1 << 32) + 1])
+def test_a_document_that_is_too_long(tmp_path: Path, tokens: int) -> None:
+    """A length of 2**32 tokens does not become 0."""
+    path = write_folder(tmp_path / "out", documents(2), statistics=False)
+    for name, width in (("labels_mask", 1), ("token_ids", 4)):
+        os.truncate(path / f"{name}_part_0000.npy", width * (5 + tokens))  # takes no room
+    write_bounds(path, 0, b"0,5\n5,%d\n" % (5 + tokens))
+    with pytest.raises(SourceError, match=f"document 1 has {tokens} tokens"):
+        OlmoCoreFolder(str(path))
+
+
+def test_a_tokenizer_file_that_is_too_large(tmp_path: Path) -> None:
+    path = write_folder(tmp_path / "out", documents(2))
+    (path / "tokenizer").mkdir()
+    (path / "tokenizer" / "tokenizer.json").touch()
+    os.truncate(path / "tokenizer" / "tokenizer.json", 1 << 40)
+    with pytest.raises(SourceError, match=r"tokenizer/tokenizer.json is larger than 134217728 bytes"):
+        _ = OlmoCoreFolder(str(path)).files
+    with pytest.raises(InvalidInputError, match=r"tokenizer.json is larger than 134217728 bytes"):
+        TokenizerFolder.load(str(path / "tokenizer"))
 
 
 @pytest.mark.parametrize("label", [2, 255])
