@@ -32,6 +32,9 @@ from castore.store.olmo_core_files import (
 )
 
 _READ_BYTES = 1 << 20
+_BOUNDS_BYTES = 1 << 24
+"""Bytes of boundaries that are parsed at once."""
+
 _ENDS_MAX = 4096
 """Documents of a part that are asked in which token documents end."""
 _DIGITS_MAX = 18
@@ -323,27 +326,48 @@ def _mapped(shown: str, path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def _read_bounds(shown: str, path: Path, items: int, known: _Known) -> tuple[NDArray[np.int64], _Stored]:
     """Boundaries of a part, int64[n, 2], which must cover it without a gap; and by what they are known again."""
-    # A document has at least one token: what is longer is no such file.
-    limit = BOUNDS_LINE_MAX * (items + 1)
     try:
         stored = items, _stored_digest(path)
         if stored in known:
             return known[stored], stored
         with gzip.open(path) as file:
-            text = file.read(limit + 1)
+            bounds = _bounds_in(file, items)
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(shown, f"{path.name}: {error}") from error
-    if len(text) > limit:
-        raise SourceError(shown, f"{path.name} lists more documents than the part has tokens")
-    bounds = _parsed_bounds(text)
     if bounds is None:
         raise SourceError(shown, f"{path.name} does not hold lines of start,end")
+    if len(bounds) > items:
+        raise SourceError(shown, f"{path.name} lists more documents than the part has tokens")
     edges = np.append(bounds[:, 0], items)
     if len(bounds) == 0 or edges[0] != 0 or np.any(edges[1:] != bounds[:, 1]) or np.any(np.diff(edges) <= 0):
         bad = np.flatnonzero((edges[1:] != bounds[:, 1]) | (np.diff(edges) <= 0))
         line = int(bad[0]) + 1 if len(bad) else 1
         raise SourceError(shown, f"{path.name}, line {line}: documents do not cover the {items} tokens without a gap")
     return bounds, stored
+
+
+def _bounds_in(file: gzip.GzipFile, items: int) -> NDArray[np.int64] | None:
+    """Lines of two numbers as int64[n, 2]; None if the file holds something else.
+
+    Memory is taken for what is there, never for what a part of so many items could have. Reading ends where documents
+    do not ascend, or there are more than items: the file is refused whatever follows.
+    """
+    found = [np.zeros((0, 2), np.int64)]
+    rest, count, last = b"", 0, -1
+    while data := file.read(_BOUNDS_BYTES):
+        lines, end, rest = (rest + data).rpartition(b"\n")
+        if len(rest) > BOUNDS_LINE_MAX:
+            return None
+        bounds = _parsed_bounds(lines + end)
+        if bounds is None:
+            return None
+        found.append(bounds)
+        count += len(bounds)
+        starts = np.append(last, bounds[:, 0])
+        if count > items or np.any(np.diff(starts) <= 0):
+            return np.concatenate(found)
+        last = int(starts[-1])
+    return None if rest else np.concatenate(found)
 
 
 def _stored_digest(path: Path) -> bytes:
