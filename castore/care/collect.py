@@ -238,7 +238,8 @@ class _Collection:
             place = entry_of_key(entry.key)
             if place is not None:
                 logs.setdefault(place[0], []).append((place[1], entry.modified_s or self.now))
-        current, former = set(), set()
+        current: set[Digest] = set()
+        former: set[Digest] = set()
         for name, entries in logs.items():
             entries.sort()
             if [sequence for sequence, _ in entries] != list(range(len(entries))):
