@@ -499,8 +499,10 @@ def test_large_batches_make_several_records() -> None:
     assert np.array_equal(Repository(backend)["x"].read().token_ids, ids)
 
 
-def test_records_of_two_writers_are_not_mixed() -> None:
+def test_records_of_two_writers_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that was taken for dead goes on when its records are gone and another has begun with the same key."""
+    monkeypatch.setattr(writer_module, "RECORD_TOKENS", 1 << 24)
+    monkeypatch.setattr(writer_module, "RECORD_SAMPLES", 1 << 18)
     backend = MemoryBackend()
     open_layout(backend, create=True)
     rng = np.random.default_rng(0)
