@@ -146,6 +146,49 @@ def collect(
     return _Collection(backend, policy, now, dry_run, report).run()
 
 
+class _Marks:
+    """Which objects were reached, and of which of them the links were followed.
+
+    What was stored after the listing is no candidate for the sweep, but what it names may be: it is kept aside.
+
+    Args:
+        census: The listing.
+        *others: Marks that were made before.
+
+    Attributes:
+        used: Whether an object of the census was reached, bool[n].
+        late: Those that the census lacks, and whether their links were followed.
+    """
+
+    def __init__(self, census: Census, *others: _Marks) -> None:
+        self._census, self._others = census, others
+        self.used = np.zeros(len(census), np.bool_)
+        self._entered = np.zeros(len(census), np.bool_)
+        self.late: dict[Digest, bool] = {}
+
+    def fresh(self, digests: list[Digest], inner: bool) -> list[bool]:
+        """As ``Fresh`` of ``reach``; what one of the others has is not fresh, and is not marked again."""
+        answer = []
+        makers = (self, *self._others)
+        tables = [marks._entered if inner else marks.used for marks in makers]
+        places: list[int] = self._census.find(b"".join(digests)).tolist() if digests else []
+        for digest, place in zip(digests, places, strict=True):
+            if place >= 0:
+                is_fresh = not any(table[place] for table in tables)
+                if is_fresh:
+                    self.used[place] = True
+                    self._entered[place] |= inner
+            else:
+                is_fresh = not any(marks._has_late(digest, inner) for marks in makers)
+                if is_fresh:
+                    self.late[digest] = inner
+            answer.append(is_fresh)
+        return answer
+
+    def _has_late(self, digest: Digest, inner: bool) -> bool:
+        return self.late.get(digest, False) or (digest in self.late and not inner)
+
+
 @dataclass
 class _Collection:
     """One collection under way."""
@@ -167,21 +210,19 @@ class _Collection:
         self.done.listed, self.done.listed_bytes = len(self.census), self.census.size_bytes
         if np.isnan(self.census.modified).any():
             raise BackendError(f"{self.backend.url} does not tell how old its values are: nothing can be collected")
-        self.marks = np.zeros(len(self.census), np.bool_)
-        self.late: set[Digest] = set()
+        # Marks of logs and records are their own: a walk that damage ends leaves objects marked whose links nobody has
+        # followed, and names must not take these for done.
+        self.named = _Marks(self.census)
+        self.logged = _Marks(self.census, self.named)
+        self.recorded = _Marks(self.census, self.named, self.logged)
+        current: set[Digest] = set()
+        former: set[Digest] = set()
+        self._mark_names(current, former)
         self._mark_records(records)
-        seen: set[Digest] = set()
-        try:
-            while fresh := self._held_by_names() - seen:
-                self._mark(sorted(fresh))
-                seen |= fresh
-        except (NotFoundError, CorruptionError, FormatError) as error:
-            why = str(error).partition(": run ")[0]
-            raise CorruptionError(
-                f"{why}; nothing was removed, for what is in use cannot be known: run 'castore fsck'"
-            ) from error
+        self._mark_names(current, former)
+        self.in_use = self.named.used | self.logged.used | self.recorded.used
         self.done.read = self.objects.reads
-        self.done.marked = int(self.marks.sum())
+        self.done.marked = int(self.in_use.sum())
         if not self.dry_run:
             self._settle_trash()
         self._sweep()
@@ -189,7 +230,7 @@ class _Collection:
 
     # ---- roots
 
-    def _held_by_names(self) -> set[Digest]:
+    def _held_by_names(self) -> tuple[set[Digest], set[Digest]]:
         """What names mean, and what they meant within the time that logs are kept."""
         refs = RefStore(self.backend)
         logs: dict[str, list[tuple[int, float]]] = {}
@@ -197,29 +238,22 @@ class _Collection:
             place = entry_of_key(entry.key)
             if place is not None:
                 logs.setdefault(place[0], []).append((place[1], entry.modified_s or self.now))
-        held = set()
+        current: set[Digest] = set()
+        former: set[Digest] = set()
         for name, entries in logs.items():
             entries.sort()
             if [sequence for sequence, _ in entries] != list(range(len(entries))):
                 raise CorruptionError(f"the log of {name} has a gap")
             for at, (sequence, _) in enumerate(entries):
+                is_newest = at + 1 == len(entries)
                 # An entry counts until the next one is written, and for the time that logs are kept from then on.
-                until = self.now if at + 1 == len(entries) else entries[at + 1][1]
+                until = self.now if is_newest else entries[at + 1][1]
                 if until < self.now - self.policy.keep_log_s:
                     continue
                 target = refs.entry(name, sequence).target
-                if target is None:
-                    continue
-                if at + 1 < len(entries) and not self._stored(target):
-                    continue  # an earlier collection that kept logs for a shorter time took it
-                held.add(target)
-        return held
-
-    def _stored(self, target: Digest) -> bool:
-        """Whether an object is there, in the trash too: from there it can come back."""
-        if self.census.find(target)[0] >= 0:
-            return True
-        return self.backend.has(object_key(target)) or self.backend.has(trash_key(target))
+                if target is not None:
+                    (current if is_newest else former).add(target)
+        return current, former
 
     def _kept_records(self) -> list[str]:
         """Remove records that were not used for long; the keys of the others."""
@@ -243,39 +277,39 @@ class _Collection:
             try:
                 payload = unseal(data, key)
                 if key.startswith("units/"):
-                    self._fresh(digests_of_unit(payload))
+                    self.recorded.fresh(digests_of_unit(payload), False)
                 elif key.startswith("packings/"):
-                    self._fresh(digests_of_packing(payload))
+                    self.recorded.fresh(digests_of_packing(payload), False)
                 elif key.startswith("writes/"):
-                    self._fresh(digests_of_write(payload))
+                    self.recorded.fresh(digests_of_write(payload), False)
                 else:
-                    self._mark([decode_import(payload).manifest])
+                    self._mark([decode_import(payload).manifest], self.recorded)
             except (CorruptionError, FormatError, NotFoundError):
                 continue
 
     # ---- marking
 
-    def _fresh(self, digests: list[Digest]) -> list[bool]:
-        """Which objects were not marked yet; marks them.
+    def _mark_names(self, current: set[Digest], former: set[Digest]) -> None:
+        """Mark what names hold, until nothing is found beside ``current`` and ``former``; adds it to these."""
+        try:
+            while True:
+                now, before = self._held_by_names()
+                if now <= current and before <= former:
+                    return
+                self._mark(sorted(now - current), self.named)
+                # A collection that kept logs for a shorter time may have taken some of it, and been killed.
+                self._mark(sorted(before - former), self.logged, lenient=True)
+                current |= now
+                former |= before
+        except (NotFoundError, CorruptionError, FormatError) as error:
+            why = str(error).partition(": run ")[0]
+            raise CorruptionError(
+                f"{why}; nothing was removed, for what is in use cannot be known: run 'castore fsck'"
+            ) from error
 
-        What was stored after the listing is no candidate for the sweep, but what it names may be.
-        """
-        if not digests:
-            return []
-        places = self.census.find(b"".join(digests)).tolist()
-        answer = []
-        for digest, place in zip(digests, places, strict=True):
-            if place >= 0:
-                answer.append(not self.marks[place])
-                self.marks[place] = True
-            else:
-                answer.append(digest not in self.late)
-                self.late.add(digest)
-        return answer
-
-    def _mark(self, targets: list[Digest]) -> None:
+    def _mark(self, targets: list[Digest], marks: _Marks, *, lenient: bool = False) -> None:
         """Mark what runs and manifests reach."""
-        for count, _ in enumerate(walk(self.objects, targets, self._fresh)):
+        for count, _ in enumerate(walk(self.objects, targets, marks.fresh, lenient=lenient)):
             if not count % 1000:
                 self.report("marking", count, len(self.census))
 
@@ -284,8 +318,8 @@ class _Collection:
     def _sweep(self) -> None:
         before = self.now - self.policy.grace_s
         old = self.census.modified < before
-        self.done.young = int((~self.marks & ~old).sum())
-        doomed = np.flatnonzero(~self.marks & old).tolist()
+        self.done.young = int((~self.in_use & ~old).sum())
+        doomed = np.flatnonzero(~self.in_use & old).tolist()
         for at in range(0, len(doomed), TRASH_BATCH):
             batch = doomed[at : at + TRASH_BATCH]
             if not self.dry_run and not getattr(self.backend, "expires_in_one_step", False):
@@ -313,11 +347,12 @@ class _Collection:
     def _settle_trash(self) -> None:
         """Give back what is in use after all, and empty what is not and was there for the grace period."""
         before = self.now - self.policy.grace_s
+        late = self.named.late.keys() | self.logged.late.keys() | self.recorded.late.keys()
         for entry in self.backend.entries(TRASH_FOLDER):
             digest = digest_of_key(entry.key.removeprefix(f"{TRASH_FOLDER}/"))
             if digest is None:
                 continue
-            if digest in self.late and not self.backend.has(object_key(digest)):
+            if digest in late and not self.backend.has(object_key(digest)):
                 frame = self.backend.get(entry.key, FRAME_BYTES_MAX)
                 if frame is not None:
                     self.backend.put(object_key(digest), frame)

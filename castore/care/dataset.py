@@ -41,6 +41,22 @@ def dataset_faults(
         manifest = Manifest.decode(objects.get(run.manifest) if run else data)
     except CastoreError:
         return
+    trees = {**manifest.arrays, **({} if run is None else run.provenance)}
+    known = (manifest.split, *((name, root.digest) for name, (_, root) in sorted(trees.items())))
+    if not manifest.samples or not {KEY.name, LENGTH.name} <= trees.keys():
+        return
+    if known not in seen:
+        try:
+            keys = _column(objects, trees, KEY.name).reshape(-1, KEY_BYTES)
+            lengths = _column(objects, trees, LENGTH.name).view("<u4")
+        except CastoreError:
+            return
+        if len(keys) != manifest.samples or len(lengths) != manifest.samples:
+            return  # counts are wrong, which was found before; and an order of so many may take any memory
+        seen.add(known)
+        rule = manifest.split
+        if max(rule.chunk_bytes, rule.fanout) <= TARGET_MAX:
+            yield from _shape_faults(graph, trees, shape_of(keys, lengths, rule.chunk_bytes, rule.fanout), lengths)
     if manifest.order is not None:
         try:
             manifest.order.positions(objects.get)
@@ -48,22 +64,6 @@ def dataset_faults(
             yield "wrong-order", str(error)
         except CastoreError:
             return
-    trees = {**manifest.arrays, **({} if run is None else run.provenance)}
-    known = (manifest.split, *((name, root.digest) for name, (_, root) in sorted(trees.items())))
-    rule = manifest.split
-    if known in seen or not manifest.samples or not {KEY.name, LENGTH.name} <= trees.keys():
-        return
-    if max(rule.chunk_bytes, rule.fanout) > TARGET_MAX:
-        return
-    seen.add(known)
-    try:
-        keys = _column(objects, trees, KEY.name).reshape(-1, KEY_BYTES)
-        lengths = _column(objects, trees, LENGTH.name).view("<u4")
-    except CastoreError:
-        return
-    if len(keys) != manifest.samples or len(lengths) != manifest.samples:
-        return  # counts are wrong, which was found before
-    yield from _shape_faults(graph, trees, shape_of(keys, lengths, rule.chunk_bytes, rule.fanout), lengths)
 
 
 def _column(objects: ObjectStore, trees: Trees, name: str) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from castore.care.facts import Facts, Link, Want, facts_of
 from castore.errors import NotFoundError
@@ -10,11 +11,15 @@ from castore.format.digest import Digest, digest_hex
 from castore.format.schema import GRAIN_MAX
 from castore.store.objects import ObjectStore
 
+T = TypeVar("T")
+
 BATCH = 256
 """Objects that are asked for at once."""
 
-Fresh = Callable[[list[Digest]], list[bool]]
-"""Which of some digests were not seen before; marks them as seen."""
+Fresh = Callable[[list[Digest], bool], list[bool]]
+"""Which of some digests were not seen before; marks them as seen. Objects whose links are to be followed (True) are
+asked for apart from those that end a way (False): where something wrongly names a manifest as a file, or a node as a
+chunk, the walk that meets it as what it is must not find it done."""
 
 
 def is_inner(link: Link, grain: int | None) -> bool:
@@ -29,10 +34,18 @@ def grain_of(link: Link) -> int | None:
     return None if link.leaf < 0 else link.leaf % (GRAIN_MAX + 1)
 
 
-def walk(objects: ObjectStore, targets: Iterable[Digest], fresh: Fresh) -> Iterator[tuple[Digest, Facts | None]]:
+def walk(
+    objects: ObjectStore, targets: Iterable[Digest], fresh: Fresh, *, lenient: bool = False
+) -> Iterator[tuple[Digest, Facts | None]]:
     """Every object that is reached from runs or manifests, each once, with its facts if it is above the chunks.
 
     Chunks and files are not read. Memory grows with the nodes of one level, a thirtieth of the objects.
+
+    Args:
+        objects: The repository's.
+        targets: Where to begin.
+        fresh: Says what was met before.
+        lenient: Pass over inner objects that are missing, and follow all others.
 
     Raises:
         NotFoundError: An inner object is missing.
@@ -40,33 +53,55 @@ def walk(objects: ObjectStore, targets: Iterable[Digest], fresh: Fresh) -> Itera
     """
     wanted = list(dict.fromkeys(targets))
     frontier: list[tuple[Digest, int | None]] = [
-        (digest, None) for digest, is_fresh in zip(wanted, fresh(wanted), strict=True) if is_fresh
+        (digest, None) for digest, is_fresh in zip(wanted, fresh(wanted, True), strict=True) if is_fresh
     ]
     while frontier:
         below: list[tuple[Digest, int | None]] = []
         for at in range(0, len(frontier), BATCH):
             batch = frontier[at : at + BATCH]
-            read = objects.get_many([digest for digest, _ in batch])
-            for (_, grain), (digest, data) in zip(batch, read, strict=True):
+            read = _read(objects, [digest for digest, _ in batch], lenient)
+            for (digest, grain), data in zip(batch, read, strict=True):
+                if data is None:
+                    continue
                 facts = facts_of(data)
                 yield digest, facts
-                leaves = []
-                for link, child, is_fresh in _fresh_links(facts, fresh):
-                    known = grain if grain is not None else grain_of(link)
-                    if not is_fresh:
-                        continue
-                    if is_inner(link, known):
-                        below.append((child, known))
-                    else:
-                        leaves.append(child)
-                for child in leaves:
+                inner, leaves = _ends(facts, grain)
+                for child, known in _chosen(inner, fresh([child for child, _ in inner], True)):
+                    below.append((child, known))
+                for child in _chosen(leaves, fresh(leaves, False)):
                     yield child, None
         frontier = below
 
 
-def _fresh_links(facts: Facts, fresh: Fresh) -> Iterator[tuple[Link, Digest, bool]]:
-    digests = [Digest(link.digest) for link in facts.links]
-    yield from zip(facts.links, digests, fresh(digests), strict=True)
+def _read(objects: ObjectStore, digests: list[Digest], lenient: bool) -> Iterator[bytes | None]:
+    """Each object; None for one that is missing, if that is to be passed over."""
+    at = 0
+    while at < len(digests):
+        try:
+            for _, data in objects.get_many(digests[at:]):
+                at += 1
+                yield data
+        except NotFoundError:
+            if not lenient:
+                raise
+            at += 1
+            yield None
+
+
+def _ends(facts: Facts, grain: int | None) -> tuple[list[tuple[Digest, int | None]], list[Digest]]:
+    """What an object names: what names others itself, with its grain, and what does not."""
+    inner, leaves = [], []
+    for link in facts.links:
+        known = grain if grain is not None else grain_of(link)
+        if is_inner(link, known):
+            inner.append((Digest(link.digest), known))
+        else:
+            leaves.append(Digest(link.digest))
+    return inner, leaves
+
+
+def _chosen(values: list[T], chosen: list[bool]) -> Iterator[T]:
+    return (value for value, is_chosen in zip(values, chosen, strict=True) if is_chosen)
 
 
 def renew_all(objects: ObjectStore, target: Digest) -> int:
@@ -79,11 +114,12 @@ def renew_all(objects: ObjectStore, target: Digest) -> int:
         NotFoundError: One is missing.
         CorruptionError: One above the chunks is damaged.
     """
-    seen: set[Digest] = set()
+    seen: set[tuple[Digest, bool]] = set()
 
-    def fresh(digests: list[Digest]) -> list[bool]:
+    def fresh(digests: list[Digest], inner: bool) -> list[bool]:
         # Not in one go: a node may name a child twice.
-        return [not (digest in seen or seen.add(digest)) for digest in digests]  # type: ignore[func-returns-value]
+        pairs = ((digest, inner) for digest in digests)
+        return [not (pair in seen or seen.add(pair)) for pair in pairs]  # type: ignore[func-returns-value]
 
     for digest, found in objects.renew_many(digest for digest, _ in walk(objects, [target], fresh)):
         if not found:

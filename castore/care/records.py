@@ -15,7 +15,7 @@ from castore.format.unit import Unit
 from castore.store.backend import Backend
 from castore.store.imports import IMPORT_BYTES_MAX, decode_import
 from castore.store.layout import FORMAT_KEY, MARKER_BYTES_MAX, check_marker_bytes, open_layout
-from castore.store.objects import ObjectStore, trash_key
+from castore.store.objects import ObjectStore, object_key, trash_key
 from castore.store.packings import PACKING_BYTES_MAX, digests_of_packing
 from castore.store.records import unseal
 from castore.store.refs import ENTRY_BYTES_MAX, RefEntry, entry_of_key
@@ -162,11 +162,19 @@ GAP_MAX = 100_000
 
 
 def _good_entry(name: str, sequence: int, entries: dict[int, RefEntry], repairer: Repairer) -> RefEntry | None:
-    """The entry in the other repository, if its log is a copy of this one: every entry that both have is the same."""
+    """The entry in the other repository, if its log is a copy of this one: every entry that both have is the same.
+
+    Where they have none in common, what the entry means must be stored here: of a name that was never moved nothing
+    else tells a copy from a repository of somebody who uses the name for other data.
+    """
     found = _entry_there(name, sequence, repairer)
-    if found is None or not all(_entry_there(name, n, repairer) in (None, entry) for n, entry in entries.items()):
+    if found is None:
         return None
-    return found
+    common = [(_entry_there(name, n, repairer), entry) for n, entry in entries.items()]
+    if not all(there in (None, entry) for there, entry in common):
+        return None
+    known = found.target is None or repairer.backend.has(object_key(found.target))
+    return found if known or any(there is not None for there, _ in common) else None
 
 
 def _entry_there(name: str, sequence: int, repairer: Repairer) -> RefEntry | None:

@@ -112,7 +112,7 @@ def _all_names(keys: list[str]) -> list[str]:
 def _follow(objects: ObjectStore, graph: Graph, targets: list[Digest], report: Callable[[int, int], None]) -> None:
     total = len(graph.census)
 
-    def fresh(digests: list[Digest]) -> list[bool]:
+    def fresh(digests: list[Digest], inner: bool) -> list[bool]:
         # What was followed has facts; chunks and files are passed by, however often.
         places = graph.numbers(digests)
         return [place >= len(graph.kind) or not graph.kind[place] for place in places]

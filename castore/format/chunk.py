@@ -94,7 +94,7 @@ def values_header(data: bytes) -> tuple[str, int, int] | None:
     if not data.startswith(_VALUES_START):
         return None
     try:
-        reader = msgpack.Unpacker()
+        reader = msgpack.Unpacker(max_buffer_size=_HEADER_MAX)  # else a claim of 100 million elements is believed
         reader.feed(data[len(_VALUES_START) : len(_VALUES_START) + _HEADER_MAX])
         dtype, count = reader.unpack(), reader.unpack()
         payload_at = len(_VALUES_START) + reader.tell()

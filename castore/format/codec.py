@@ -8,7 +8,7 @@ their shortest form. See ``docs/format/encoding.md``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgpack
 
@@ -16,8 +16,15 @@ from castore.errors import FormatError, InvalidInputError, NotCanonicalError
 
 Value: TypeAlias = "bool | int | str | bytes | list[Value] | tuple[Value, ...] | dict[str, Value] | None"
 
+T = TypeVar("T", list[Any], dict[str, Any])
+
 DEPTH_MAX = 16
 """Nesting of lists and maps. Our deepest document needs 6; the bound keeps hostile bytes from deep recursion."""
+
+
+ELEMENTS_MAX = 1 << 22
+"""Elements of lists and entries of maps in one value. A node needs 8192. An empty list takes a byte of an object, next
+to nothing of a stored frame, and a hundred bytes of memory."""
 
 
 def encode(value: Value) -> bytes:
@@ -34,10 +41,10 @@ def encode(value: Value) -> bytes:
 
 
 def decode(data: bytes) -> Value:
-    """Decode canonical bytes; memory taken is bounded by a small multiple of ``len(data)``.
+    """Decode canonical bytes; memory taken is a small multiple of ``len(data)``, and of ``ELEMENTS_MAX`` for the rest.
 
     Raises:
-        FormatError: Not msgpack, truncated, trailing bytes, or a type that castore does not use.
+        FormatError: Not msgpack, truncated, trailing bytes, a type that castore does not use, or too many elements.
         NotCanonicalError: A value spelled otherwise than ``encode`` spells it.
     """
     value = _unpacked(data)
@@ -75,8 +82,28 @@ _SHORT_LIST = 16
 
 
 def _unpacked(data: bytes) -> Value:
+    left = ELEMENTS_MAX
+
+    def counted(container: T) -> T:
+        nonlocal left
+        left -= len(container)
+        if left < 0:
+            raise FormatError(f"more than {ELEMENTS_MAX} elements")
+        return container
+
+    most = min(ELEMENTS_MAX, len(data))
     try:
-        value: Value = msgpack.unpackb(data, raw=False, strict_map_key=True, ext_hook=_refuse_extension, use_list=True)
+        value: Value = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=True,
+            ext_hook=_refuse_extension,
+            use_list=True,
+            list_hook=counted,
+            object_hook=counted,
+            max_array_len=most,
+            max_map_len=most,
+        )
     except FormatError:
         raise
     except Exception as error:  # msgpack raises a dozen unrelated types for bad bytes

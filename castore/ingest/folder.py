@@ -22,6 +22,7 @@ from castore.ingest.settings import (
     special_tokens,
     unlisted_tokens,
 )
+from castore.store.olmo_core_files import TOKENIZER_FILE_BYTES_MAX
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -235,9 +236,13 @@ def byte_alphabet() -> dict[str, int]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(TOKENIZER_FILE_BYTES_MAX + 1)
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > TOKENIZER_FILE_BYTES_MAX:
+        raise InvalidInputError(f"{path} is larger than {TOKENIZER_FILE_BYTES_MAX} bytes")
+    return data
 
 
 def _json_object(folder: Path, files: dict[str, bytes], name: str) -> dict[str, Any]:

@@ -278,7 +278,9 @@ class SampleWriter:
     def _take_up(self, records: WriteStore) -> None:
         """Go on behind the last record whose chunks are all there."""
         while (stored := records.get(self._sequence)) is not None:
-            if not is_whole(stored, self._fine, self._scalars, self._objects):
+            before = sum(total.samples for total in stored.sources) - stored.samples
+            # A record of a writer that others took for dead may stand behind records that are not its own.
+            if before != self._recorded or not is_whole(stored, self._fine, self._scalars, self._objects):
                 break
             for piece in pieces_of(stored, self._fine, self._scalars, self._objects):
                 self._add(piece)

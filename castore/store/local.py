@@ -27,6 +27,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from heapq import merge
+from time import time
 from typing import TypeVar
 
 from castore.errors import BackendError
@@ -50,6 +51,10 @@ _TEMP_PREFIX = ".castore-tmp-"
 _ASIDE_FOLDER = f"{_TEMP_FOLDER}/.castore-expired"
 _TEMP_AGE_MAX_S = 24 * 3600  # nobody holds a put back for a day; a clock of another machine may be minutes wrong
 
+# A writer that never flushes, from a generator that takes days: its temporary files must not become old.
+_HELD_BACK_S = 3600
+_HELD_BACK_FILES = 1 << 14
+
 _FOLDER_MODE = 0o777  # less the umask, as of files
 
 _T = TypeVar("_T")
@@ -72,6 +77,7 @@ class LocalBackend:
         self._root = os.path.abspath(root)
         self._pid = os.getpid()
         self._pending: dict[str, str] = {}  # key -> its temporary file
+        self._pending_since = 0.0  # when the first of them was written
         self._unsynced: set[str] = set()  # folders whose entries the next flush must make durable
         self._entered: set[str] = set()  # folders that are known to be durable in their parents
         self._made: set[str] = set()  # folders that this instance has seen
@@ -94,6 +100,12 @@ class LocalBackend:
     def put(self, key: str, data: bytes) -> None:
         check_key(key)
         self._after_fork()
+        now = time()
+        if not self._pending:
+            self._pending_since = now
+        elif abs(now - self._pending_since) > _HELD_BACK_S or len(self._pending) >= _HELD_BACK_FILES:
+            self.flush()
+            self._pending_since = now
         temp = self._write_temp(os.path.join(self._root, _TEMP_FOLDER), data, sync=False)
         old = self._pending.pop(key, None)
         self._pending[key] = temp
@@ -225,6 +237,10 @@ class LocalBackend:
             return False  # another sweep decided
         except OSError as error:
             raise failed("cannot delete", aside, error) from error
+        except BackendError:
+            if not os.path.exists(aside):
+                return False  # so did one that takes younger values
+            raise
         return old
 
     def _settle(self, before_s: float) -> None:
@@ -380,8 +396,6 @@ class LocalBackend:
         if folder in self._swept:
             return
         self._swept.add(folder)
-        from time import time
-
         oldest = time() - _TEMP_AGE_MAX_S
         try:
             with os.scandir(folder) as entries:

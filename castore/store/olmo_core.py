@@ -20,11 +20,12 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from castore.errors import SourceError
-from castore.format.samples import Column, Samples, SpanColumn, offsets_of
+from castore.format.samples import TOKENS_MAX, Column, Samples, SpanColumn, offsets_of
 from castore.store.olmo_core_files import (
     BOUNDS_LINE_MAX,
     GZIP_TIME,
     STATISTICS_FILE,
+    TOKENIZER_FILE_BYTES_MAX,
     Statistics,
     part_names,
     read_statistics,
@@ -32,6 +33,9 @@ from castore.store.olmo_core_files import (
 from castore.store.olmo_core_sources import integer_of
 
 _READ_BYTES = 1 << 20
+_BOUNDS_BYTES = 1 << 24
+"""Bytes of boundaries that are parsed at once."""
+
 _ENDS_MAX = 4096
 """Documents of a part that are asked in which token documents end."""
 _DIGITS_MAX = 18
@@ -103,7 +107,11 @@ class OlmoCoreFolder:
         self.id_bytes = self._parts[0].ids.itemsize if self._parts else 4
         self._part_starts = offsets_of(np.array([len(part.ids) for part in self._parts], np.int64))
         self._starts = self._document_starts()
-        self.lengths = np.diff(np.append(self._starts, self._part_starts[-1])).astype(np.uint32)
+        lengths = np.diff(np.append(self._starts, self._part_starts[-1]))
+        if len(lengths) and int(lengths.max()) > TOKENS_MAX:
+            at = int(lengths.argmax())
+            raise SourceError(path, f"document {at} has {lengths[at]} tokens: at most {TOKENS_MAX} are possible")
+        self.lengths = lengths.astype(np.uint32)
 
     @property
     def tokens(self) -> int:
@@ -156,7 +164,7 @@ class OlmoCoreFolder:
         """Files of the folder's ``tokenizer/`` by name, empty if there are none."""
         folder = Path(self.path) / "tokenizer"
         names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
-        return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+        return {name: _tokenizer_file(self.path, folder / name) for name in names if (folder / name).is_file()}
 
     def digest(self) -> str:
         """BLAKE3 over shape, ids and labels of all parts, 64 hex digits: equal for equal data.
@@ -259,6 +267,17 @@ class OlmoCoreFolder:
         return sorted((bool(part.ids[-1] == usual), at) for at, part in enumerate(self._parts[:-1], 1))
 
 
+def _tokenizer_file(shown: str, path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(TOKENIZER_FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise SourceError(shown, f"tokenizer/{path.name}: {error.strerror}") from error
+    if len(data) > TOKENIZER_FILE_BYTES_MAX:
+        raise SourceError(shown, f"tokenizer/{path.name} is larger than {TOKENIZER_FILE_BYTES_MAX} bytes")
+    return data
+
+
 def spans_of(labels: NDArray[np.uint8], lengths: NDArray[Any]) -> SpanColumn:
     """Maximal true spans within each document.
 
@@ -325,27 +344,48 @@ def _mapped(shown: str, path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def _read_bounds(shown: str, path: Path, items: int, known: _Known) -> tuple[NDArray[np.int64], _Stored]:
     """Boundaries of a part, int64[n, 2], which must cover it without a gap; and by what they are known again."""
-    # A document has at least one token: what is longer is no such file.
-    limit = BOUNDS_LINE_MAX * (items + 1)
     try:
         stored = items, _stored_digest(path)
         if stored in known:
             return known[stored], stored
         with gzip.open(path) as file:
-            text = file.read(limit + 1)
+            bounds = _bounds_in(file, items)
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(shown, f"{path.name}: {error}") from error
-    if len(text) > limit:
-        raise SourceError(shown, f"{path.name} lists more documents than the part has tokens")
-    bounds = _parsed_bounds(text)
     if bounds is None:
         raise SourceError(shown, f"{path.name} does not hold lines of start,end")
+    if len(bounds) > items:
+        raise SourceError(shown, f"{path.name} lists more documents than the part has tokens")
     edges = np.append(bounds[:, 0], items)
     if len(bounds) == 0 or edges[0] != 0 or np.any(edges[1:] != bounds[:, 1]) or np.any(np.diff(edges) <= 0):
         bad = np.flatnonzero((edges[1:] != bounds[:, 1]) | (np.diff(edges) <= 0))
         line = int(bad[0]) + 1 if len(bad) else 1
         raise SourceError(shown, f"{path.name}, line {line}: documents do not cover the {items} tokens without a gap")
     return bounds, stored
+
+
+def _bounds_in(file: gzip.GzipFile, items: int) -> NDArray[np.int64] | None:
+    """Lines of two numbers as int64[n, 2]; None if the file holds something else.
+
+    Memory is taken for what is there, never for what a part of so many items could have. Reading ends where documents
+    do not ascend, or there are more than items: the file is refused whatever follows.
+    """
+    found = [np.zeros((0, 2), np.int64)]
+    rest, count, last = b"", 0, -1
+    while data := file.read(_BOUNDS_BYTES):
+        lines, end, rest = (rest + data).rpartition(b"\n")
+        if len(rest) > BOUNDS_LINE_MAX:
+            return None
+        bounds = _parsed_bounds(lines + end)
+        if bounds is None:
+            return None
+        found.append(bounds)
+        count += len(bounds)
+        starts = np.append(last, bounds[:, 0])
+        if count > items or np.any(np.diff(starts) <= 0):
+            return np.concatenate(found)
+        last = int(starts[-1])
+    return None if rest else np.concatenate(found)
 
 
 def _stored_digest(path: Path) -> bytes:

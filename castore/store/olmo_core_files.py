@@ -12,6 +12,9 @@ from castore.errors import SourceError
 
 STATISTICS_FILE = "dataset_statistics.json"
 STATISTICS_BYTES_MAX = 64 * 1024 * 1024
+TOKENIZER_FILE_BYTES_MAX = 128 * 1024 * 1024
+"""The largest ``tokenizer.json`` there is has 34 MB; as an object it must stay below 256 MiB."""
+
 BOUNDS_LINE_MAX = 42
 """Bytes of a line of boundaries: two numbers of at most 20 digits."""
 

@@ -63,6 +63,6 @@ def digests_of_unit(payload: bytes) -> list[Digest]:
     slices = fields.get("slices") if type(fields) is dict and fields.get("kind") == UNIT_KIND else None
     found: list[Digest] = []
     for part in expect(list, slices, "slices of a unit record"):
-        chunks = expect(dict, expect(list, part, "slice")[0], "chunks of a slice")
+        chunks = expect(dict, (expect(list, part, "slice") or [None])[0], "chunks of a slice")
         found.extend(Digest(raw) for raw in chunks.values() if type(raw) is bytes and len(raw) == DIGEST_BYTES)
     return found

@@ -95,8 +95,9 @@ def summary(data: Dataset, sequence_lengths: Sequence[int] = SEQUENCE_LENGTHS) -
     for length in sequence_lengths:
         if not 1 <= length <= TOKENS_MAX:
             raise InvalidInputError(f"sequence length {length}: give 1 to {TOKENS_MAX}")
+    lengths = whole(data, "length").astype(np.int64)  # before the order, which takes memory for what is claimed
     chosen = data.positions
-    lengths = whole(data, "length").astype(np.int64)[chosen]
+    lengths = lengths[chosen]
     trainable = _trainable(data)[chosen]
     ascending = np.sort(lengths, kind="stable")
     return Summary(

@@ -11,7 +11,7 @@ import pytest
 from castore.care.check import Checked, check
 from castore.care.findings import SEVERITY_AND_ADVICE
 from castore.errors import CorruptionError, FormatError, NotFoundError
-from castore.format.digest import Digest
+from castore.format.digest import Digest, digest_of
 from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
 from castore.store.local import LocalBackend
@@ -182,6 +182,21 @@ def test_ref_logs(healthy: dict[str, bytes]) -> None:
     assert names_of(check(filled(moved))) == {"ref-damaged"}
     far = {**healthy, f"refs/two/{2**62:020d}": healthy[last]}
     assert "ref-gap" in names_of(check(filled(far)))
+
+
+def test_a_name_of_one_entry_does_not_take_the_meaning_it_has_elsewhere(healthy: dict[str, bytes]) -> None:
+    """Two teams have a golden/one: nothing but what it means tells which log is a copy of which."""
+    elsewhere = filled(healthy)
+    foreign = Repository(elsewhere)
+    stranger = foreign.objects.get(foreign.resolve("two")).replace(b"two.jsonl", b"oww.jsonl")
+    foreign.objects.put(digest_of(stranger), stranger)
+    elsewhere.delete("refs/golden/one/" + 20 * "0")
+    foreign.refs.update("golden/one", digest_of(stranger), time_s=1, author="m", message="")
+    foreign.objects.flush()
+    harmed = {**healthy, "refs/golden/one/" + 20 * "0": b"?"}
+    done = check(filled(harmed), source=elsewhere)
+    assert [(f.name, f.repaired) for f in done.findings.listed] == [("ref-damaged", False)]
+    assert check(filled(harmed), source=filled(healthy)).findings.repaired == 1
 
 
 def test_a_log_of_another_repository_repairs_nothing(healthy: dict[str, bytes], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,15 +11,18 @@ import pytest
 from castore.care.check import check
 from castore.care.collect import DAY_S, Collected, Policy, collect
 from castore.errors import BackendError, CorruptionError, InvalidInputError
+from castore.format.run import Run
 from castore.repository import Repository
 from castore.store.backend import Backend, Entry, MemoryBackend
 from castore.store.objects import object_key
 from castore.store.refs import RefStore
 from castore.store.urls import open_backend
+from castore.tree.build import SequenceBuilder
 from tests.care.test_copy import objects_of, opened
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend, SimulatedCrash
 from tests.support.jobs import ORIGIN, counted_tokenizing, example_rows, run_job, write_rows
+from tests.support.olmo_core import documents, write_folder
 
 NOW = Policy(0, 0, 0)
 
@@ -212,6 +217,53 @@ def test_a_damaged_repository_is_left_alone(backend: MemoryBackend) -> None:
         assert objects_of(other) == before
 
 
+def test_damage_that_a_record_leads_to_first(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of an import and a name lead to one dataset, which has a damaged node: nobody knows what is below."""
+    small = partial(SequenceBuilder, chunk_bytes=256, fanout=4)
+    monkeypatch.setattr("castore.ingest.import_folder.SequenceBuilder", small)
+    backend = MemoryBackend(clock=clock)
+    repository = opened(backend)
+    clock.offset_s = -20.0 * DAY_S  # the record is young enough to be kept, and the objects are not
+    repository.import_folder(str(write_folder(tmp_path / "out", documents(500))), "golden/a", ORIGIN)
+    clock.offset_s = 0
+    for name in ("token_ids", "length"):
+        node = repository.dataset("golden/a").manifest.arrays[name][1].entries[0].digest
+        whole, before = backend.snapshot()[object_key(node)], objects_of(backend)
+        backend.put(object_key(node), b"?")
+        backend.flush()
+        with pytest.raises(CorruptionError, match="nothing was removed"):
+            collect(backend, Policy())
+        assert objects_of(backend) == before
+        backend.put(object_key(node), whole)
+        backend.flush()
+    assert collect(backend, Policy()).removed == 0
+
+
+def test_an_import_that_is_damaged_holds_up_nobody(backend: MemoryBackend, tmp_path: Path) -> None:
+    repository = Repository(backend)
+    repository.import_folder(str(write_folder(tmp_path / "out", documents(30))), "c", ORIGIN)
+    backend.delete(object_key(repository.dataset("c").root))
+    repository.remove("c", ORIGIN)
+    assert collect(backend, Policy(grace_s=0, keep_log_s=0), force=True).removed > 0
+    assert check_complete(repository).keys() == {"a", "b"}
+
+
+def test_a_name_that_takes_a_manifest_for_a_file(backend: MemoryBackend) -> None:
+    """What a run wrongly names hides nothing from a walk that meets it as what it is, whichever comes first."""
+    repository = Repository(backend)
+    for name in ("a", "b"):
+        manifest = repository.dataset(name).root
+        for target in ("a", "b"):
+            run = Run.decode(repository.objects.get(repository.resolve(target)))
+            evil = replace(run, files={"x": manifest}).encode()
+            repository.objects.put(evil.digest, evil.data)
+            repository.refs.update(f"evil-{target}", evil.digest, time_s=1, author="m", message="")
+        repository.objects.flush()
+        collect(backend, Policy(0, 0, 0), force=True)
+        assert check_complete_of(repository, "a")
+        assert check_complete_of(repository, "b")
+
+
 def test_a_store_that_does_not_tell_ages_is_left_alone(backend: MemoryBackend) -> None:
     class Ageless(FaultyBackend):
         def entries(self, prefix: str) -> object:  # type: ignore[override]
@@ -251,6 +303,25 @@ def test_a_crash_at_every_write(backend: MemoryBackend, after: bool) -> None:
         collect(survivor, NOW, force=True)
         assert objects_of(survivor) == left
         assert check(survivor).findings.clean
+
+
+def test_the_next_collection_keeps_logs_for_longer(backend: MemoryBackend) -> None:
+    """What one that was killed has left of a removed dataset is no reason for the next one to stop."""
+    repository = Repository(backend)
+    repository.remove("b", ORIGIN)
+    target = repository.refs.entry("b", 0).target
+    assert target is not None
+    manifest = Run.decode(repository.objects.get(target)).manifest
+    chunk = repository.dataset("a").manifest.arrays["token_ids"][1].entries[0].digest
+    backend.delete(object_key(manifest))
+    assert collect(backend, Policy(grace_s=0), force=True).removed > 0
+    assert repository.objects.has(target), "of what is left the log holds what it reaches"
+    assert check(backend).findings.clean
+    assert check_complete_of(repository, "a")
+    backend.delete(object_key(chunk))
+    backend.delete(object_key(repository.dataset("a").root))
+    with pytest.raises(CorruptionError, match="nothing was removed"):
+        collect(backend, Policy(grace_s=0), force=True)
 
 
 class Disturbed(FaultyBackend):

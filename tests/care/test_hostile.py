@@ -19,6 +19,7 @@ from castore.format.codec import decode, encode
 from castore.format.digest import Digest, digest_of
 from castore.format.manifest import Manifest
 from castore.format.node import Entry, decode_node, encode_node
+from castore.format.order import PCG64_PERMUTATION
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.local import LocalBackend
@@ -137,6 +138,23 @@ def test_a_claim_of_many_samples(run: Run, repo: Path, tmp_path: Path) -> None: 
         found = names_of(check(LocalBackend(str(repo))))
         assert found & {"wrong-counts", "object-malformed"}
     assert store.reads
+
+
+def test_a_shuffle_of_many_samples_that_are_not_there(repo: Path) -> None:
+    """The permutation would take 8 TB; all else is checked."""
+    manifest, _ = manifest_of(repo)
+    claim = 1 << 40
+    value = decode(manifest.encode().data)
+    assert isinstance(value, dict)
+    value["samples"] = claim
+    for array in value["arrays"].values():  # type: ignore[union-attr]
+        counts = array["samples"]
+        array["samples"] = [claim - sum(counts[1:]), *counts[1:]]
+    seeded = {"algorithm": PCG64_PERMUTATION, "chunks": b"", "count": claim, "digest": bytes(32), "seed": 1, "take": 5}
+    data = encode({**value, "order": seeded})
+    put(repo, (digest_of(data), data))
+    name_it(repo, digest_of(data))
+    assert names_of(check(LocalBackend(str(repo)))) == {"wrong-counts"}
 
 
 def test_a_bomb(run: Run, repo: Path, tmp_path: Path) -> None:  # noqa: F811

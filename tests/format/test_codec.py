@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import msgpack
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from castore.errors import CastoreError, FormatError, InvalidInputError
-from castore.format.codec import DEPTH_MAX, decode, encode
+from castore.format.chunk import encode_values, values_header
+from castore.format.codec import DEPTH_MAX, ELEMENTS_MAX, decode, encode
 from castore.format.fields import decode_list, decode_map, expect, expect_count, kind_of
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -105,6 +107,35 @@ def test_depth(wrap: Any) -> None:
     assert decode(encode(value)) == value
     with pytest.raises(InvalidInputError):
         encode(wrap(value))
+
+
+def big_list(count: int, element: bytes) -> bytes:
+    return b"\xdd" + count.to_bytes(4, "big") + count * element
+
+
+@pytest.mark.parametrize("element", [b"\xc0", b"\x90", b"\x80"])
+def test_many_small_elements(element: bytes) -> None:
+    """A frame of two kilobytes unpacks to 64 MiB of empty lists, and these to 6 GiB of memory."""
+    part = big_list(ELEMENTS_MAX // 4, element)
+    assert len(decode(b"\x93" + 3 * part)) == 3  # type: ignore[arg-type]
+    for data in (b"\x95" + 5 * part, big_list(ELEMENTS_MAX + 1, element), b"\x91" * 8 + b"\x95" + 5 * part):
+        with pytest.raises(FormatError, match=str(ELEMENTS_MAX)):
+            decode(data)
+
+
+def test_a_claim_of_many_elements() -> None:
+    """Memory is not taken for what a header says."""
+    head = encode_values("uint32", 1, bytes(4)).data
+    start = head[: 1 + len(encode("castore/values"))]
+    claim = b"\xdd\x05\xf5\xe1\x00"  # 100 million
+    tracemalloc.start()
+    for data in (start + claim, start + encode("uint32") + claim, claim, b"\xdf\x05\xf5\xe1\x00"):
+        assert values_header(data + bytes(200)) is None
+        with pytest.raises(FormatError):
+            decode(data + bytes(200))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 def test_maps_are_sorted_by_bytes() -> None:

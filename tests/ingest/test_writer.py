@@ -520,3 +520,34 @@ def test_large_batches_make_several_records() -> None:
         writer.extend(ids, offsets)
         assert len(list(backend.list("writes"))) > 2
     assert np.array_equal(Repository(backend)["x"].read().token_ids, ids)
+
+
+def test_records_of_two_writers_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was taken for dead goes on when its records are gone and another has begun with the same key."""
+    monkeypatch.setattr(writer_module, "RECORD_TOKENS", 1 << 24)
+    monkeypatch.setattr(writer_module, "RECORD_SAMPLES", 1 << 18)
+    backend = MemoryBackend()
+    open_layout(backend, create=True)
+    rng = np.random.default_rng(0)
+    samples = [rng.integers(0, 50_000, 3000) for _ in range(300)]
+
+    def resumed() -> SampleWriter:
+        return Repository(backend).writer("x", resume_key="k")
+
+    def stored(writer: SampleWriter, lo: int, hi: int) -> int:
+        for sample in samples[lo:hi]:
+            writer.append(sample)
+        writer._hand_over()
+        return writer.checkpoint()
+
+    first = resumed()
+    assert stored(first, 0, 140) > 0
+    for key in list(backend.list("writes")):
+        backend.delete(key)
+    second = resumed()
+    own = stored(second, 0, 100)
+    assert stored(first, 140, 300) > own > 0
+    assert len(list(backend.list("writes"))) == 2
+    third = resumed()
+    assert third.position == own
+    assert len(list(backend.list("writes"))) == 1

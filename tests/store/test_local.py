@@ -488,3 +488,42 @@ def test_what_a_dead_sweep_left_aside_is_read_and_settled(tmp_path: Path) -> Non
     assert not backend.expire("o/other", 2000.0)
     assert files(tmp_path) == ["o/young"]
     assert backend.get("o/old", LIMIT) is None
+
+
+def test_two_sweeps_settle_what_lies_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that finds a value young is about to give it its name when the other, which finds it old, removes it."""
+    root = tmp_path / "r"
+    backend = LocalBackend(str(root))
+    backend.put("a/other", b"x")
+    backend.flush()
+    aside = root / "tmp" / ".castore-expired" / "a" / "b.1-1"
+    aside.parent.mkdir(parents=True)
+    aside.write_bytes(b"x")
+    real = os.link
+
+    def link(source: str, target: str) -> None:
+        if source == str(aside):
+            aside.unlink()
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    assert not backend.expire("a/other", 1.0)
+    assert list(backend.list("")) == ["a/other"]
+
+
+@pytest.mark.parametrize("jump_s", [3601, -3601])
+def test_a_put_is_not_held_back_for_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: int) -> None:
+    """Temporary files of a day count as left behind, and some writers take days."""
+    backend, other = LocalBackend(str(tmp_path / "r")), LocalBackend(str(tmp_path / "r"))
+    backend.put("a", b"1")
+    backend.put("b", b"2")
+    assert list(other.list("")) == []
+    now = time.time()
+    monkeypatch.setattr("castore.store.local.time", lambda: now + jump_s)
+    backend.put("c", b"3")
+    assert list(other.list("")) == ["a", "b"]
+    backend.put("d", b"4")
+    assert list(other.list("")) == ["a", "b"]
+    monkeypatch.setattr("castore.store.local._HELD_BACK_FILES", 2)
+    backend.put("e", b"5")
+    assert list(other.list("")) == ["a", "b", "c", "d"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from castore.errors import SourceError
-from castore.format.samples import SpanColumn
+from castore.errors import InvalidInputError, SourceError
+from castore.format.samples import TOKENS_MAX, SpanColumn
+from castore.ingest.folder import TokenizerFolder
 from castore.store.olmo_core import OlmoCoreFolder, check_statistics, spans_of
 from castore.store.olmo_core_scan import FolderScan, folder_sources
 from castore.store.olmo_core_sources import source_documents, sources_in_mix_order
-from tests.support.olmo_core import DAMAGES, EOS, Document, damaged_folder, documents, write_folder
+from tests.support.olmo_core import DAMAGES, EOS, Document, damaged_folder, documents, write_bounds, write_folder
 
 
 def read(folder: OlmoCoreFolder, chosen: list[int] | None = None) -> list[Document]:
@@ -156,6 +158,59 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
     (path / "labels_mask_part_0000.npy").chmod(0)
     with pytest.raises(SourceError, match=r"labels_mask_part_0000.npy: Permission denied"):
         OlmoCoreFolder(str(path))
+
+
+@pytest.mark.parametrize("tokens", [TOKENS_MAX + 1, 1 << 32, (1 << 32) + 1])
+def test_a_document_that_is_too_long(tmp_path: Path, tokens: int) -> None:
+    """A length of 2**32 tokens does not become 0."""
+    path = write_folder(tmp_path / "out", documents(2), statistics=False)
+    for name in ("labels_mask", "token_ids"):
+        os.truncate(path / f"{name}_part_0000.npy", 5 + tokens)  # takes no room
+    write_bounds(path, 0, b"0,5\n5,%d\n" % (5 + tokens))
+    with pytest.raises(SourceError, match=f"document 1 has {tokens} tokens"):
+        OlmoCoreFolder(str(path))
+
+
+def test_boundaries_take_memory_for_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for what a part of 268 million tokens could have, 11 GB, which smaller machines refuse to give."""
+    folder = write_folder(tmp_path / "out", documents(2), statistics=False)
+    for name in ("labels_mask", "token_ids"):
+        os.truncate(folder / f"{name}_part_0000.npy", 1 << 28)
+    stops = range(1 << 20, (1 << 28) + 1, 1 << 20)
+    write_bounds(folder, 0, "".join(f"{stop - (1 << 20)},{stop}\n" for stop in stops).encode())
+    asked = []
+    read = gzip.GzipFile.read
+    monkeypatch.setattr(gzip.GzipFile, "read", lambda file, size: asked.append(size) or read(file, size))
+    assert OlmoCoreFolder(str(folder)).lengths.tolist() == [1 << 20] * 256
+    write_bounds(folder, 0, b"0,1\n" * (1 << 24))
+    with pytest.raises(SourceError, match="line 1: documents do not cover"):
+        OlmoCoreFolder(str(folder))
+    assert len(asked) == 3
+    assert max(asked) <= 1 << 24
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1 << 20])
+def test_boundaries_are_the_same_however_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("castore.store.olmo_core._BOUNDS_BYTES", size)
+    made = documents(40)
+    assert read(OlmoCoreFolder(str(write_folder(tmp_path / "out", made)))) == made
+    for text, said in ((b"0,5\n5,9", "start,end"), (b"0," + b"1" * 50, "start,end"), (b"0,5\n6,9\n", "line 1")):
+        write_bounds(tmp_path / "out", 0, text)
+        with pytest.raises(SourceError, match=said):
+            OlmoCoreFolder(str(tmp_path / "out"))
+
+
+def test_a_tokenizer_file_that_is_too_large(tmp_path: Path) -> None:
+    path = write_folder(tmp_path / "out", documents(2))
+    (path / "tokenizer").mkdir()
+    (path / "tokenizer" / "tokenizer.json").touch()
+    os.truncate(path / "tokenizer" / "tokenizer.json", 1 << 40)
+    with pytest.raises(SourceError, match=r"tokenizer/tokenizer.json is larger than 134217728 bytes"):
+        _ = OlmoCoreFolder(str(path)).files
+    with pytest.raises(InvalidInputError, match=r"tokenizer.json is larger than 134217728 bytes"):
+        TokenizerFolder.load(str(path / "tokenizer"))
 
 
 @pytest.mark.parametrize("label", [2, 255])
