@@ -277,6 +277,7 @@ class Repository:
         resume_key: str | None = None,
         tokenizer: str | None = None,
         origin: Origin | None = None,
+        force: bool = False,
     ) -> SampleWriter:
         """A writer of samples; ``name`` means them when it is closed, as at the end of a ``with`` block.
 
@@ -291,9 +292,10 @@ class Repository:
                 writer that is opened with it again begins at ``position``.
             tokenizer: Folder of the tokenizer, kept beside the data so that it can be shown as text.
             origin: Who, where, when and why; this user, here and now, by default.
+            force: Move a protected name; the origin must say why.
 
         Raises:
-            InvalidInputError: A name, array or recipe that cannot be.
+            InvalidInputError: A name, array or recipe that cannot be; or a protected name.
         """
         from castore.ingest.write_job import WriteJob
         from castore.ingest.writer import SampleWriter
@@ -301,7 +303,9 @@ class Repository:
         who = origin or Origin.here()
         message = who.message or "write"
         _check_loggable(name, who, message)
+        self.refs.require_writable()
         expected = self.refs.current(name)
+        self._guard(name, expected, None, who, force)
         job = WriteJob(name, recipe or {}, arrays or {}, sources, shuffle_seed, num_examples, resume_key, tokenizer)
 
         def publish(run: Digest) -> None:
@@ -373,6 +377,7 @@ class Repository:
         name: str,
         origin: Origin | None = None,
         *,
+        force: bool = False,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> GroupImport:
         """Let ``name`` mean the samples of the zarr group at a path or URL.
@@ -386,8 +391,9 @@ class Repository:
         from castore.view.zarr_store import open_group
 
         check_ref_name(name)
-        samples = GroupSamples(place, *open_group(place))
         origin = origin or Origin.here()
+        self._guard(name, self.refs.current(name), None, origin, force)
+        samples = GroupSamples(place, *open_group(place))
         who = origin._replace(message=origin.message or f"import {place}")
         seed, take = samples.order
         writer = self.writer(
@@ -397,6 +403,7 @@ class Repository:
             shuffle_seed=seed,
             num_examples=take,
             origin=who,
+            force=force,
         )
         return write_group(writer, samples, report)
 

@@ -47,7 +47,7 @@ def import_(
     if _is_zarr(directory):
         if shuffle_seed is not None or like is not None:
             raise click.UsageError("--shuffle-seed and --like are for output directories, not for zarr groups")
-        _import_zarr(state, directory, name, message, as_json, quiet)
+        _import_zarr(state, directory, name, message, force, as_json, quiet)
         return
     repository = state.open(create=True)
     with Meter("importing", "tokens", as_json=as_json, quiet=quiet) as meter:
@@ -80,12 +80,12 @@ def _is_zarr(place: str) -> bool:
     return place.rstrip("/").endswith(".zarr") or any(os.path.isfile(os.path.join(place, m)) for m in markers)  # noqa: PTH113, PTH118
 
 
-def _import_zarr(state: State, place: str, name: str, message: str, as_json: bool, quiet: bool) -> None:
+def _import_zarr(state: State, place: str, name: str, message: str, force: bool, as_json: bool, quiet: bool) -> None:
     from castore_cli.progress import Meter
 
     repository = state.open(create=True)
     with Meter("importing", "tokens", as_json=as_json, quiet=quiet) as meter:
-        found = repository.import_zarr(place, name, origin(message), report=meter.update)
+        found = repository.import_zarr(place, name, origin(message), force=force, report=meter.update)
     done = found.written
     for array, reason in found.left_out.items():
         click.echo(f"castore: warning: array {array} is left out: {reason}", err=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from castore.errors import (
@@ -216,6 +220,29 @@ def test_names_move_without_saying_who(repository: Repository, monkeypatch: pyte
         repository.remove("golden/x")
     repository.remove("two")
     assert list(repository) == ["golden/x", "one"]
+
+
+def test_no_writer_moves_a_protected_name_unasked(repository: Repository, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
+    group.create_array("token_ids", data=np.arange(5, dtype=np.uint32))
+    group.create_array("sample_offsets", data=np.array([0, 5]))
+    repository.tag("one", "golden/x")
+    before = repository["golden/x"].root
+    writes: list[Callable[..., Any]] = [
+        partial(repository.writer, "golden/x"),
+        partial(repository.write, [[1]], "golden/x"),
+        partial(repository.import_zarr, str(tmp_path / "x.zarr"), "golden/x"),
+    ]
+    for write in writes:
+        with pytest.raises(InvalidInputError, match="golden/x is protected"):
+            write()
+        with pytest.raises(InvalidInputError, match="wants the reason"):
+            write(force=True)
+    assert repository["golden/x"].root == before
+    repository.write([[1]], "golden/x", force=True, origin=Origin.here("one token is enough"))
+    assert len(repository["golden/x"]) == 1
+    assert next(iter(repository.refs.log("golden/x"))).message == "one token is enough"
 
 
 def test_a_place_may_be_a_path(tmp_path: Path) -> None:
