@@ -163,7 +163,9 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         "try: f.TokenizerFolder.load(sys.argv[1])\n"
         "except f.InvalidInputError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", load, tmp_path], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", load, tmp_path], capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.stdout == f"{tmp_path}/tokenizer_config.json cannot be read: is not a regular file\n", done
 
 
