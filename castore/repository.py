@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 RESOLVED_MAX = 1000
 """Objects with one digest prefix that are looked at before the prefix is called ambiguous."""
 
+_TIME_MAX_S = 253_402_300_799  # 9999-12-31T23:59:59Z
+
 LOG_MAX = 100
 """Entries of a log, and names, that are looked at for the run record of a root."""
 
@@ -62,12 +64,22 @@ class Origin(NamedTuple):
 
     @classmethod
     def here(cls, message: str = "") -> Origin:
-        """This user on this machine, now. ``CASTORE_AUTHOR`` and ``SOURCE_DATE_EPOCH`` speak first, as in git."""
+        """This user on this machine, now. ``CASTORE_AUTHOR`` and ``SOURCE_DATE_EPOCH`` speak first, as in git.
+
+        Raises:
+            InvalidInputError: ``SOURCE_DATE_EPOCH`` is a time after the year 9999.
+        """
         import socket
         import time
 
         epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-        time_s = int(epoch) if epoch.isdigit() else int(time.time())
+        time_s = int(time.time())
+        if epoch.isascii() and epoch.isdecimal():
+            if len(epoch.lstrip("0")) > 12 or int(epoch) > _TIME_MAX_S:
+                raise InvalidInputError(
+                    f"SOURCE_DATE_EPOCH is {epoch[:40]}: give seconds up to {_TIME_MAX_S}, year 9999"
+                )
+            time_s = int(epoch)
         return cls(os.environ.get("CASTORE_AUTHOR") or _user(), socket.gethostname(), time_s, message)
 
 

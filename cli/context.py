@@ -138,7 +138,10 @@ def local_time(time_s: int) -> str:
     """A time as people here read it."""
     import time
 
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+    except (OverflowError, OSError, ValueError):  # an entry of a log may say any number, and stays
+        return f"{time_s} s"
 
 
 def use_colour() -> bool:

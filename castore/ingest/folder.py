@@ -23,6 +23,7 @@ from castore.ingest.settings import (
     unlisted_tokens,
 )
 from castore.store.olmo_core_files import TOKENIZER_FILE_BYTES_MAX
+from castore.store.regular import open_regular
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -236,7 +237,7 @@ def byte_alphabet() -> dict[str, int]:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(TOKENIZER_FILE_BYTES_MAX + 1)
     except OSError as error:
         raise InvalidInputError(f"{path} cannot be read: {error.strerror}") from error
@@ -308,8 +309,8 @@ def _warnings(folder: Path, settings: Settings, specification: dict[str, Any]) -
 def _is_overruled(tokenizer_class: str, folder: Path) -> bool:
     """Tell whether a model's ``config.json`` makes transformers pass over the class: OLMo has another of its own."""
     try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        config = json.loads(_read(folder / "config.json"))
+    except (InvalidInputError, ValueError, RecursionError):
         return False
     is_olmo = isinstance(config, dict) and str(config.get("model_type")).startswith("olmo")
     return is_olmo and not tokenizer_class.startswith("GPTNeoX")

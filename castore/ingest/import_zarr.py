@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from castore.errors import SourceError
 from castore.format.order import PCG64_PERMUTATION
+from castore.format.samples import TOKENS_MAX
 from castore.format.schema import LABELS_MASK, SOURCE, TOKEN_IDS
 from castore.ingest.given import RESERVED
 from castore.ingest.write_job import WriteResult
@@ -181,6 +182,7 @@ class GroupSamples:
         """Offsets of the next samples from ``lo`` on: at least one sample, not many tokens."""
         if self._rows:
             width = self._arrays[TOKEN_IDS.name].shape[1]
+            self._check_length(lo, width)
             step = min(max(BATCH_TOKENS // max(width, 1), 1), BATCH_SAMPLES, self.count - lo)
             return np.arange(lo, lo + step + 1, dtype=np.int64) * width
         raw = self._read(OFFSETS, slice(lo, lo + BATCH_SAMPLES + 1))
@@ -192,7 +194,13 @@ class GroupSamples:
         if bad or (lo == 0 and edges[0] != 0) or (last and edges[-1] != self.tokens):
             raise SourceError(self._place, f"sample_offsets do not ascend from 0 to the {self.tokens} tokens")
         stop = max(int(np.searchsorted(edges, edges[0] + BATCH_TOKENS, side="right")) - 1, 1)
+        self._check_length(lo, int(edges[1] - edges[0]))
         return edges[: stop + 1]
+
+    def _check_length(self, sample: int, tokens: int) -> None:
+        """Refuse a sample that is too long before it is read: shapes and offsets may say anything."""
+        if tokens > TOKENS_MAX:
+            raise SourceError(self._place, f"sample {sample} has {tokens} tokens: at most {TOKENS_MAX} are possible")
 
 
 def write_group(

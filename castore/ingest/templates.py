@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from castore.errors import InvalidInputError
+from castore.store.olmo_core_files import TOKENIZER_FILE_BYTES_MAX
 
 BOS_PREFIX = "{{ bos_token }}"
 
@@ -143,7 +144,11 @@ def _meant(name: str) -> str:
 
 def _read_template(path: str) -> str:
     try:
-        return Path(path).read_bytes().decode("utf-8")
+        with Path(path).open("rb") as file:  # may be a pipe: what a shell makes of another file
+            content = file.read(TOKENIZER_FILE_BYTES_MAX + 1)
+        if len(content) > TOKENIZER_FILE_BYTES_MAX:
+            raise InvalidInputError(f"chat template {path} is larger than {TOKENIZER_FILE_BYTES_MAX} bytes")
+        return content.decode("utf-8")
     except OSError as error:
         raise InvalidInputError(f"chat template {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

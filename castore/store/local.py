@@ -212,7 +212,7 @@ class LocalBackend:
         check_key(key)
         self._after_fork()
         path = self._path(key)
-        self._settle(before_s)
+        self._settle()
         if key in self._pending or not is_older(path, before_s):
             return False
         aside = f"{self._aside(key)}.{os.getpid()}-{os.urandom(4).hex()}"
@@ -243,8 +243,12 @@ class LocalBackend:
             raise
         return old
 
-    def _settle(self, before_s: float) -> None:
-        """Decide, once, about what killed processes left aside: young values get their names back, old ones go."""
+    def _settle(self) -> None:
+        """Give what killed processes left aside its name back, once.
+
+        Whatever its age: it may have been renewed and named in the moment before, and have become old since. The next
+        collection finds it in its listing and looks whether it is in use.
+        """
         if self._settled:
             return
         self._settled = True
@@ -254,7 +258,7 @@ class LocalBackend:
                 key = os.path.relpath(os.path.join(above, name.rpartition(".")[0]), folder)
                 if is_key(key):
                     self._make_folder(os.path.dirname(self._path(key)))
-                    self._decide(os.path.join(above, name), self._path(key), before_s)
+                    self._decide(os.path.join(above, name), self._path(key), float("-inf"))
 
     def _aside(self, key: str) -> str:
         return os.path.join(self._root, _ASIDE_FOLDER, key)

@@ -31,6 +31,7 @@ from castore.store.olmo_core_files import (
     read_statistics,
 )
 from castore.store.olmo_core_sources import integer_of
+from castore.store.regular import open_regular
 
 _READ_BYTES = 1 << 20
 _BOUNDS_BYTES = 1 << 24
@@ -269,7 +270,7 @@ class OlmoCoreFolder:
 
 def _tokenizer_file(shown: str, path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(TOKENIZER_FILE_BYTES_MAX + 1)
     except OSError as error:
         raise SourceError(shown, f"tokenizer/{path.name}: {error.strerror}") from error
@@ -351,7 +352,7 @@ def _read_bounds(shown: str, path: Path, items: int, known: _Known) -> tuple[NDA
         with gzip.open(path) as file:
             bounds = _bounds_in(file, items)
     except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(shown, f"{path.name}: {error}") from error
+        raise SourceError(shown, f"{path.name}: {getattr(error, 'strerror', None) or error}") from error
     if bounds is None:
         raise SourceError(shown, f"{path.name} does not hold lines of start,end")
     if len(bounds) > items:
@@ -389,7 +390,7 @@ def _bounds_in(file: gzip.GzipFile, items: int) -> NDArray[np.int64] | None:
 
 
 def _stored_digest(path: Path) -> bytes:
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         head = bytearray(file.read(GZIP_TIME.stop))
         head[GZIP_TIME] = b""
         hasher, buffer = blake3(head), bytearray(_READ_BYTES)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from castore.store.file_compare import ComparedFile, unequal_blocks
 from castore.store.olmo_core_files import BOUNDS_LINE_MAX, GZIP_TIME, Statistics, part_names, read_statistics
+from castore.store.regular import open_regular
 
 
 class Agreement(NamedTuple):
@@ -91,7 +92,7 @@ def _part(folders: tuple[str, str], ids_name: str, labels_name: str, bounds_name
 
 def _stored_bounds(path: str, tokens: int) -> bytes | None:
     """A file of boundaries as it is, but for the time in its header; None if it is too large to be one."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > BOUNDS_LINE_MAX * (tokens + 2):
             return None
         data = file.read()

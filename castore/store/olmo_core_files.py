@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from castore.errors import SourceError
+from castore.store.regular import open_regular
 
 STATISTICS_FILE = "dataset_statistics.json"
 STATISTICS_BYTES_MAX = 64 * 1024 * 1024
@@ -34,7 +35,7 @@ def read_statistics(folder: str) -> dict[str, Any]:
     try:
         if os.stat(path).st_size > STATISTICS_BYTES_MAX:  # noqa: PTH116
             raise SourceError(folder, f"{STATISTICS_FILE} is larger than {STATISTICS_BYTES_MAX} bytes")
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             statistics = json.loads(file.read())
     except FileNotFoundError:
         return {}

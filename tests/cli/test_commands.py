@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from castore.repository import Origin, Repository
+from castore.store.local import LocalBackend
+from castore.store.refs import RefStore
 from castore_cli.main import COMMANDS
 from castore_cli.text import number, plural, share, size, visible
 from tests.cli.conftest import Run, tokenize
@@ -399,6 +401,22 @@ def test_time_and_author_may_be_given(run: Run, own: tuple[Path, Path], monkeypa
     assert len(digests) == 1
     entry = run("--repo", repo, "log", "x", "--json").json[0]
     assert (entry["time_s"], entry["author"]) == (86400, "Somebody Else")
+
+
+def test_a_time_that_cannot_be_recorded(run: Run, own: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    repo, _ = own
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "9223372036854775807")
+    assert run("--repo", repo, "tag", "one", "two", status=2).trouble.startswith("SOURCE_DATE_EPOCH is 9223372036854")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "\N{SUPERSCRIPT TWO}")  # a digit, and no number
+    run("--repo", repo, "tag", "one", "two")
+
+
+def test_a_log_that_tells_no_time(run: Run, own: tuple[Path, Path]) -> None:
+    repo, _ = own
+    refs = RefStore(LocalBackend(str(repo)))
+    refs.update("far", refs.current("one"), time_s=2**63 - 1, author="a", message="m")
+    assert "9223372036854775807 s" in run("--repo", repo, "log", "far").out
+    assert "far" in run("--repo", repo, "ls").out
 
 
 def test_where_the_repository_is(run: Run, own: tuple[Path, Path], tmp_path: Path) -> None:

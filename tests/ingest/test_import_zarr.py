@@ -174,6 +174,17 @@ def test_what_is_no_group_is_refused_in_one_line(repository: Repository, tmp_pat
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("shape", [(1, 1 << 40), (1 << 40,)])
+def test_a_sample_that_is_too_long_is_not_read(repository: Repository, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    group = zarr.open_group(str(tmp_path / "g"), mode="w")
+    group.create_array("token_ids", shape=shape, chunks=(1, 1024)[-len(shape) :], dtype="uint8")
+    if len(shape) == 1:
+        offsets = group.create_array("sample_offsets", shape=(2,), dtype="int64")
+        offsets[:] = [0, 1 << 40]
+    with pytest.raises(InvalidInputError, match="sample 0 has 1099511627776 tokens: at most 33554432 are possible"):
+        repository.import_zarr(str(tmp_path / "g"), "x")
+
+
 def test_a_damaged_chunk_is_named(repository: Repository, tmp_path: Path) -> None:
     place = made(tmp_path / "a.zarr", token_ids=IDS, sample_offsets=EDGES)
     (tmp_path / "a.zarr" / "token_ids" / "c" / "0").write_bytes(b"no zstd")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -149,6 +152,27 @@ def test_a_broken_config_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("nope")
     with pytest.raises(InvalidInputError, match=r"tokenizer_config.json is not valid JSON"):
         TokenizerFolder.load(str(tmp_path))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    os.mkfifo(tmp_path / "tokenizer_config.json")
+    load = (
+        "import sys, castore.ingest.folder as f\n"
+        "try: f.TokenizerFolder.load(sys.argv[1])\n"
+        "except f.InvalidInputError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", load, tmp_path], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.stdout == f"{tmp_path}/tokenizer_config.json cannot be read: is not a regular file\n", done
+
+
+def test_a_template_that_never_ends_is_refused(tmp_path: Path) -> None:
+    folder = TokenizerFolder.load(str(make_folder(tmp_path).path))
+    with pytest.raises(InvalidInputError, match="chat template /dev/zero is larger than"):
+        ChatTemplate.resolve("/dev/zero", folder)
 
 
 @pytest.mark.parametrize(

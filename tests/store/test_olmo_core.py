@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,22 @@ def test_other_files_are_no_trouble(tmp_path: Path) -> None:
 
 
 # ---- what is wrong
+
+
+@pytest.mark.parametrize("name", ["token_ids_part_0000.csv.gz", "dataset_statistics.json", "token_ids_part_0000.npy"])
+@pytest.mark.parametrize("place", ["pipe", "/dev/zero"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, name: str, place: str) -> None:
+    path = write_folder(tmp_path / "out", documents(5), statistics=True)
+    (path / name).unlink()
+    os.mkfifo(path / name) if place == "pipe" else (path / name).symlink_to(place)
+    load = (
+        "import sys, castore.store.olmo_core as o\n"
+        "try: o.OlmoCoreFolder(sys.argv[1])\n"
+        "except o.SourceError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", load, path], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.startswith(f"{path}: {name}"), done
+    assert len(done.stdout.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", DAMAGES)
