@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from castore_cli.context import State
-from castore_cli.text import echo_json, number, plural
+from castore_cli.text import echo_json, number, plural, visible
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -187,7 +187,7 @@ def _print(data: Dataset, report: Report, found: list[Cause], max_loss: str | No
     if max_loss is not None:
         verdict += f": {'more than' if over else 'within'} --max-loss {max_loss}"
     click.echo(verdict)
-    rows = [(_name(data, source), tally) for source, tally in report.by_source.items()]
+    rows = [(visible(_name(data, source)), tally) for source, tally in report.by_source.items()]
     _table([*rows, ("all", total)] if len(rows) != 1 else rows)
     click.echo(
         f"  {plural(report.instances, 'instance')} of {number(report.rule.sequence_length)} tokens in "

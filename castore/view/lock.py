@@ -226,10 +226,15 @@ def _toml(value: Any) -> str:
         return "{" + ", ".join(f"{_key(name)} = {_toml(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, str):  # a JSON text is a TOML text, but for DEL, which TOML wants escaped, and lone surrogates
-        text = value.encode("utf-8", "backslashreplace").decode()
-        return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, str):  # a JSON text is a TOML text, but for lone surrogates; what a terminal obeys is escaped
+        text = json.dumps(value.encode("utf-8", "backslashreplace").decode(), ensure_ascii=False)
+        return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
     return json.dumps(value)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
 
 
 # ---- reading
