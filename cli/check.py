@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -96,7 +97,8 @@ def _share_of(text: str) -> Fraction:
     from castore.errors import InvalidInputError
 
     try:
-        share = Fraction(text)
+        # The exact value of 1e-999999999 has a billion digits.
+        share = Fraction(text if len(text) <= 40 and not re.search(r"[eE][-+]?[\d_]{3}", text) else "")
     except (ValueError, ZeroDivisionError):
         share = Fraction(-1)
     if not 0 <= share <= 1:
