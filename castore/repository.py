@@ -67,7 +67,7 @@ class Origin(NamedTuple):
         import time
 
         epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-        time_s = int(epoch) if epoch.isdigit() else int(time.time())
+        time_s = int(epoch) if epoch.isascii() and epoch.isdigit() else int(time.time())
         return cls(os.environ.get("CASTORE_AUTHOR") or _user(), socket.gethostname(), time_s, message)
 
 

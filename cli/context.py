@@ -135,10 +135,13 @@ def origin(message: str = "") -> Origin:
 
 
 def local_time(time_s: int) -> str:
-    """A time as people here read it."""
+    """A time, in seconds since 1970, as people here read it; ``@`` and the seconds where the calendar has none."""
     import time
 
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+    except (OverflowError, OSError, ValueError):  # a record may state any
+        return f"@{time_s}"
 
 
 def use_colour() -> bool:

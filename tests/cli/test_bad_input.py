@@ -426,3 +426,21 @@ def test_a_seed_that_no_record_holds(run: Run, command: tuple[str, ...]) -> None
 def test_a_place_that_does_not_answer(run: Run) -> None:
     said = run("--repo", "ftp://127.0.0.1:1/x", "ls", status=2).trouble
     assert said == "cannot reach ftp://127.0.0.1:1/x: Connection refused"
+
+
+def test_a_time_that_no_calendar_has_hides_no_name(run: Run, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(10**18))
+    run("tag", "base", "far/time")
+    try:
+        assert f"@{10**18}" in run("log", "far/time").out
+        listed = run("ls").out.splitlines()
+        assert len(listed) > 1
+        assert any(line.startswith("far/time ") and f"  @{10**18}  " in line for line in listed)
+    finally:
+        run("rm", "far/time")
+
+
+def test_a_date_that_is_no_number_is_not_taken(run: Run, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "²")
+    run("tag", "base", "odd/time")
+    run("rm", "odd/time")
