@@ -121,7 +121,7 @@ def main() -> None:
     except MemoryError:
         status = _fail("out of memory", EXIT_TROUBLE)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        place = "" if error.filename is None else f"{error.filename or repr('')}: "
         status = _fail(f"{place}{error.strerror or error}", EXIT_TROUBLE)
     except Exception:  # noqa: BLE001 - Python would exit with 1, which says "different"
         import traceback

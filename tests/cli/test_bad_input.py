@@ -444,3 +444,17 @@ def test_a_date_that_is_no_number_is_not_taken(run: Run, repo: Path, monkeypatch
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "²")
     run("tag", "base", "odd/time")
     run("rm", "odd/time")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("diff", "base", "word", "--html", ""),
+        ("stats", "base", "--html", ""),
+        ("diff", "base", "--expect", ""),
+        ("verify", "base", "--trusted", ""),
+    ],
+    ids=lambda command: command[0] + command[-2],
+)
+def test_an_empty_name_of_a_file_is_named(run: Run, repo: Path, command: tuple[str, ...]) -> None:
+    assert run(*command, status=2).trouble.startswith("'' is no file" if "--html" in command else "'': ")
