@@ -82,11 +82,8 @@ def _show(data: Dataset, sample: int, vocabulary: Vocabulary | None, *, bars: bo
             document["text"] = vocabulary.decode(tokens)
         echo_json(document)
         return
-    place = (
-        ""
-        if origin is None
-        else f", {visible(origin.source)}" + ("" if origin.row is None else f" row {origin.row + 1}")
-    )
+    row = "" if origin is None or origin.row is None else f" row {origin.row + 1}"
+    place = "" if origin is None else f", {visible(origin.source)}{row}"
     trained = sum(stop - start for start, stop in spans)
     head = f"sample {sample}{place}: {plural(len(tokens), 'token')}, {trained} trained on"
     click.echo(click.style(head, underline=True) if use_colour() else head)
