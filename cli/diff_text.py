@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from castore.format.digest import is_digest_hex
 from castore_cli.context import use_colour
 from castore_cli.text import number, plural, printable, size, visible
 
@@ -132,7 +133,7 @@ def _short(value: object) -> str:
     if isinstance(value, list | tuple):
         return _short(", ".join(map(str, value)))
     text = value.hex() if isinstance(value, bytes) else str(value)
-    if len(text) == 64 and not text.strip("0123456789abcdef"):
+    if is_digest_hex(text):
         return text[:12]
     return text if len(text) <= 60 else text[:57] + "..."
 

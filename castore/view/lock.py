@@ -14,7 +14,7 @@ from typing import Any
 
 from castore.errors import InvalidInputError, UnsupportedVersionError
 from castore.format.codec import Value
-from castore.format.digest import DIGEST_BYTES, Digest
+from castore.format.digest import DIGEST_BYTES, Digest, is_digest_hex
 from castore.format.manifest import Manifest
 from castore.format.order import PCG64_PERMUTATION, Order
 from castore.format.unit import recipe_digest
@@ -261,7 +261,7 @@ def _count(fields: Mapping[str, Any], name: str, place: str) -> int:
 
 
 def _digest(text: str, name: str, place: str) -> Digest:
-    if len(text) != 2 * DIGEST_BYTES or text.strip("0123456789abcdef"):
+    if not is_digest_hex(text):
         raise InvalidInputError(f"{place}: no lock file: {name} is not a digest of {2 * DIGEST_BYTES} digits")
     return Digest(bytes.fromhex(text))
 
