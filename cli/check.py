@@ -46,7 +46,7 @@ VERSION = 1
 @click.option("--eos", type=click.IntRange(0), metavar="ID", help="Id of EOS. Default: the recorded tokenizer's.")
 @click.option("--bos", type=click.IntRange(0), metavar="ID", help="Id of BOS, if the trainer's tokenizer names one.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
 @click.pass_obj
 def check(
     state: State,
