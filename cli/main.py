@@ -23,6 +23,7 @@ import click  # noqa: E402
 from castore import __version__  # noqa: E402
 from castore.errors import CastoreError, ConflictError  # noqa: E402
 from castore_cli.context import State  # noqa: E402
+from castore_cli.text import printable  # noqa: E402
 
 COMMANDS = {
     "tokenize": ("tokenize", "Turn conversations into a dataset of the repository."),
@@ -151,7 +152,7 @@ def _open_streams() -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo(f"castore: {message}", err=True)
+    click.echo(f"castore: {printable(message)}", err=True)  # it may quote anybody's text
     return status
 
 

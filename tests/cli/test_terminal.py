@@ -87,3 +87,9 @@ def test_a_terminal_obeys_no_dropped_row(run: Run, tmp_path: Path) -> None:
     out = run(*there, "show", "x", "--dropped").out
     assert r"a\x1b[31m.jsonl, row 2" in out
     assert unprintable(out) == set()
+
+
+def test_a_terminal_obeys_no_message(run: Run, tmp_path: Path) -> None:
+    said = run("--repo", tmp_path / "a\x1b[31m\u202e", "ls", status=2)
+    assert r"a\x1b[31m\u202e" in said.trouble
+    assert unprintable(said.err) == set()
