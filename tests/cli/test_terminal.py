@@ -93,3 +93,11 @@ def test_a_terminal_obeys_no_message(run: Run, tmp_path: Path) -> None:
     said = run("--repo", tmp_path / "a\x1b[31m\u202e", "ls", status=2)
     assert r"a\x1b[31m\u202e" in said.trouble
     assert unprintable(said.err) == set()
+
+
+def test_a_table_of_markdown_holds_any_address(run: Run, hostile: Path, tmp_path: Path) -> None:
+    link = tmp_path / "a|b`c\nd\x1b"
+    link.symlink_to(hostile)
+    out = run("--repo", hostile, "diff", "x", f"{link}#y", "--markdown", status=1).out
+    (head,) = (line for line in out.splitlines() if line.startswith("|  | `x` |"))
+    assert head.endswith(r"/a\|b'c⏎d\x1b#y` |")
