@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from castore_cli.context import State, use_colour
-from castore_cli.text import echo_json, plural, printable
+from castore_cli.text import echo_json, plural, printable, visible
 
 if TYPE_CHECKING:
     from castore.format.files import Vocabulary
@@ -82,7 +82,8 @@ def _show(data: Dataset, sample: int, vocabulary: Vocabulary | None, *, bars: bo
             document["text"] = vocabulary.decode(tokens)
         echo_json(document)
         return
-    place = "" if origin is None else f", {origin.source}" + ("" if origin.row is None else f" row {origin.row + 1}")
+    row = "" if origin is None or origin.row is None else f" row {origin.row + 1}"
+    place = "" if origin is None else f", {visible(origin.source)}{row}"
     trained = sum(stop - start for start, stop in spans)
     head = f"sample {sample}{place}: {plural(len(tokens), 'token')}, {trained} trained on"
     click.echo(click.style(head, underline=True) if use_colour() else head)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from castore_cli.context import State
-from castore_cli.text import echo_json, number, plural
+from castore_cli.text import echo_json, number, plural, visible
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -45,7 +46,7 @@ VERSION = 1
 @click.option("--eos", type=click.IntRange(0), metavar="ID", help="Id of EOS. Default: the recorded tokenizer's.")
 @click.option("--bos", type=click.IntRange(0), metavar="ID", help="Id of BOS, if the trainer's tokenizer names one.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
 @click.pass_obj
 def check(
     state: State,
@@ -96,7 +97,8 @@ def _share_of(text: str) -> Fraction:
     from castore.errors import InvalidInputError
 
     try:
-        share = Fraction(text)
+        # The exact value of 1e-999999999 has a billion digits.
+        share = Fraction(text if len(text) <= 40 and not re.search(r"[eE][-+]?[\d_]{3}", text) else "")
     except (ValueError, ZeroDivisionError):
         share = Fraction(-1)
     if not 0 <= share <= 1:
@@ -187,7 +189,7 @@ def _print(data: Dataset, report: Report, found: list[Cause], max_loss: str | No
     if max_loss is not None:
         verdict += f": {'more than' if over else 'within'} --max-loss {max_loss}"
     click.echo(verdict)
-    rows = [(_name(data, source), tally) for source, tally in report.by_source.items()]
+    rows = [(visible(_name(data, source)), tally) for source, tally in report.by_source.items()]
     _table([*rows, ("all", total)] if len(rows) != 1 else rows)
     click.echo(
         f"  {plural(report.instances, 'instance')} of {number(report.rule.sequence_length)} tokens in "

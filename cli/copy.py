@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Move a protected name; wants the reason with --message.")
 @click.option("--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for the protected names.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
 @click.pass_obj
 def copy(
     state: State,

@@ -68,7 +68,7 @@ def _groups(changes: Changes) -> str:
 
 
 def _first(first: Divergence, names: tuple[str, str]) -> str:
-    rows = [("", *(f"`{name}`" for name in names)), ("---", "---", "---")]
+    rows = [("", *map(_code, names)), ("---", "---", "---")]
     sides = [_side(first.a, first.placed), _side(first.b, first.placed)]
     rows += [(title, *(side[i] for side in sides)) for i, title in enumerate(("sample", "from", "value", "text", "at"))]
     table = "\n".join(f"| {title} | {a} | {b} |" for title, a, b in rows)
@@ -88,6 +88,12 @@ def _side(side: Side, placed: bool) -> tuple[str, str, str, str, str]:
         "" if side.context is None else f"{_cell(before)}【{_cell(at)}】{_cell(after)}",
         f"{place.file}, byte {place.offset}" if place else "not exported" if placed else "`--place`",
     )
+
+
+def _code(text: str) -> str:
+    """Text as code in a cell: a bar would end the cell, and a backtick the code."""
+    shown = visible(text).replace("`", "'").replace("|", "\\|")
+    return f"`{shown}`"
 
 
 def _cell(text: str) -> str:

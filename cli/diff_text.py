@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from castore.format.digest import is_digest_hex
 from castore_cli.context import use_colour
 from castore_cli.text import number, plural, printable, size, visible
 
@@ -104,7 +105,7 @@ def _order(data: tuple[Dataset, Dataset]) -> str:
 def cause_lines(result: Comparison) -> list[str]:
     """What differs in how the two came to be, a line each; lines below one are indented."""
     if not result.causes:
-        return [f"{field}: {_short(x)} → {_short(y)}" for field, x, y in result.recipe]
+        return [visible(f"{field}: {_short(x)} → {_short(y)}") for field, x, y in result.recipe]
     return [visible(line) for cause in result.causes for line in (cause.text, *(f"  {line}" for line in cause.lines))]
 
 
@@ -132,7 +133,7 @@ def _short(value: object) -> str:
     if isinstance(value, list | tuple):
         return _short(", ".join(map(str, value)))
     text = value.hex() if isinstance(value, bytes) else str(value)
-    if len(text) == 64 and not text.strip("0123456789abcdef"):
+    if is_digest_hex(text):
         return text[:12]
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -148,13 +149,13 @@ def _print_first(first: Divergence, names: tuple[str, str], decode: bool) -> Non
 
 def _print_side(side: Side, name: str, colour: str, decode: bool, placed: bool) -> None:
     if side.sample is None:
-        click.echo(f"  {name}: no such sample")
+        click.echo(f"  {visible(name)}: no such sample")
         return
     origin = ""
     if side.origin is not None:
         row = "" if side.origin.row is None else f" row {side.origin.row + 1}"
-        origin = f", {side.origin.source}{row}"
-    click.echo(f"  {name}: sample {side.sample}{origin}")
+        origin = f", {visible(side.origin.source)}{row}"
+    click.echo(f"  {visible(name)}: sample {side.sample}{origin}")
     if side.context is not None:
         before, at, after = ((printable if decode else visible)(text) for text in side.context)
         marked = _paint(f"【{at}】", colour)

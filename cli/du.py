@@ -11,7 +11,7 @@ from castore_cli.text import echo_json, plural, size
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
 @click.pass_obj
 def du(state: State, names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Tell what names take, what they share, and what would be free without them.

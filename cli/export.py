@@ -20,7 +20,7 @@ from castore_cli.text import echo_json, number, plural
 )
 @click.option("--replace", is_flag=True, help="Replace an earlier export, as a whole.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.pass_obj
 def export(state: State, address: str, folder: str, layout: str, replace: bool, as_json: bool, quiet: bool) -> None:
     """Write the dataset at ADDRESS to FOLDER in its recorded order, as files for a trainer.

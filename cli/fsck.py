@@ -30,7 +30,7 @@ def _share(ctx: click.Context, param: click.Parameter, text: str) -> float:
 )
 @click.option("--repair-from", metavar="URL", help="Take what is damaged or missing from this repository, verified.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
 @click.pass_obj
 def fsck(state: State, sample: float, repair_from: str | None, as_json: bool, quiet: bool) -> None:
     """Read and hash everything, and check that it fits together; exit 1 if something is found.

@@ -35,7 +35,7 @@ def period(ctx: click.Context, param: click.Parameter, text: str) -> float:
 )
 @click.option("--force", is_flag=True, help="Accept periods that are unsafe while others write.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
 @click.pass_obj
 def gc(
     state: State,

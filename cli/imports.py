@@ -25,7 +25,7 @@ from castore_cli.text import echo_json, number, plural, size
 @click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
 @click.option("--force", is_flag=True, help="Move a protected name; wants the reason with --message.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
 @click.pass_obj
 def import_(
     state: State,

@@ -23,6 +23,7 @@ import click  # noqa: E402
 from castore import __version__  # noqa: E402
 from castore.errors import CastoreError, ConflictError  # noqa: E402
 from castore_cli.context import State  # noqa: E402
+from castore_cli.text import printable  # noqa: E402
 
 COMMANDS = {
     "tokenize": ("tokenize", "Turn conversations into a dataset of the repository."),
@@ -121,7 +122,7 @@ def main() -> None:
     except MemoryError:
         status = _fail("out of memory", EXIT_TROUBLE)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
+        place = "" if error.filename is None else f"{error.filename or repr('')}: "
         status = _fail(f"{place}{error.strerror or error}", EXIT_TROUBLE)
     except Exception:  # noqa: BLE001 - Python would exit with 1, which says "different"
         import traceback
@@ -151,7 +152,7 @@ def _open_streams() -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo(f"castore: {message}", err=True)
+    click.echo(f"castore: {printable(message)}", err=True)  # it may quote anybody's text
     return status
 
 

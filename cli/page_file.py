@@ -57,6 +57,8 @@ def check_page(path: str, mark: bytes, command: str) -> None:
     Raises:
         InvalidInputError: There is something else than an earlier page, or no folder for one.
     """
+    if not path:
+        raise InvalidInputError("'' is no file to write the page in")
     if not os.path.isdir(os.path.dirname(path) or "."):  # noqa: PTH112, PTH120
         raise InvalidInputError(f"{path}: there is no folder to write the page in")
     if not os.path.lexists(path):

@@ -28,7 +28,7 @@ def show(state: State, address: str, dropped: bool, as_json: bool) -> None:
         echo_json(document)
     elif dropped:
         for row in document["dropped_rows"]:
-            click.echo(f"{row['source']}, row {row['line']}: {row['reason']}")
+            click.echo(visible(f"{row['source']}, row {row['line']}: {row['reason']}"))
     else:
         _print(document)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
+from castore_cli.html import safe
 from castore_cli.text import number, share
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def page(address: str, data: Dataset, found: Summary) -> str:
         [
             MARK.decode() + '<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(address)}: statistics</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
-            f"<h1>{escape(address)}</h1>\n<code>{data.root.hex()}</code>",
+            f"<title>{safe(address)}: statistics</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
+            f"<h1>{safe(address)}</h1>\n<code>{data.root.hex()}</code>",
             "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in tiles) + "</dl>",
             _section("Lengths", drawn["lengths"], ("tokens", "samples", "tokens in all"), bins),
             _section("Sources", drawn["sources"], ("source", "samples", "tokens", "trained on", "share"), sources),
@@ -78,7 +78,7 @@ def page(address: str, data: Dataset, found: Summary) -> str:
 
 
 def _section(title: str, drawn: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    cells = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    figure = drawn.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
-    return f"<h2>{escape(title)}</h2>\n{figure}\n<table>\n<tr>{cells}</tr>\n{body}\n</table>"
+    cells = "".join(f'<th scope="col">{safe(cell)}</th>' for cell in head)
+    body = "\n".join("<tr>" + "".join(f"<td>{safe(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    figure = drawn.replace("<svg", f'<svg role="img" aria-label="{safe(title)}"', 1)
+    return f"<h2>{safe(title)}</h2>\n{figure}\n<table>\n<tr>{cells}</tr>\n{body}\n</table>"

@@ -117,7 +117,7 @@ class _Check:
             used |= earlier[: len(used)]
         for index, where in former.items():
             if index >= len(self.graph.kind):
-                self.findings.add("log-target-missing", where, f"meant {self.graph.name(index).hex()[:16]} once")
+                self.findings.add("log-target-missing", where, f"meant {self.graph.name(index).hex()[:12]} once")
         for name, index, text in self.graph.broken_links():
             self.findings.add(name, self.graph.key(index), text)
         if self.share >= 1:
@@ -252,7 +252,7 @@ class _Check:
         for index, where in targets.items():
             if index < len(self.census) and self.graph.kind[index] in (Kind.VALUES, Kind.SPANS, Kind.NODE, Kind.FILE):
                 self.findings.add(
-                    name, where, f"means {self.graph.name(index).hex()[:16]}, which is no run or manifest"
+                    name, where, f"means {self.graph.name(index).hex()[:12]}, which is no run or manifest"
                 )
 
     # ---- datasets

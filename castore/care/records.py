@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from castore.care.census import Census
 from castore.care.findings import Findings
 from castore.errors import BackendError, CastoreError, CorruptionError, FormatError, NotFoundError
-from castore.format.digest import Digest
+from castore.format.digest import Digest, is_digest_hex
 from castore.format.unit import Unit
 from castore.store.backend import Backend
 from castore.store.imports import IMPORT_BYTES_MAX, decode_import
@@ -226,7 +226,7 @@ def check_signatures(backend: Backend, keys: list[str], repairer: Repairer, find
 def _record(backend: Backend, key: str, repairer: Repairer, findings: Findings) -> list[Digest] | None:
     limit, folder = max(UNIT_BYTES_MAX, IMPORT_BYTES_MAX, PACKING_BYTES_MAX, WRITE_BYTES_MAX), key.partition("/")[0]
     name = key[-64:]
-    named_so = key == f"{folder}/{name[:2]}/{name}" and len(name) == 64 and not name.strip("0123456789abcdef")
+    named_so = key == f"{folder}/{name[:2]}/{name}" and is_digest_hex(name)
     if not (is_write_key(key) if folder == "writes" else named_so):
         findings.add("unknown-file", key, "no record is called so")
         return None

@@ -60,7 +60,7 @@ def verify(store: SignatureStore, name: str, root: Digest, trusted: list[Trusted
     if not found:
         told = [f"{others} by keys that are not trusted"] * (others > 0) + [f"{wrong} that are forged"] * (wrong > 0)
         has = f"has signatures, but only {' and '.join(told)}" if told else "has no signature"
-        raise SignatureError(f"{name} with root {digest_hex(root)[:16]} {has}")
+        raise SignatureError(f"{name} with root {digest_hex(root)[:12]} {has}")
     return found
 
 

@@ -30,6 +30,11 @@ def digest_hex(digest: bytes) -> str:
     return digest.hex()
 
 
+def is_digest_hex(text: str) -> bool:
+    """Whether a text is the one spelling of a digest: 64 lower-case hexadecimal digits."""
+    return len(text) == 2 * DIGEST_BYTES and _HEX_DIGITS.issuperset(text)
+
+
 def digest_from_hex(text: str) -> Digest:
     """The digest that ``text`` spells.
 
@@ -37,6 +42,6 @@ def digest_from_hex(text: str) -> Digest:
         FormatError: ``text`` is not exactly 64 lower-case hexadecimal digits. Upper case is refused as well, so that a
             digest has one spelling and one key.
     """
-    if len(text) != 2 * DIGEST_BYTES or not _HEX_DIGITS.issuperset(text):
+    if not is_digest_hex(text):
         raise FormatError(f"{text[:80]!r} is not a digest: it takes {2 * DIGEST_BYTES} lower-case hexadecimal digits")
     return Digest(bytes.fromhex(text))

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError
-from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
+from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of, is_digest_hex
 from castore.format.object import Object
 from castore.store.backend import Backend, SweptError
 from castore.store.cache import ObjectCache
@@ -326,6 +326,6 @@ def trash_key(digest: Digest) -> str:
 def digest_of_key(key: str) -> Digest | None:
     """The digest of the object that is stored under ``key``; None if no object would be."""
     name = key[-_DIGITS:]
-    if len(name) != _DIGITS or name.strip(_HEX_DIGITS) or key != f"{_FOLDER}/{name[:2]}/{name}":
+    if not is_digest_hex(name) or key != f"{_FOLDER}/{name[:2]}/{name}":
         return None
     return digest_from_hex(name)

@@ -29,7 +29,7 @@ from castore.errors import (
     NotFoundError,
     UnsupportedVersionError,
 )
-from castore.format.digest import DIGEST_BYTES, Digest, digest_hex
+from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, is_digest_hex
 from castore.store.backend import Backend
 from castore.store.records import seal, unseal
 
@@ -44,7 +44,6 @@ _SEQUENCE_DIGITS = 20
 _SEQUENCE_MAX = 2**63 - 1
 _PART_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+-")
 _DIGITS = frozenset("0123456789")
-_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 # Each round that is lost means that another writer has won it: this many only happens to a writer that is stuck.
 _UPDATE_ROUNDS = 1000
 _PAUSE_MAX_S = 1.0
@@ -317,7 +316,7 @@ def check_ref_name(name: str) -> None:
 
 def is_ref_name(name: str) -> bool:
     """Whether ``check_ref_name`` accepts ``name``."""
-    if len(name) > REF_NAME_MAX or (len(name) == 2 * DIGEST_BYTES and _HEX_DIGITS.issuperset(name)):
+    if len(name) > REF_NAME_MAX or is_digest_hex(name.lower()):
         return False
     return all(_is_name_part(part) for part in name.split("/"))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from castore.errors import CorruptionError, FormatError, InvalidInputError
 from castore.format.codec import Value, encode
-from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, digest_of
+from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, digest_of, is_digest_hex
 from castore.format.fields import decode_map, expect, expect_count
 from castore.format.schema import KEY_BYTES
 from castore.store.backend import Backend
@@ -163,9 +163,8 @@ def digests_of_write(payload: bytes) -> list[Digest]:
 def is_write_key(key: str) -> bool:
     """Whether a key is one of a record of a write."""
     folder, name, sequence = [*key.split("/"), "", ""][:3]
-    digits = len(name) == 2 * DIGEST_BYTES and not name.strip("0123456789abcdef")
     numbered = len(sequence) == 20 and sequence.isascii() and sequence.isdecimal()
-    return folder == _FOLDER and digits and numbered and key.count("/") == 2
+    return folder == _FOLDER and is_digest_hex(name) and numbered and key.count("/") == 2
 
 
 def _digest(value: Value) -> Digest:

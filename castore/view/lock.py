@@ -14,7 +14,7 @@ from typing import Any
 
 from castore.errors import InvalidInputError, UnsupportedVersionError
 from castore.format.codec import Value
-from castore.format.digest import DIGEST_BYTES, Digest
+from castore.format.digest import DIGEST_BYTES, Digest, is_digest_hex
 from castore.format.manifest import Manifest
 from castore.format.order import PCG64_PERMUTATION, Order
 from castore.format.unit import recipe_digest
@@ -226,10 +226,15 @@ def _toml(value: Any) -> str:
         return "{" + ", ".join(f"{_key(name)} = {_toml(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, str):  # a JSON text is a TOML text, but for DEL, which TOML wants escaped, and lone surrogates
-        text = value.encode("utf-8", "backslashreplace").decode()
-        return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, str):  # a JSON text is a TOML text, but for lone surrogates; what a terminal obeys is escaped
+        text = json.dumps(value.encode("utf-8", "backslashreplace").decode(), ensure_ascii=False)
+        return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
     return json.dumps(value)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
 
 
 # ---- reading
@@ -256,7 +261,7 @@ def _count(fields: Mapping[str, Any], name: str, place: str) -> int:
 
 
 def _digest(text: str, name: str, place: str) -> Digest:
-    if len(text) != 2 * DIGEST_BYTES or text.strip("0123456789abcdef"):
+    if not is_digest_hex(text):
         raise InvalidInputError(f"{place}: no lock file: {name} is not a digest of {2 * DIGEST_BYTES} digits")
     return Digest(bytes.fromhex(text))
 

@@ -107,8 +107,9 @@ def _packing(figure: Any, packings: Sequence[PackingLine]) -> str:
 
 
 def _short(name: str) -> str:
-    # A dollar would begin a formula.
-    text = name if len(name) <= 40 else "…" + name[-39:]
+    # A dollar would begin a formula; what is not printable would stand in a comment of the page.
+    text = "".join(character if character.isprintable() else "\ufffd" for character in name[-40:])
+    text = text if len(name) <= 40 else "…" + text[1:]
     return text.replace("$", r"\$")
 
 

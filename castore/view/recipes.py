@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from castore.format.digest import is_digest_hex
 from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.run import Run
 from castore.view.dataset import Dataset
@@ -190,6 +191,6 @@ def _shown(value: object) -> str:
     if value is None:
         return "none"
     text = value.hex() if isinstance(value, bytes) else str(value)
-    if len(text) == 64 and not text.strip("0123456789abcdef"):
+    if is_digest_hex(text):
         return text[:12]
     return text if len(text) <= 60 else text[:57] + "..."

@@ -89,6 +89,8 @@ def test_options_reach_the_rule(repository: Path) -> None:
         (("--max-loss", "1.5"), "give a share from 0 to 1"),
         (("--max-loss", "-0.1"), "give a share from 0 to 1"),
         (("--max-loss", "1/0"), "give a share from 0 to 1"),
+        (("--max-loss", "1e-999999999"), "give a share from 0 to 1"),  # exact, a number of a billion digits
+        (("--max-loss", "1e9_99_99_99_99"), "give a share from 0 to 1"),
         (("--trainer", "torchtitan"), "olmo-core"),
     ],
 )
