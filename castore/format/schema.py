@@ -22,6 +22,9 @@ ITEM_BYTES: Final = {
 KEY_BYTES: Final = 16
 """Bytes of a sample's key: BLAKE3 of its token ids (uint32, little-endian), cut to 16 bytes."""
 
+IGNORED_LABEL: Final = -100
+"""The label, for trainers, of a token that the loss does not count: as PyTorch and Hugging Face have it."""
+
 GRAIN_MAX: Final = 1
 """Arrays are chunked per level-0 run (grain 0) or per level-1 run (grain 1), nothing coarser."""
 

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 
 from castore.errors import InvalidInputError
+from castore.format.schema import IGNORED_LABEL
 from castore.ingest.write_job import WriteResult
 from castore.ingest.writer import SampleWriter
-
-IGNORED_LABEL = -100
-"""The label of a token that the loss does not count, as in PyTorch and the trainers of Hugging Face."""
 
 _EXAMPLE = frozenset({"input_ids", "labels", "labels_mask", "attention_mask"})
 

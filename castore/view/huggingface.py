@@ -20,6 +20,7 @@ from castore.errors import BackendError, MissingExtraError
 from castore.format.codec import Value, encode
 from castore.format.digest import digest_hex, digest_of
 from castore.format.samples import SpanColumn, offsets_of
+from castore.format.schema import IGNORED_LABEL
 from castore.view.export import in_order
 from castore.view.layout import vocab_size_of
 
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
     from castore.view.dataset import Dataset
     from castore.view.reader import Batch
-
-IGNORED = -100
-"""The label of a token on which the loss does not count."""
 
 STREAM_SAMPLES = 2048
 """Samples that a stream reads at once: those of one chunk among them are decoded together."""
@@ -60,7 +58,7 @@ def _features(data: Dataset) -> Any:
 def _columns(ids: NDArray[np.uint32], mask: NDArray[np.bool_], dtype: str) -> dict[str, NDArray[Any]]:
     """The columns of consecutive samples as flat arrays."""
     input_ids = ids.astype(dtype)
-    labels = np.where(mask, input_ids, np.array(IGNORED, dtype))
+    labels = np.where(mask, input_ids, np.array(IGNORED_LABEL, dtype))
     return {"input_ids": input_ids, "labels": labels, "attention_mask": np.ones(len(ids), np.int8)}
 
 
