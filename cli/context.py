@@ -135,7 +135,7 @@ def origin(message: str = "") -> Origin:
 
 
 def local_time(time_s: int) -> str:
-    """A time, in seconds since 1970, as people here read it; ``@`` and the seconds where the calendar has none."""
+    """A time, in seconds since 1970, as people here read it; the seconds where the calendar has none."""
     import time
 
     try:

@@ -31,9 +31,8 @@ def open_backend(url: str) -> Backend:
     """The backend at ``url``. Nothing is read or written yet.
 
     A plain path, with ``~`` for the home directory, and ``file:///path`` are a folder, for which no library is even
-    imported. ``s3``, ``gs`` and ``az`` are
-    obstore's, or fsspec's where only that knows them. Everything else is fsspec's: ``memory://name`` lives as long as
-    the process, ``http`` and ``https`` can be read alone.
+    imported. ``s3``, ``gs`` and ``az`` are obstore's, or fsspec's where only that knows them. Everything else is
+    fsspec's: ``memory://name`` lives as long as the process, ``http`` and ``https`` can be read alone.
 
     Raises:
         InvalidInputError: No backend can be meant.
