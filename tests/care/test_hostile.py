@@ -6,6 +6,7 @@ import random
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -106,6 +107,17 @@ def manifest_of(repo: Path) -> tuple[Manifest, ObjectStore]:
     return repository.dataset("two").manifest, repository.objects
 
 
+def claiming(manifest: Manifest, samples: int) -> dict[str, Any]:
+    """The value of a manifest that claims so many samples, all in the first entry of every array."""
+    value = decode(manifest.encode().data)
+    assert isinstance(value, dict)
+    value["samples"] = samples
+    for array in value["arrays"].values():  # type: ignore[union-attr]
+        counts = array["samples"]
+        array["samples"] = [samples - sum(counts[1:]), *counts[1:]]
+    return value
+
+
 def all_refuse(run: Run, folder: Path, *, seconds: float = 60) -> None:  # noqa: F811
     """Every reading command says one line, soon, and writes nothing that could be taken for data."""
     for arguments in commands(folder, "evil"):
@@ -124,14 +136,7 @@ def all_refuse(run: Run, folder: Path, *, seconds: float = 60) -> None:  # noqa:
 def test_a_claim_of_many_samples(run: Run, repo: Path, tmp_path: Path) -> None:  # noqa: F811
     manifest, store = manifest_of(repo)
     for claim in (1 << 60, 1 << 39):
-        value = decode(manifest.encode().data)
-        assert isinstance(value, dict)
-        value["samples"] = claim
-        for array in value["arrays"].values():  # type: ignore[union-attr]
-            counts = array["samples"]
-            array["samples"] = [claim - sum(counts[1:]), *counts[1:]]
-        value["order"] = None
-        data = encode(value)
+        data = encode({**claiming(manifest, claim), "order": None})
         put(repo, (digest_of(data), data))
         name_it(repo, digest_of(data))
         all_refuse(run, tmp_path / "folder")
@@ -144,14 +149,8 @@ def test_a_shuffle_of_many_samples_that_are_not_there(repo: Path) -> None:
     """The permutation would take 8 TB; all else is checked."""
     manifest, _ = manifest_of(repo)
     claim = 1 << 40
-    value = decode(manifest.encode().data)
-    assert isinstance(value, dict)
-    value["samples"] = claim
-    for array in value["arrays"].values():  # type: ignore[union-attr]
-        counts = array["samples"]
-        array["samples"] = [claim - sum(counts[1:]), *counts[1:]]
     seeded = {"algorithm": PCG64_PERMUTATION, "chunks": b"", "count": claim, "digest": bytes(32), "seed": 1, "take": 5}
-    data = encode({**value, "order": seeded})
+    data = encode({**claiming(manifest, claim), "order": seeded})
     put(repo, (digest_of(data), data))
     name_it(repo, digest_of(data))
     assert names_of(check(LocalBackend(str(repo)))) == {"wrong-counts"}

@@ -89,7 +89,7 @@ def test_what_is_there_is_renewed_many_at_once(
             asked.append(key)
             running += 1
             most = max(most, running)
-        time.sleep(0.05)
+        time.sleep(0.05)  # so that requests meet
         try:
             return real(self, key)
         finally:
@@ -128,7 +128,7 @@ def test_what_nothing_names_goes_and_nothing_else(source: Repository, url: str) 
     assert Repository.open(url).objects.get(victim) == source.objects.get(victim)
     again, _ = source.copy("two", Repository.open(url), "two", ORIGIN)
     assert again.sent == len(rest)
-    time.sleep(1.1)
+    time.sleep(1.1)  # as above
     done = collect(open_backend(url), NOW, force=True)
     assert done.removed == 0
     assert not list(open_backend(url).list("trash"))

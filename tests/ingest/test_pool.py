@@ -201,7 +201,7 @@ def test_an_interrupt_that_another_thread_gets_waits_too() -> None:
     def work() -> None:
         with pool._interrupts_wait():
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.05)
+            time.sleep(0.05)  # the other thread gets it, and Python would interrupt here
             reached.append("the end of the block")
         reached.append("what follows")
 
