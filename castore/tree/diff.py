@@ -8,7 +8,7 @@ Two questions, both answered from the top down, skipping equal digests:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from castore.format.node import Entry
@@ -19,14 +19,15 @@ from castore.tree.walk import Fetch, Tree, ahead, children
 def differing(fetch_a: Fetch, a: Tree, fetch_b: Fetch, b: Tree) -> list[Gap]:
     """Stretches of samples, bounded by chunks, in which two trees of the same array differ; in order.
 
-    Everything between two stretches is equal, pair by pair. Equal subtrees are not read: k scattered differences cost
-    O(k log n) nodes.
+    Everything between two stretches is equal, pair by pair; but a chunk of tokens does not say where in it samples end,
+    so of tokens this holds where their lengths are equal too. Equal subtrees are not read: k scattered differences
+    cost O(k log n) nodes.
     """
     gaps = _differing(
         _Run(fetch_a, a.root.entries, a.root.level, a.array.grain, 0),
         _Run(fetch_b, b.root.entries, b.root.level, b.array.grain, 0),
     )
-    return _joined(gaps)
+    return joined(gaps)
 
 
 class _Run:
@@ -75,7 +76,7 @@ def _differing(a: _Run, b: _Run) -> Iterator[Gap]:
             yield from _differing(below_a, b.part(gap.b_lo, gap.b_hi, samples.b_lo).lowered())
 
 
-def _joined(gaps: Iterator[Gap]) -> list[Gap]:
+def joined(gaps: Iterable[Gap]) -> list[Gap]:
     """Gaps that adjoin on both sides, made one."""
     out: list[Gap] = []
     for gap in gaps:

@@ -8,7 +8,7 @@ from blake3 import blake3
 
 from castore.format.schema import KEY_BYTES
 from castore.tree.align import Gap
-from castore.tree.diff import differing, unequal
+from castore.tree.diff import differing, joined, unequal
 from castore.tree.walk import Tree
 from castore.view.dataset import Dataset
 from castore.view.keys import Keys, Run, align_keys
@@ -70,14 +70,16 @@ class TreePair:
         out: list[Gap] = []
         a_at = b_at = 0
         for stretch in [*by_tokens, Gap(a.samples, a.samples, b.samples, b.samples)]:
-            unlike = list(self.changed("length", a_at, b_at, stretch.a_lo - a_at))
+            count = stretch.a_lo - a_at
+            unlike = list(self.changed("length", a_at, b_at, count))
             if unlike:
-                lo, hi = unlike[0], unlike[-1] + 1
+                # If most of them differ, equal tokens were a coincidence: what is around tells what stands for what.
+                lo, hi = (0, count) if 2 * len(unlike) > count else (unlike[0], unlike[-1] + 1)
                 out.append(Gap(a_at + lo, a_at + hi, b_at + lo, b_at + hi))
             if stretch.a_lo < a.samples or stretch.b_lo < b.samples:
                 out.append(stretch)
             a_at, b_at = stretch.a_hi, stretch.b_hi
-        return out
+        return joined(out)
 
     def changed(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
         """Offsets of samples whose elements of an array differ, of ``count`` whose tokens do not."""

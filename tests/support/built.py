@@ -10,10 +10,12 @@ from castore.format.chunk import decode_spans, decode_values, uint32s
 from castore.format.digest import Digest, digest_of
 from castore.format.manifest import Manifest, Root, SplitRule
 from castore.format.node import decode_node
+from castore.format.object import Object
 from castore.format.samples import Piece
 from castore.format.schema import Array
 from castore.tree.build import Cut, SequenceBuilder
 from castore.tree.walk import Tree, leaves
+from castore.view.dataset import Dataset
 from tests.support.strategies import ARRAYS, Row, piece_of
 
 SMALL = 512
@@ -51,8 +53,18 @@ class Built:
     @property
     def root(self) -> Digest:
         """Digest of the manifest."""
+        return self.manifest().digest
+
+    def manifest(self) -> Object:
+        """The manifest."""
         trees = {name: (array, self.roots[name]) for name, array in self.arrays.items()}
-        return Manifest(self.samples, trees, self.split, None).encode().digest
+        return Manifest(self.samples, trees, self.split, None).encode()
+
+    def dataset(self) -> Dataset:
+        """The sequence as a reader opens it."""
+        manifest = self.manifest()
+        self.objects[manifest.digest] = manifest.data
+        return Dataset(self.fetch, manifest.digest, None)
 
     def rows(self) -> list[Row]:
         """All samples, read back through the trees."""
