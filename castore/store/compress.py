@@ -143,16 +143,14 @@ def _join_numpy(planes: bytes, prefix_bytes: int, count: int, bits: int) -> byte
     import numpy as np
 
     low_end = prefix_bytes + 2 * count
-    halves = np.empty(2 * count, dtype="<u2")
-    halves[0::2] = np.frombuffer(planes, dtype="<u2", count=count, offset=prefix_bytes)
-    if bits == 0:
-        halves[1::2] = 0
-    elif bits == 1:
+    # Widening all at once, then every fourth byte: quicker than both halves with a step. Slices are copies, aligned.
+    integers = np.frombuffer(planes[prefix_bytes:low_end], dtype="<u2").astype("<u4")
+    if bits == 1:
         packed = np.frombuffer(planes, dtype=np.uint8, offset=low_end)
-        halves[1::2] = np.unpackbits(packed, count=count, bitorder="little")
-    else:
-        halves[1::2] = np.frombuffer(planes, dtype="<u2", offset=low_end)
-    return b"".join((memoryview(planes)[:prefix_bytes], halves.data))  # one copy, and integers that are aligned
+        integers.view(np.uint8)[2::4] = np.unpackbits(packed, count=count, bitorder="little")
+    elif bits == 16:
+        integers.view("<u2")[1::2] = np.frombuffer(planes, dtype="<u2", offset=low_end)
+    return b"".join((memoryview(planes)[:prefix_bytes], integers.data))  # one copy, and integers that are aligned
 
 
 def _join_plain(planes: bytes, prefix_bytes: int, count: int, bits: int) -> bytes:
