@@ -71,12 +71,15 @@ class Values(NamedTuple):
 
 
 def decode_values(data: bytes, dtype: str) -> Values:
-    """Decode a values chunk.
+    """Decode a values chunk. The items are a part of ``data``, not a copy, and need not be aligned.
 
     Raises:
         FormatError: Another kind of object, another dtype, or a payload that is not whole elements.
     """
-    _, found, count, payload = decode_list(data, VALUES_KIND, 4)
+    header = values_header(data)
+    if header is not None and header[0] == dtype:
+        return Values(dtype, header[1], memoryview(data)[len(data) - header[2] * ITEM_BYTES[dtype] :])
+    _, found, count, payload = decode_list(data, VALUES_KIND, 4)  # says what is wrong
     if found != dtype:
         raise FormatError(f"chunk holds {found!r} elements, not {dtype}")
     items = memoryview(expect(bytes, payload, "payload of a values chunk"))

@@ -75,15 +75,18 @@ class SpanColumn:
     def of_mask(cls, mask: NDArray[np.bool_], lengths: NDArray[Any]) -> SpanColumn:
         """The maximal true spans of samples: bool[sum(lengths)] and the elements of each sample."""
         offsets = offsets_of(lengths)
-        opens, closes = mask.copy(), mask.copy()
-        if len(mask):
-            opens[1:] &= ~mask[:-1]
-            closes[:-1] &= ~mask[1:]
-            heads = offsets[:-1][lengths > 0]
-            tails = offsets[1:][lengths > 0] - 1
-            opens[heads] = mask[heads]
-            closes[tails] = mask[tails]
-        starts, stops = np.flatnonzero(opens), np.flatnonzero(closes) + 1
+        # Where runs of equal elements begin, at the first of all elements only if it is true: a start, a stop, a start.
+        edges = np.flatnonzero(mask[1:] != mask[:-1]) + 1
+        if len(mask) and mask[0]:
+            edges = np.append(0, edges)
+        starts, stops = edges[0::2], edges[1::2]
+        if len(stops) < len(starts):
+            stops = np.append(stops, len(mask))
+        # A sample that begins within a span ends it and begins another.
+        heads = offsets[:-1][lengths > 0][1:]
+        within = heads[mask[heads] & mask[heads - 1]]
+        if len(within):
+            starts, stops = np.sort(np.append(starts, within)), np.sort(np.append(stops, within))
         counts = np.diff(np.searchsorted(starts, offsets))
         bases = np.repeat(offsets[:-1], counts)
         return cls(counts.astype(np.uint32), (starts - bases).astype(np.uint32), (stops - bases).astype(np.uint32))
@@ -94,30 +97,34 @@ class SpanColumn:
         return cls(*(np.array(part, np.uint32) for part in (spans.counts, spans.starts, spans.stops)))
 
     @classmethod
-    def decode(cls, data: bytes) -> SpanColumn:
-        """The column of a spans chunk, as ``chunk.decode_spans`` reads it and many times faster.
+    def decode(cls, *chunks: bytes) -> SpanColumn:
+        """The column of consecutive spans chunks, as ``chunk.decode_spans`` reads them and many times faster.
 
         Raises:
             FormatError: As there.
         """
-        sample_count, raw = span_parts(data)
-        numbers = np.frombuffer(raw, "<u4")
-        counts = numbers[:sample_count].astype(np.uint32, copy=False)
+        parts: tuple[list[NDArray[Any]], ...] = [], [], []  # counts, gaps, widths
+        for data in chunks:
+            sample_count, raw = span_parts(data)
+            numbers = np.frombuffer(raw, "<u4")
+            split = sample_count + (len(numbers) - sample_count) // 2
+            for part, piece in zip(parts, np.split(numbers, (sample_count, split)), strict=True):
+                part.append(piece)
+        span_counts = [len(gaps) for gaps in parts[1]]
+        counts, gaps, widths = (np.concatenate(part).astype(np.uint32, copy=False) for part in parts)
         edges = offsets_of(counts)
-        span_count = (len(numbers) - sample_count) // 2
-        if edges[-1] != span_count or len(numbers) != sample_count + 2 * span_count:
+        last = np.cumsum([len(part) for part in parts[0]])
+        if len(gaps) != len(widths) or not np.array_equal(edges[last], np.cumsum(span_counts)):
             raise FormatError("span counts of a chunk do not add up to its spans")
-        gaps = numbers[sample_count : sample_count + span_count].astype(np.int64)
-        widths = numbers[sample_count + span_count :].astype(np.int64)
-        inner = np.ones(span_count, np.bool_)
-        inner[edges[:-1][counts > 0]] = False
-        if np.any(widths == 0):
+        if not widths.all():
             raise FormatError("a span of a chunk is empty")
-        if np.any(gaps[inner] == 0):
+        touching = gaps == 0
+        touching[edges[:-1][counts > 0]] = False  # the first span of a sample may begin it
+        if touching.any():
             raise FormatError("two spans of a chunk touch")
-        ends = offsets_of(gaps + widths)
+        ends = offsets_of(np.add(gaps, widths, dtype=np.int64))
         stops = ends[1:] - np.repeat(ends[edges[:-1]], counts)
-        if span_count and int(stops.max()) >> 32:
+        if len(stops) and int(stops.max()) >> 32:
             raise FormatError("a span of a chunk ends past 2**32 - 1")
         return cls(counts, (stops - widths).astype(np.uint32), stops.astype(np.uint32))
 
@@ -137,7 +144,8 @@ class SpanColumn:
             InvalidInputError: A span reaches over the end of its sample.
         """
         bases = np.repeat(offsets_of(lengths)[:-1], self.counts)
-        if np.any(self.stops > np.repeat(lengths, self.counts)):
+        some = self.counts > 0
+        if (self.stops[offsets_of(self.counts)[1:][some] - 1] > lengths[some]).any():  # spans ascend
             raise InvalidInputError("a span of true elements reaches over the end of its sample")
         # Ends of alternating runs of zeros and ones. Spans of neighbouring samples may touch: a run of no zeros.
         ends = np.empty(2 * len(self.starts) + 2, np.int64)
@@ -233,4 +241,8 @@ def decode_column(values: Values | Spans) -> Column:
         return SpanColumn.of(values)
     if values.dtype == "bytes16":
         return np.frombuffer(values.items, np.uint8).reshape(-1, 16)
-    return np.frombuffer(values.items, numpy_dtype(values.dtype))
+    column = np.frombuffer(values.items, numpy_dtype(values.dtype))
+    if not column.flags.aligned:  # computing with such is several times slower
+        column = column.copy()
+        column.flags.writeable = False
+    return column

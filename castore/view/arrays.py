@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import CorruptionError
+from castore.format.chunk import span_parts
 from castore.format.digest import digest_hex
 from castore.format.samples import SpanColumn
 from castore.format.schema import KEY_BYTES, Array
@@ -20,18 +21,19 @@ def whole(data: Dataset, name: str) -> NDArray[np.uint32]:
     return np.concatenate(parts).astype(np.uint32, copy=False) if parts else np.zeros(0, np.uint32)
 
 
-def span_column(data: Dataset, leaf: Leaf, array: Array) -> SpanColumn:
-    """The spans at a leaf of an array that is stored as spans.
+def span_column(data: Dataset, array: Array, *consecutive: Leaf) -> SpanColumn:
+    """The spans at leaves of an array that is stored as spans.
 
     Raises:
-        CorruptionError: The chunk holds other counts than its parent states.
+        CorruptionError: A chunk holds other counts than its parent states.
     """
-    column = SpanColumn.decode(data.fetch(leaf.entry.digest))
-    if len(column.counts) != leaf.entry.samples:
-        raise CorruptionError(
-            f"chunk {digest_hex(leaf.entry.digest)} of {array.name} holds other counts than its parent"
-        )
-    return column
+    chunks = [data.fetch(leaf.entry.digest) for leaf in consecutive]
+    for leaf, chunk in zip(consecutive, chunks, strict=True):
+        if span_parts(chunk)[0] != leaf.entry.samples:
+            raise CorruptionError(
+                f"chunk {digest_hex(leaf.entry.digest)} of {array.name} holds other counts than its parent"
+            )
+    return SpanColumn.decode(*chunks)
 
 
 def whole_keys(data: Dataset) -> NDArray[np.uint8]:

@@ -39,7 +39,7 @@ def whole_column(data: Dataset, name: str) -> Column:
     tree = data.tree(name)
     if not tree.array.is_spans:
         return whole(data, name)
-    return SpanColumn.concat([span_column(data, leaf, tree.array) for leaf in leaves(data.fetch, tree)])
+    return SpanColumn.concat([span_column(data, tree.array, leaf) for leaf in leaves(data.fetch, tree)])
 
 
 def _places(ranges: Sequence[tuple[int, int]]) -> Ints:

@@ -267,7 +267,7 @@ class Reader:
     def _decode(self, array: Array, leaf: Leaf) -> NDArray[Any]:
         if array.is_spans:
             lengths = np.diff(self.offsets(leaf))
-            return span_column(self._data, leaf, array).mask(lengths).view(np.bool_)
+            return span_column(self._data, array, leaf).mask(lengths).view(np.bool_)
         column = decode_column(self._data.values(leaf, array))
         assert isinstance(column, np.ndarray)
         if array.dtype == "bytes16":

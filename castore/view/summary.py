@@ -121,7 +121,7 @@ def _trainable(data: Dataset) -> NDArray[np.int64]:
     tree = data.tree("labels_mask")
     parts = [np.zeros(0, np.int64)]
     for leaf in leaves(data.fetch, tree):
-        column = span_column(data, leaf, tree.array)
+        column = span_column(data, tree.array, leaf)
         sums = offsets_of(column.stops.astype(np.int64) - column.starts)
         parts.append(np.diff(sums[offsets_of(column.counts)]))
     return np.concatenate(parts)
