@@ -6,17 +6,19 @@ import gzip
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import InvalidInputError
+from castore.errors import CorruptionError, InvalidInputError
 from castore.format.files import TEMPLATE_FILE, decode_file
-from castore.format.samples import Samples, SpanColumn, decode_column, offsets_of
+from castore.format.samples import Samples, SpanColumn, offsets_of
+from castore.store.large_file import LargeFile
 from castore.store.reorder import Reorder
 from castore.tree.walk import leaves
 from castore.view.arrays import span_column, whole
@@ -26,6 +28,9 @@ from castore.view.layout import PART_BYTES, boundaries_file, id_bytes, ids_file,
 from castore.view.statistics import as_text, olmo_core_statistics
 
 TOKENIZER_PREFIX = "tokenizer/"
+
+CHUNKS = 8
+"""Chunks handled together: their labels are few numbers each, for which a call of numpy takes longer than its work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +138,18 @@ def in_order(data: Dataset, temporary: str | None, *, stored: bool = False) -> I
 
 
 def _in_stored_order(data: Dataset) -> Iterator[Samples]:
-    """Samples with token_ids and labels_mask, a chunk at a time."""
+    """Samples with token_ids and labels_mask, some chunks at a time."""
     ids, mask = data.tree("token_ids"), data.tree("labels_mask")
     lengths = whole(data, "length")
-    pairs = zip(leaves(data.fetch, ids), leaves(data.fetch, mask), strict=True)
-    for leaf, mask_leaf in pairs:
-        assert leaf.start == mask_leaf.start, "arrays of one grain are cut alike"
-        token_ids = decode_column(data.values(leaf, ids.array))
-        spans = span_column(data, mask_leaf, mask.array)
-        yield Samples(lengths[leaf.start : leaf.stop], {"token_ids": token_ids, "labels_mask": spans})
+    pairs = zip(leaves(data.fetch, ids), leaves(data.fetch, mask), strict=False)
+    while some := list(islice(pairs, CHUNKS)):
+        if any((a.start, a.entry.samples) != (b.start, b.entry.samples) for a, b in some):
+            raise CorruptionError("arrays token_ids and labels_mask are not cut at the same samples")
+        token_ids = np.concatenate([np.frombuffer(data.values(leaf, ids.array).items, "<u4") for leaf, _ in some])
+        spans = span_column(data, mask.array, *(mask_leaf for _, mask_leaf in some))
+        first, last = some[0][0], some[-1][0]
+        some_lengths = lengths[first.start : last.start + last.entry.samples]
+        yield Samples(some_lengths, {"token_ids": token_ids, "labels_mask": spans})
 
 
 # ---- files
@@ -153,8 +161,8 @@ class _Parts:
     def __init__(self, folder: Path, width: int, items: int) -> None:
         self._folder, self._items = folder, items
         self._dtype = np.dtype(f"<u{width}")
-        self._files: list[IO[bytes]] = []  # of the open part: ids, labels, compressed boundaries
-        self._boundaries: Any = None
+        self._files: list[LargeFile] = []  # of the open part: ids, labels
+        self._boundaries: _Boundaries | None = None
         self._at = 0  # tokens written
         self.count = 0
 
@@ -162,9 +170,14 @@ class _Parts:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        # After an error there is nothing to save, and what closing says is not news.
-        with suppress(OSError) if error else nullcontext():
-            self._close()
+        try:
+            if error is None:
+                self._finish()
+        finally:
+            for file in self._files:
+                file.close()
+            if self._boundaries is not None:
+                self._boundaries.close()
 
     def write(self, samples: Samples) -> None:
         """Append samples; a document is cut wherever a part ends."""
@@ -187,6 +200,7 @@ class _Parts:
             self._at += count
 
     def _put(self, ids: NDArray[Any], mask: NDArray[np.uint8], edges: NDArray[np.int64]) -> None:
+        assert self._boundaries is not None
         self._files[0].write(np.ascontiguousarray(ids).data)
         self._files[1].write(mask.data)
         base = self._at // self._items * self._items
@@ -198,25 +212,41 @@ class _Parts:
         self._boundaries.write(b"%d,%d\n" * len(pairs) % tuple(pairs.ravel().tolist()))
 
     def _next(self) -> None:
-        self._close()
-        for name in (ids_file(self.count), labels_file(self.count), boundaries_file(self.count)):
-            # Samples come in pieces of all sizes. What does not fit the buffer is written as it is, not copied.
-            self._files.append((self._folder / name).open("wb", buffering=1 << 16))
-        # No time and no name in the header, so that equal data are equal files.
-        self._boundaries = gzip.GzipFile(filename="", mode="wb", fileobj=self._files[-1], mtime=0, compresslevel=1)
+        self._finish()
+        self._files = [LargeFile(self._folder / name) for name in (ids_file(self.count), labels_file(self.count))]
+        self._boundaries = _Boundaries(self._folder / boundaries_file(self.count))
         self.count += 1
 
-    def _close(self) -> None:
-        """Make the open part durable; its files are closed even if that fails."""
-        files, self._files = self._files, []
-        with ExitStack() as closing:
-            for file in files:
-                closing.callback(file.close)
-            if self._boundaries is not None:
-                self._boundaries.close()
-            for file in files:
-                file.flush()
-                os.fsync(file.fileno())
+    def _finish(self) -> None:
+        """Make the open part durable."""
+        for file in self._files:
+            file.finish()
+        if self._boundaries is not None:
+            self._boundaries.finish()
+
+
+class _Boundaries:
+    """The compressed boundaries of a part, without time and name in the header, so that equal data are equal files."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._gzip = gzip.GzipFile(filename="", mode="wb", fileobj=self._file, mtime=0, compresslevel=1)
+
+    def write(self, lines: bytes) -> None:
+        """Append lines."""
+        self._gzip.write(lines)
+
+    def finish(self) -> None:
+        """Make the file durable and close it."""
+        with self._file:
+            self._gzip.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file after an error: there is nothing to save, and what closing says is not news."""
+        with suppress(OSError):
+            self._file.close()
 
 
 class _Counts:
