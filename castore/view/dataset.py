@@ -64,6 +64,14 @@ class CachedFetch:
         self._keep(digest, data)
         return data
 
+    def once(self, digest: Digest) -> bytes:
+        """As a call, for what nobody will ask for again soon: it is not kept."""
+        kept = self._objects.pop(digest, None)
+        if kept is None:
+            return self._fetch(digest)
+        self._bytes -= len(kept)
+        return kept
+
     def ahead(self, digests: Iterable[Digest]) -> None:
         """Read objects that will be asked for, in parallel where that is possible; at most ``AHEAD_MAX`` of them."""
         if self._many is None:
@@ -127,6 +135,11 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"<Dataset {self.root.hex()[:12]}: {len(self)} samples, {self.manifest.tokens} tokens>"
+
+    def passing(self) -> Dataset:
+        """The same dataset for going through its chunks once: they are not kept, so that the next takes their place in
+        the processor's cache."""
+        return Dataset(getattr(self.fetch, "once", self.fetch), self.root, self.run_digest)
 
     @cached_property
     def manifest(self) -> Manifest:

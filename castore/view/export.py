@@ -140,13 +140,13 @@ def in_order(data: Dataset, temporary: str | None, *, stored: bool = False) -> I
 def _in_stored_order(data: Dataset) -> Iterator[Samples]:
     """Samples with token_ids and labels_mask, some chunks at a time."""
     ids, mask = data.tree("token_ids"), data.tree("labels_mask")
-    lengths = whole(data, "length")
+    lengths, chunks = whole(data, "length"), data.passing()
     pairs = zip(leaves(data.fetch, ids), leaves(data.fetch, mask), strict=False)
     while some := list(islice(pairs, CHUNKS)):
         if any((a.start, a.entry.samples) != (b.start, b.entry.samples) for a, b in some):
             raise CorruptionError("arrays token_ids and labels_mask are not cut at the same samples")
-        token_ids = np.concatenate([np.frombuffer(data.values(leaf, ids.array).items, "<u4") for leaf, _ in some])
-        spans = span_column(data, mask.array, *(mask_leaf for _, mask_leaf in some))
+        token_ids = np.concatenate([np.frombuffer(chunks.values(leaf, ids.array).items, "<u4") for leaf, _ in some])
+        spans = span_column(chunks, mask.array, *(mask_leaf for _, mask_leaf in some))
         first, last = some[0][0], some[-1][0]
         some_lengths = lengths[first.start : last.start + last.entry.samples]
         yield Samples(some_lengths, {"token_ids": token_ids, "labels_mask": spans})
