@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import given
@@ -32,6 +33,11 @@ def both(frame: bytes) -> bytes:
         _, bits, prefix, count = struct.unpack_from("<BBII", frame)
         planes = zstandard.decompress(frame[10:])
         assert compress._join_plain(planes, prefix, count, bits) == data
+    if frame[0] == 3:
+        _, prefix, count = struct.unpack_from("<BII", frame)
+        streams = zstandard.decompress(frame[9:])
+        large = sum(byte >= 224 for byte in streams[prefix : prefix + count])
+        assert compress._join_short_plain(streams, prefix, count, large) == data
     return data
 
 
@@ -61,10 +67,45 @@ def test_any_bytes(data: bytes) -> None:
     assert len(frame) <= len(data) + FRAME_OVERHEAD_MAX
 
 
+@given(
+    prefix=st.binary(max_size=9),
+    values=st.lists(
+        st.integers(0, 300)
+        | st.integers(7900, 8000)
+        | st.integers(0, 2**32 - 1)
+        | st.sampled_from([223, 224, 7935, 7936]),
+        max_size=70,
+    ),
+    small=st.integers(0, 400),
+)
+def test_integers_of_which_most_are_small(prefix: bytes, values: list[int], small: int) -> None:
+    data = prefix + u32([i % 224 for i in range(small)] + values)
+    assert both(pack(data, u32_tail=len(prefix))) == data
+
+
+def test_integers_that_are_small_are_short() -> None:
+    """Lengths of turns, as labels have them: fewer bytes than in planes, and the same bytes back."""
+    draw = random.Random(5)
+    turns = [int(draw.lognormvariate(3.5, 1)) for _ in range(900)]
+    frame = pack(b"head!" + u32(turns), u32_tail=5)
+    assert frame[:9] == struct.pack("<BII", 3, 5, 900)
+    assert both(frame) == b"head!" + u32(turns)
+    assert len(frame) < 0.85 * len(compress._pack_split(b"head!", np.array(turns, np.uint32)))
+
+
+@pytest.mark.parametrize("count", [1, 1023, 1024, 1025, 5000])
+def test_some_integers_decide_for_all(count: int) -> None:
+    """Those that were not looked at may be of any size."""
+    values = [3] * count
+    values[count // 2] = 2**32 - 1
+    assert both(pack(b"p" + u32(values), u32_tail=1)) == b"p" + u32(values)
+    assert both(pack(b"p" + u32([2**32 - 1 - value for value in values]), u32_tail=1))[0:1] == b"p"
+
+
 @pytest.mark.parametrize(("top", "bits"), [(2**16, 0), (2**17, 1), (2**17 + 1, 16), (2**32, 16)])
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 64, 1000])
 def test_the_bits_above_16(top: int, bits: int, count: int) -> None:
-    values = [random.Random(i % 5).randrange(top) for i in range(count - 1)] + [top - 1]
+    values = [random.Random(i % 5).randrange(top // 2, top) for i in range(count - 1)] + [top - 1]
     data = b"head!" + u32(values * 20)
     frame = pack(data, u32_tail=5)
     assert (frame[0], frame[1]) == (2, bits)
@@ -72,6 +113,8 @@ def test_the_bits_above_16(top: int, bits: int, count: int) -> None:
 
 
 def test_the_bytes_of_the_format() -> None:
+    assert pack(b"P" + u32([1, 300] * 100), u32_tail=1)[:9] == bytes([3, 1, 0, 0, 0, 200, 0, 0, 0])
+    assert zstandard.decompress(pack(b"P" + u32([1, 300] * 100), u32_tail=1)[9:]) == b"P" + b"\1\xe1" * 100 + b"," * 100
     data = b"P" + u32([0x1_0203, 0x0_0405, 0x1_0607] * 100)
     frame = pack(data, u32_tail=1)
     assert frame[:10] == bytes([2, 1, 1, 0, 0, 0, 0x2C, 1, 0, 0])
@@ -101,13 +144,15 @@ def zstd(data: bytes, **options: object) -> bytes:
     return zstandard.ZstdCompressor(**options).compress(data)  # type: ignore[arg-type]
 
 
-SPLIT = pack(b"abc" + u32([1, 2**16 + 5, 3] * 333), u32_tail=3)
+SPLIT = pack(b"abc" + u32([8001, 2**16 + 5, 9003] * 333), u32_tail=3)
+SHORT = pack(b"abc" + u32([1, 2, 3, 2**16 + 5, 4, 300, 5] * 143), u32_tail=3)
+STREAMS = zstandard.decompress(SHORT[9:])
 PLANES = zstandard.decompress(SPLIT[10:])
 BOMB = zstd(bytes(1 << 26))
 
 BAD_FRAMES = {
     "nothing": b"",
-    "unknown codec": b"\x03abc",
+    "unknown codec": b"\x04abc",
     "codec of a later version": b"\xff" + zstd(b"abc"),
     "zstd without body": b"\x01",
     "zstd with half a magic": b"\x01\x28\xb5",
@@ -137,6 +182,20 @@ BAD_FRAMES = {
     "split bomb in its prefix": struct.pack("<BBII", 2, 0, 2**32 - 1, 1) + zstd(b"a"),
     "split bomb in its frame": struct.pack("<BBII", 2, 0, 0, 10) + BOMB,
     "split, trailing": SPLIT + b"\0",
+    "short of nothing": b"\x03",
+    "short cut in its header": SHORT[:8],
+    "short without frame": SHORT[:9],
+    "short, longer prefix": SHORT[:1] + b"\x04" + SHORT[2:],
+    "short, shorter prefix": SHORT[:1] + b"\x02" + SHORT[2:],
+    "short, fewer integers": SHORT[:5] + struct.pack("<I", 1000) + SHORT[9:],
+    "short, more integers": SHORT[:5] + struct.pack("<I", 1002) + SHORT[9:],
+    "short, a byte less": SHORT[:9] + zstd(STREAMS[:-1]),
+    "short, a byte more": SHORT[:9] + zstd(STREAMS + b"\0"),
+    "short, all five bytes": SHORT[:9] + zstd(b"abc" + b"\xff" * 1001),
+    "short bomb in its header": struct.pack("<BII", 3, 0, 2**32 - 1) + zstd(b"a"),
+    "short bomb in its prefix": struct.pack("<BII", 3, 2**32 - 1, 1) + zstd(b"a"),
+    "short bomb in its frame": struct.pack("<BII", 3, 0, 10) + BOMB,
+    "short, trailing": SHORT + b"\0",
 }
 
 
@@ -160,7 +219,7 @@ def test_a_wrong_content_size_is_refused_before_memory_is_taken() -> None:
         unpack(b"\x01" + huge, LIMIT)
 
 
-@pytest.mark.parametrize("frame", [pack(b"a" * 1000, u32_tail=None), pack(b"random", u32_tail=None), SPLIT])
+@pytest.mark.parametrize("frame", [pack(b"a" * 1000, u32_tail=None), pack(b"random", u32_tail=None), SPLIT, SHORT])
 def test_the_limit_is_exact(frame: bytes) -> None:
     size = len(unpack(frame, LIMIT))
     assert len(unpack(frame, size)) == size
@@ -168,7 +227,10 @@ def test_the_limit_is_exact(frame: bytes) -> None:
         unpack(frame, size - 1)
 
 
-@given(st.binary(max_size=200), st.sampled_from([b"", b"\0", b"\x01", b"\x02", b"\x01\x28\xb5\x2f\xfd", SPLIT[:14]]))
+STARTS = [b"", b"\0", b"\x01", b"\x02", b"\x03", b"\x01\x28\xb5\x2f\xfd", SPLIT[:14], SHORT[:13]]
+
+
+@given(st.binary(max_size=200), st.sampled_from(STARTS))
 def test_any_garbage_is_refused_or_small(garbage: bytes, start: bytes) -> None:
     try:
         assert len(unpack(start + garbage, 1000)) <= 1000
@@ -185,6 +247,7 @@ heavy = {{"numpy", "fsspec", "zarr", "zstandard", "pathlib", "uuid", "concurrent
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 data = compress.unpack({SPLIT!r}, 1 << 20)
 assert len(data) == 3 + 4 * 999
+assert len(compress.unpack({SHORT!r}, 1 << 20)) == 3 + 4 * 1001
 assert "numpy" not in sys.modules
 """
     subprocess.run([sys.executable, "-S", "-c", program], check=True)

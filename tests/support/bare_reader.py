@@ -54,6 +54,8 @@ def unpack(frame: bytes) -> bytes:
         return body
     if codec == 1:
         return zstandard.ZstdDecompressor().decompress(body)
+    if codec == 3:
+        return short(body)
     assert codec == 2
     high, prefix, count = struct.unpack_from("<BII", body)
     planes = zstandard.ZstdDecompressor().decompress(body[9:])
@@ -68,6 +70,25 @@ def unpack(frame: bytes) -> bytes:
         highs = struct.unpack(f"<{count}H", rest)
     numbers = [low | high << 16 for low, high in zip(lows, highs, strict=True)]
     return planes[:prefix] + struct.pack(f"<{count}I", *numbers)
+
+
+def short(body: bytes) -> bytes:
+    prefix, count = struct.unpack_from("<II", body)
+    streams = zstandard.ZstdDecompressor().decompress(body[8:])
+    first = streams[prefix : prefix + count]
+    large = sum(byte >= 224 for byte in first)
+    second = iter(streams[prefix + count : prefix + count + large])
+    rest = iter(streams[prefix + count + large :])
+    numbers = []
+    for byte in first:
+        if byte < 224:
+            numbers.append(byte)
+        elif byte < 255:
+            numbers.append((byte - 224) << 8 | next(second))
+        else:
+            numbers.append(int.from_bytes([next(second), next(rest), next(rest), next(rest)], "little"))
+    assert next(second, None) is next(rest, None) is None
+    return streams[:prefix] + struct.pack(f"<{count}I", *numbers)
 
 
 def chunks(repository: Repository, array: dict[str, Any]) -> list[tuple[Any, int, int]]:

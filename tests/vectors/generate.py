@@ -751,6 +751,10 @@ def split_frame(high_bits: int, prefix: int, count: int, planes: bytes) -> bytes
     return struct.pack("<BBII", 2, high_bits, prefix, count) + zstd_raw(planes)
 
 
+def short_frame(prefix: int, count: int, streams: bytes) -> bytes:
+    return struct.pack("<BII", 3, prefix, count) + zstd_raw(streams)
+
+
 def low(*numbers: int) -> bytes:
     return struct.pack(f"<{len(numbers)}H", *numbers)
 
@@ -798,12 +802,26 @@ def frames() -> File:
             bytes.fromhex(compressed_h16),
             b"head" + u32(*(2**32 - 1 - i for i in range(60))),
         ),
+        ("short, one byte each", short_frame(1, 3, b"p\x00\x01\xdf"), b"p" + u32(0, 1, 223)),
+        ("short, no integers", short_frame(2, 0, b"pp"), b"pp"),
+        (
+            "short, two bytes",
+            short_frame(0, 4, bytes([224, 7, 225, 254]) + bytes([224, 1, 255])),
+            u32(224, 7, 257, 0x1EFF),
+        ),
+        (
+            "short, five bytes",
+            short_frame(
+                2, 5, b"pp" + bytes([255, 1, 255, 224, 255, 0, 4, 230, 255, 0x1F, 0, 0, 3, 2, 1, 255, 255, 255])
+            ),
+            b"pp" + u32(0x1F00, 1, 0x01020304, 230, 2**32 - 1),
+        ),
     ]
     good = zstd_raw(b"abc")
     no_size = b"\x28\xb5\x2f\xfd\x00\x58" + good[6:]  # a window descriptor in place of the content size
     invalid = [
         ("empty", b""),
-        ("unknown codec", b"\x03abc"),
+        ("unknown codec", b"\x04abc"),
         ("no zstd frame", b"\x01abc"),
         ("zstd without a body", b"\x01"),
         ("zstd cut short", b"\x01" + good[:-1]),
@@ -820,6 +838,13 @@ def frames() -> File:
         ("split with planes too short", split_frame(0, 1, 2, b"p" + low(1))),
         ("split with planes too long", split_frame(0, 1, 2, b"p" + low(1, 2, 3))),
         ("split with bits behind the last integer", split_frame(1, 0, 3, low(1, 2, 3) + b"\x08")),
+        ("short without its header", b"\x03\x00\x00"),
+        ("short without its streams", b"\x03" + bytes(8)),
+        ("short with too few first bytes", short_frame(1, 3, b"p\x01\x02")),
+        ("short without a second byte", short_frame(1, 2, b"p\x01\xe0")),
+        ("short without the rest", short_frame(0, 1, b"\xff\x01\x00\x00")),
+        ("short with a byte behind the rest", short_frame(0, 1, b"\xff\x01\x1f\x00\x00\x00")),
+        ("short that claims 16 GiB", struct.pack("<BII", 3, 0, 2**32 - 1) + good),
         ("split that claims 16 GiB", struct.pack("<BBII", 2, 0, 0, 2**32 - 1) + good),
     ]
     return {
