@@ -29,7 +29,7 @@ from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
 from castore.tree.walk import Tree, reachable
 
-FLUSH_TOKENS = 1 << 24
+FLUSH_TOKENS = 1 << 26
 """Tokens after which what was stored is made durable, so that an import that is killed need not store it again."""
 
 
