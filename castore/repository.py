@@ -427,6 +427,7 @@ class Repository:
         replace: bool = False,
         time_text: str | None = None,
         layout: str = "olmo-core",
+        part_bytes: int | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> Exported:
         """Write a dataset as files for OLMo-core, or in another of ``castore.view.layouts.LAYOUTS``.
@@ -437,17 +438,25 @@ class Repository:
             replace: Replace an earlier export, as a whole; a folder that holds anything else is refused.
             time_text: The timestamp in OLMo-core's statistics; now, by default.
             layout: One of ``LAYOUTS``.
+            part_bytes: Bytes of ids in a full part of OLMo-core's layout; 1 GiB by default, as open-instruct writes.
             report: Called with tokens written and tokens in all.
+
+        Raises:
+            InvalidInputError: ``part_bytes`` for another layout, or below ``castore.view.layout.PART_BYTES_MIN``.
         """
         import time
 
         from castore.view.export import export_olmo_core
+        from castore.view.layout import part_size
         from castore.view.layouts import export_layout
 
         if layout != "olmo-core":
+            if part_bytes is not None:
+                raise InvalidInputError(f"the size of parts is OLMo-core's: layout {layout} has its own")
             return export_layout(data, folder, layout, replace=replace, report=report)
         said = time_text or time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(Origin.here().time_s))
-        return export_olmo_core(data, folder, replace=replace, time_text=said, report=report)
+        size = part_size(part_bytes)
+        return export_olmo_core(data, folder, replace=replace, time_text=said, part_bytes=size, report=report)
 
     def pack(
         self,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from castore_cli.context import State
+from castore_cli.sizes import part_size_option
 from castore_cli.text import echo_json, number, plural, visible
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ VERSION = 1
     help="Where the trainer finds documents: at EOS ids, as in local files, or in the .csv.gz files, as with URLs and "
     "with use_array_if_local=False.",
 )
+@part_size_option
 @click.option("--eos", type=click.IntRange(0), metavar="ID", help="Id of EOS. Default: the recorded tokenizer's.")
 @click.option("--bos", type=click.IntRange(0), metavar="ID", help="Id of BOS, if the trainer's tokenizer names one.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
@@ -56,6 +58,7 @@ def check(
     max_loss: str | None,
     long_doc_strategy: str,
     boundaries: str,
+    part_bytes: int | None,
     eos: int | None,
     bos: int | None,
     as_json: bool,
@@ -68,6 +71,7 @@ def check(
     Exit codes: 0 done, 1 more is dropped than --max-loss allows, 2 trouble.
     """
     from castore.view.causes import causes
+    from castore.view.layout import part_size
     from castore.view.olmo_core import check_olmo_core
     from castore.view.trainer import Rule
     from castore_cli.progress import Meter
@@ -82,7 +86,7 @@ def check(
         metadata=boundaries == "metadata",
     )
     with Meter("checking", "tokens", as_json=as_json, quiet=quiet) as meter:
-        report = check_olmo_core(data, rule, report=meter.update)
+        report = check_olmo_core(data, rule, part_bytes=part_size(part_bytes), report=meter.update)
     over = limit is not None and report.over(limit)
     if as_json:
         echo_json(_document(data, report, causes(report), max_loss, over))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from castore_cli.context import State, local_time, origin
+from castore_cli.sizes import part_size_option
 from castore_cli.text import echo_json, number, plural
 
 
@@ -18,11 +19,21 @@ from castore_cli.text import echo_json, number, plural
     show_default=True,
     help="Kind of files.",
 )
+@part_size_option
 @click.option("--replace", is_flag=True, help="Replace an earlier export, as a whole.")
 @click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.pass_obj
-def export(state: State, address: str, folder: str, layout: str, replace: bool, as_json: bool, quiet: bool) -> None:
+def export(
+    state: State,
+    address: str,
+    folder: str,
+    layout: str,
+    part_bytes: int | None,
+    replace: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     """Write the dataset at ADDRESS to FOLDER in its recorded order, as files for a trainer.
 
     The folder is complete or absent; one that holds something is refused unless --replace is given.
@@ -32,7 +43,15 @@ def export(state: State, address: str, folder: str, layout: str, replace: bool, 
     repository, data = state.dataset(address)
     time_text = local_time(origin().time_s)
     with Meter("exporting", "tokens", as_json=as_json, quiet=quiet) as meter:
-        done = repository.export(data, folder, layout=layout, replace=replace, time_text=time_text, report=meter.update)
+        done = repository.export(
+            data,
+            folder,
+            layout=layout,
+            replace=replace,
+            time_text=time_text,
+            part_bytes=part_bytes,
+            report=meter.update,
+        )
     from castore.format.schema import DATA_ARRAYS
 
     extra = sorted(data.manifest.arrays.keys() - {array.name for array in DATA_ARRAYS})

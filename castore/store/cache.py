@@ -18,11 +18,11 @@ import os
 from contextlib import suppress
 
 from castore.errors import InvalidInputError
+from castore.store.sizes import bytes_in
 
 CACHE_SIZE_DEFAULT = 10 * 2**30
 """Bytes."""
 
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _TEMP_PREFIX = ".castore-tmp-"
 _OBJECTS = "objects"
 # When a process looks at the whole folder: after it has written this part of the limit, and at its first write if
@@ -160,12 +160,10 @@ def cache_size() -> int:
     text = os.environ.get("CASTORE_CACHE_SIZE", "").strip()
     if not text:
         return CACHE_SIZE_DEFAULT
-    short = text.upper().removesuffix("B").removesuffix("I")
-    number = short.rstrip("KMGT")
-    unit = short[len(number) :]
-    if unit not in _UNITS or not number.strip().isdecimal() or len(number) > 15:
+    size = bytes_in(text)
+    if size is None:
         raise InvalidInputError(f"CASTORE_CACHE_SIZE is {text[:40]!r}: write bytes, or 500M, or 20G; 0 for no cache")
-    return int(number) * _UNITS[unit]
+    return size
 
 
 def open_cache() -> ObjectCache | None:

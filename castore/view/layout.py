@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from castore.errors import InvalidInputError
 from castore.view.dataset import Dataset
 
 PART_BYTES = 1 << 30
 """Bytes of ids in a full part."""
+
+PART_BYTES_MIN = 1 << 12
+"""Fewest that may be asked for: every part is three files."""
 
 
 class Place(NamedTuple):
@@ -20,6 +24,17 @@ class Place(NamedTuple):
 
     file: str
     offset: int
+
+
+def part_size(asked: int | None) -> int:
+    """Bytes of ids in a full part: what was asked for, or ``PART_BYTES``.
+
+    Raises:
+        InvalidInputError: Fewer than ``PART_BYTES_MIN`` were.
+    """
+    if asked is not None and asked < PART_BYTES_MIN:
+        raise InvalidInputError(f"parts of {asked} bytes: give at least {PART_BYTES_MIN}")
+    return PART_BYTES if asked is None else asked
 
 
 def id_bytes(vocab_size: int) -> int:

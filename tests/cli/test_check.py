@@ -74,6 +74,38 @@ def test_more_loss_than_allowed_is_exit_code_1(repository: Path) -> None:
     assert kept["conversations"]["intact"] == kept["conversations"]["total"]
 
 
+def test_parts_are_those_of_an_export(repository: Path, tmp_path: Path) -> None:
+    """``export`` and ``check`` with one size of parts; an import knows it again."""
+    size = ("--part-size", "5000")
+    done = castore("--repo", repository, "export", "cut", tmp_path / "out", *size, "--json")
+    parts = sorted((tmp_path / "out").glob("token_ids_part_*.npy"))
+    assert json.loads(done.stdout)["parts"] == len(parts) > 2
+    assert {path.stat().st_size for path in parts[:-1]} == {5000}
+    # The check tells the same of the run, and of the directory, which knows its own parts.
+    assert castore("--repo", repository, "check", "cut", *CHECK, *size).stdout.count(f"in {len(parts)} parts") == 1
+    same = castore("--repo", repository, "import", tmp_path / "out", "--as", "again", "--shuffle-seed", "42", "--json")
+    shown = castore("--repo", repository, "show", "cut", "--json")
+    assert json.loads(same.stdout)["root"] == json.loads(shown.stdout)["root"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--part-size", "4095"), "parts of 4095 bytes: give at least 4096"),
+        (("--part-size", "0"), "parts of 0 bytes"),
+        (("--part-size", "-1"), "'-1' is no size"),
+        (("--part-size", "4 parts"), "'4 parts' is no size: write bytes, or 4MiB, or 1G"),
+        (("--part-size", "1e9"), "'1e9' is no size"),
+        (("--part-size", "\u0664\u0660\u0669\u0666"), "is no size"),
+        (("--part-size", "4MiB", "--layout", "mds"), "the size of parts is OLMo-core's: layout mds has its own"),
+    ],
+)
+def test_parts_that_cannot_be(repository: Path, tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    done = castore("--repo", repository, "export", "cut", tmp_path / "out", *options, check=2)
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_options_reach_the_rule(repository: Path) -> None:
     pieces = document(repository, "--long-doc-strategy", "fragment")
     assert {cause["id"] for cause in pieces["causes"]}.isdisjoint({"dropped-merged", "dropped-long"})
