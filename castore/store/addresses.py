@@ -35,7 +35,8 @@ def resolve(address: str | Digest, refs: RefStore, objects: ObjectStore, place: 
         raise TypeError(f"a dataset is asked for by name or digest, not by {type(address).__name__}")
     name, _, back = address.partition("@{")
     if back:
-        if not back.endswith("}") or not back[:-1].isdecimal() or len(back) > 18:
+        is_number = back.isascii() and back[:-1].isdecimal() and len(back) <= 18
+        if not back.endswith("}") or not is_number:
             raise InvalidInputError(f"{address!r} is no address: write name@{{2}} for the second value back")
         return _target(refs.at(name, int(back[:-1])), address, refs, place)
     if is_ref_name(address):
