@@ -42,7 +42,7 @@ WHOLE = 1 << 40
 @click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for a pull request.")
 @click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page too, to be read in a browser.")
 @click.option("--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for the protected names.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing, in no form; the exit code is the answer.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.pass_obj
 def diff(
@@ -80,7 +80,7 @@ def diff(
 
         check_page(html_file, MARK, "castore diff")  # before anything is compared for it
     around = WHOLE if decode else CONTEXT if context is None else context
-    detailed = not (quiet or stat) or as_json or html_file is not None
+    detailed = html_file is not None or (not quiet and (as_json or not stat))
     expected = None
     with Watch("comparing", state.reads, as_json=as_json, quiet=quiet):
         if expect is not None:
@@ -117,19 +117,21 @@ def diff(
 
         page = Page(result, title, names, None if note else data, note, reads)
         write_page(html_file, page, limit or 100, 24 if context is None else context, quiet=quiet)
-    if as_json:
+    if quiet:
+        pass  # in whatever form: the exit code is the answer, as with git diff --quiet
+    elif as_json:
         document = _document(result, *data, reads)
         echo_json(document if expected is None else expected.document(document))
     elif as_markdown:
         from castore_cli.diff_markdown import markdown
 
         click.echo(markdown(result, title, names, limit=limit or LIMIT, note=note))
-    elif side_by_side and not quiet and not stat:
+    elif side_by_side and not stat:
         from castore_cli.diff_columns import print_side_by_side
 
         most = 1 if first_only else limit or LIMIT
         print_side_by_side(result, title, data, names, state.reads, limit=most, context=around, note=note)
-    elif not quiet:
+    else:
         from castore_cli.diff_text import print_comparison
 
         print_comparison(
