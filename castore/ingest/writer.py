@@ -85,6 +85,7 @@ class SampleWriter:
         self._waiting: deque[Waiting] = deque()
         self._cuts: list[Cut] = []
         self._recorded = 0  # samples in records
+        self._parted = False  # whether the chunks no longer fit the records
         self._sequence = 0
         self._known = Known(self._extra, self._fine, objects)
         self.result: WriteResult | None = None
@@ -238,8 +239,8 @@ class SampleWriter:
         self._waiting.append(Waiting(samples.lengths, keys, scalars, trainable))
         self._add(Piece(samples.lengths, keys, dict(scalars), lambda: samples))
         self._torn = False
-        if self._records is None:
-            self._settle(len(samples))
+        if self._records is None or self._parted:
+            self._settle(sum(len(waiting.lengths) for waiting in self._waiting))
             self._cuts.clear()
         elif self._due():
             self.checkpoint()
@@ -276,10 +277,15 @@ class SampleWriter:
         Raises:
             ConflictError: Another process goes on with the same write.
         """
-        if self._records is None or self._torn:
+        if self._records is None or self._torn or self._parted:
             return self._recorded
         # After going on, the cuts of recorded samples come out once more.
         cuts = [cut for cut in self._cuts if cut.start >= self._recorded]
+        if cuts and cuts[0].start != self._recorded:
+            # Where a chunk ends may hang on what comes after it. What was given now is other than the first time, and a
+            # chunk reaches over the end of the records: they stay a beginning, to which nothing can be added.
+            self._parted = True
+            return self._recorded
         self._torn = True
         self._cuts = []
         if cuts:

@@ -450,6 +450,21 @@ def test_other_labels_and_arrays_are_found_out(name: str) -> None:
     assert not [key for what, key in faulty.calls if what == "get" and key.startswith("objects")]
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_what_follows_may_be_other_than_the_first_time(seed: int) -> None:
+    """It may move the end of the last stored chunk, which hangs on what comes after."""
+    first, others = weighted(150), weighted(150, seed + 50)
+    backend = MemoryBackend()
+    begun(backend, first[:120])
+    known = begun(backend, [])
+    samples = [*first[:known], *others]
+    assert begun(backend, others[:100]) == known
+    assert begun(backend, []) >= known, "the records are as good as they were"
+    assert written(backend, samples) == written(MemoryBackend(), samples)
+    check_complete(Repository(backend))
+    assert not list(backend.list("writes"))
+
+
 def test_samples_are_passed_over_as_they_are_appended() -> None:
     samples = weighted(150)
     backend = MemoryBackend()
