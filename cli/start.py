@@ -8,6 +8,11 @@ imported and parsed, and again when the command is done: nothing is under way th
 from __future__ import annotations
 
 import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 try:
     import signal
@@ -45,6 +50,22 @@ def raise_on_interrupt() -> None:
     """Let Ctrl-C raise KeyboardInterrupt, by which a command puts things in order."""
     if _Started.here:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = _interrupt_again
+
+
+def _interrupt_again(unraisable: UnraisableHookArgs) -> None:
+    """Where Python would say that an exception is ignored: of Ctrl-C it is not.
+
+    It came in a callback, where nothing can be raised: it comes again when that is over.
+    """
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
+        return
+    from threading import Timer
+
+    again = Timer(0.001, os.kill, (os.getpid(), signal.SIGINT))
+    again.daemon = True
+    again.start()
 
 
 if __name__ == "__main__":

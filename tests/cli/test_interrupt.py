@@ -16,12 +16,17 @@ from tests.support.commands import REPOSITORY_ROOT, environment
 PROJECT = tomllib.loads((REPOSITORY_ROOT / "pyproject.toml").read_text())
 MODULE, _, FUNCTION = PROJECT["project"]["scripts"]["castore"].partition(":")
 
-# What the installed script does; Python itself, before it gets there, is not castore's to silence.
+# What the installed script does, with a sign when it comes to the command line: Python itself, before that, is not
+# castore's to silence.
 SCRIPT = f"""
-from {MODULE} import {FUNCTION}
 import sys
-sys.stderr.write(".")
-sys.stderr.flush()
+class Sign:
+    def find_spec(name, path=None, target=None):
+        if name == "castore_cli.main":
+            sys.stderr.write(".")
+            sys.stderr.flush()
+sys.meta_path.insert(0, Sign)
+from {MODULE} import {FUNCTION}
 {FUNCTION}()
 """
 
@@ -71,3 +76,38 @@ def test_what_runs_in_the_background_is_not_interrupted(repo: Path) -> None:
     assert process.returncode == 0
     assert err == b""
     assert out.startswith(b"root ")
+
+
+IN_A_CALLBACK = """
+import signal, sys, time, types, weakref
+class Thing:
+    pass
+def command():
+    from castore_cli.start import raise_on_interrupt
+    raise_on_interrupt()
+    thing = Thing()
+    seen = weakref.ref(thing, lambda gone: signal.raise_signal(signal.SIGINT))
+    try:
+        del thing
+        time.sleep(30)
+    except KeyboardInterrupt:
+        print("interrupted")
+sys.modules["castore_cli.main"] = types.SimpleNamespace(main=command)
+from castore_cli.start import main
+main()
+"""
+
+
+def test_an_interrupt_in_a_callback_is_not_lost() -> None:
+    """As one that comes in the midst of an import is: Python says that it is ignored, and goes on."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_CALLBACK],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert done.stdout == "interrupted\n"
+    assert done.stderr == ""
