@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ EXIT_INTERRUPTED = 130
 
 class _Started:
     here = False
+    in_callback = False
 
 
 def main() -> None:
@@ -58,14 +60,22 @@ def _interrupt_again(unraisable: UnraisableHookArgs) -> None:
 
     It came in a callback, where nothing can be raised: it comes again when that is over.
     """
-    if unraisable.exc_type is not KeyboardInterrupt:
+    import threading
+
+    if unraisable.exc_type is not KeyboardInterrupt or threading.current_thread() is not threading.main_thread():
         sys.__unraisablehook__(unraisable)
         return
-    from threading import Timer
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)  # nothing can be raised here either
+    _Started.in_callback = True
+    threading.Thread(target=_interrupt_after_callback, daemon=True).start()
+    signal.signal(signal.SIGINT, before)
+    _Started.in_callback = False  # the last step, behind which Python looks at signals only when this is over
 
-    again = Timer(0.001, os.kill, (os.getpid(), signal.SIGINT))
-    again.daemon = True
-    again.start()
+
+def _interrupt_after_callback() -> None:
+    while _Started.in_callback:
+        time.sleep(0.001)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 if __name__ == "__main__":
