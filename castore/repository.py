@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from castore.errors import BackendError, ConflictError, CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest, digest_hex
+from castore.store.addresses import meanings, resolve
 from castore.store.backend import Backend
 from castore.store.cache import open_cache
 from castore.store.layout import open_layout
-from castore.store.objects import PREFIX_DIGITS_MIN, ObjectStore
+from castore.store.objects import ObjectStore
+from castore.store.origin import Origin as Origin
 from castore.store.protection import is_protected
 from castore.store.refs import RefEntry, RefStore, check_ref_name, is_ref_name
 from castore.store.urls import default_place, open_backend
@@ -37,59 +39,6 @@ if TYPE_CHECKING:
     from castore.view.instances import Instances, PackingRule
     from castore.view.zarr_content import DatasetContent
     from castore.view.zarr_store import CastoreStore
-
-RESOLVED_MAX = 1000
-"""Objects with one digest prefix that are looked at before the prefix is called ambiguous."""
-
-_TIME_MAX_S = 253_402_300_799  # 9999-12-31T23:59:59Z
-
-LOG_MAX = 100
-"""Entries of a log, and names, that are looked at for the run record of a root."""
-
-
-class Origin(NamedTuple):
-    """Who does something, and when: what a run record and a ref's log say of it.
-
-    Attributes:
-        author: In the user's words.
-        host: Name of the machine.
-        time_s: Seconds since 1970 (UTC).
-        message: Why, in the user's words.
-    """
-
-    author: str
-    host: str
-    time_s: int
-    message: str = ""
-
-    @classmethod
-    def here(cls, message: str = "") -> Origin:
-        """This user on this machine, now. ``CASTORE_AUTHOR`` and ``SOURCE_DATE_EPOCH`` speak first, as in git.
-
-        Raises:
-            InvalidInputError: ``SOURCE_DATE_EPOCH`` is a time after the year 9999.
-        """
-        import socket
-        import time
-
-        epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-        time_s = int(time.time())
-        if epoch.isascii() and epoch.isdecimal():
-            if len(epoch.lstrip("0")) > 12 or int(epoch) > _TIME_MAX_S:
-                raise InvalidInputError(
-                    f"SOURCE_DATE_EPOCH is {epoch[:40]}: give seconds up to {_TIME_MAX_S}, year 9999"
-                )
-            time_s = int(epoch)
-        return cls(os.environ.get("CASTORE_AUTHOR") or _user(), socket.gethostname(), time_s, message)
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return f"uid-{os.getuid()}"
 
 
 class Repository:
@@ -143,48 +92,7 @@ class Repository:
             NotFoundError: Nothing has that name.
             InvalidInputError: More than one object has a digest that begins so.
         """
-        if isinstance(address, bytes):
-            return self._by_prefix(digest_hex(address))
-        if not isinstance(address, str):
-            raise TypeError(f"a dataset is asked for by name or digest, not by {type(address).__name__}")
-        name, _, back = address.partition("@{")
-        if back:
-            if not back.endswith("}") or not back[:-1].isdecimal() or len(back) > 18:
-                raise InvalidInputError(f"{address!r} is no address: write name@{{2}} for the second value back")
-            return self._target(self.refs.at(name, int(back[:-1])), address)
-        if is_ref_name(address):
-            entry = self.refs.read(address)
-            if entry is not None:
-                return self._target(entry, address)
-        if len(address) >= PREFIX_DIGITS_MIN and not address.strip("0123456789abcdef"):
-            return self._by_prefix(address)
-        raise NotFoundError(f"{self.url} has nothing called {address!r}: 'castore ls' lists the names")
-
-    def _target(self, entry: RefEntry | None, address: str) -> Digest:
-        if entry is None:
-            raise NotFoundError(f"{self.url} has nothing called {address!r}: 'castore ls' lists the names")
-        if entry.target is None:
-            back = self.refs.current_sequence(entry.name) - entry.sequence + 1
-            raise NotFoundError(f"{address} was removed: '{entry.name}@{{{back}}}' is what it was before")
-        return entry.target
-
-    def _by_prefix(self, prefix: str) -> Digest:
-        begin_so = self.objects.resolve(prefix)
-        if len(begin_so) > RESOLVED_MAX:
-            raise InvalidInputError(f"{prefix} begins the digests of {len(begin_so)} objects: give more digits")
-        found = [digest for digest in begin_so if self._is_document(digest)]
-        if not found:
-            raise NotFoundError(f"{self.url} has no name and no run with a digest that begins with {prefix}")
-        if len(found) > 1:
-            raise InvalidInputError(f"{prefix} begins the digests of {len(found)} runs: give more digits")
-        return found[0]
-
-    def _is_document(self, digest: Digest) -> bool:
-        from castore.format.fields import kind_of
-        from castore.format.manifest import MANIFEST_KIND
-        from castore.format.run import RUN_KIND
-
-        return kind_of(self.objects.get(digest)) in (RUN_KIND, MANIFEST_KIND)
+        return resolve(address, self.refs, self.objects, self.url)
 
     def __getitem__(self, address: str | Digest) -> Dataset:
         """The dataset that an address names."""
@@ -217,20 +125,11 @@ class Repository:
         """
         if not self.objects.has(root):
             return None
-        for target in self._targets(name):
+        for target in meanings(name, self.refs):
             found = self._dataset_at(target)
             if found is not None and found.root == root:
                 return found
         return self._dataset_at(root)
-
-    def _targets(self, name: str) -> Iterator[Digest]:
-        """What a name has meant, newest first, then what the others mean."""
-        log = self.refs.log(name)[:LOG_MAX] if is_ref_name(name) else []
-        yield from (entry.target for entry in log if entry.target is not None)
-        for other in self.refs.names()[:LOG_MAX]:
-            target = self.refs.current(other)
-            if target is not None:
-                yield target
 
     def _dataset_at(self, digest: Digest) -> Dataset | None:
         """The dataset of a run record or manifest, None if the object is neither."""

@@ -279,8 +279,10 @@ class DataLoader(torch_data.DataLoader[Item]):
         super().__init__(dataset, batch_size=batch_size, sampler=self._sampler, drop_last=drop_last, **options)
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin with this epoch."""
-        self._epoch, self._begin, self._position = epoch, 0, 0
+        """Begin with this epoch; if a state in the midst of it was loaded, go on there, else at its first item."""
+        if epoch != self._epoch:
+            self._epoch, self._begin = epoch, 0
+        self._position = self._begin
 
     def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
         epochs, size = self._sampler.epochs, self.batch_size or 1
@@ -339,8 +341,10 @@ class IterableDataset(torch_data.IterableDataset[Item]):
         return len(self._epochs)
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin with this epoch."""
-        self._epoch = epoch
+        """Begin with this epoch; if a state in the midst of it was loaded, go on there, else at its first item."""
+        if epoch != self._epoch:
+            self._epoch, self._begin = epoch, 0
+        self._taken = self._begin
 
     def __iter__(self) -> Iterator[Item]:
         worker, workers = self._worker()

@@ -28,7 +28,7 @@ BAR = "│"
 
 def _samples(ctx: click.Context, param: click.Parameter, value: str) -> range:
     """``I`` or ``LO:HI`` as a range."""
-    match = re.fullmatch(r"(\d{1,18})(?::(\d{1,18}))?", value)
+    match = re.fullmatch(r"([0-9]{1,18})(?::([0-9]{1,18}))?", value)
     if match is None:
         raise click.BadParameter(f"{value!r} is no sample: give a number from 0, or LO:HI for LO to HI - 1")
     lo = int(match[1])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from castore_cli.context import State
+from castore_cli.numbers import Number
 from castore_cli.sizes import part_size_option
 from castore_cli.text import echo_json, number, plural, visible
 
@@ -25,9 +26,7 @@ VERSION = 1
 @click.command()
 @click.argument("address")
 @click.option("--trainer", type=click.Choice(["olmo-core"]), required=True, help="What will read the export.")
-@click.option(
-    "--sequence-length", type=click.IntRange(1), metavar="N", required=True, help="Tokens of a training instance."
-)
+@click.option("--sequence-length", type=Number(1), metavar="N", required=True, help="Tokens of a training instance.")
 @click.option("--max-loss", metavar="SHARE", help="Exit 1 if more of the tokens, or of the trained ones, is dropped.")
 @click.option(
     "--long-doc-strategy",
@@ -45,8 +44,8 @@ VERSION = 1
     "with use_array_if_local=False.",
 )
 @part_size_option
-@click.option("--eos", type=click.IntRange(0), metavar="ID", help="Id of EOS. Default: the recorded tokenizer's.")
-@click.option("--bos", type=click.IntRange(0), metavar="ID", help="Id of BOS, if the trainer's tokenizer names one.")
+@click.option("--eos", type=Number(0), metavar="ID", help="Id of EOS. Default: the recorded tokenizer's.")
+@click.option("--bos", type=Number(0), metavar="ID", help="Id of BOS, if the trainer's tokenizer names one.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
 @click.pass_obj
@@ -95,14 +94,17 @@ def check(
     return int(over)
 
 
+_SHARE = re.compile(r"[0-9./]+(?:[eE][-+]?[0-9]{1,2})?")
+
+
 def _share_of(text: str) -> Fraction:
     from fractions import Fraction
 
     from castore.errors import InvalidInputError
 
     try:
-        # The exact value of 1e-999999999 has a billion digits.
-        share = Fraction(text if len(text) <= 40 and not re.search(r"[eE][-+]?[\d_]{3}", text) else "")
+        # The exact value of 1e-999999999 has a billion digits. Fraction reads the digits of every script.
+        share = Fraction(text if len(text) <= 40 and _SHARE.fullmatch(text) else "")
     except (ValueError, ZeroDivisionError):
         share = Fraction(-1)
     if not 0 <= share <= 1:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from castore_cli.context import State
+from castore_cli.numbers import Number
 from castore_cli.text import echo_json
 from castore_cli.watch import Watch
 
@@ -33,8 +34,8 @@ WHOLE = 1 << 40
 @click.option("--stat", is_flag=True, help="Counts only.")
 @click.option("--first", "first_only", is_flag=True, help="The first difference only, without the list of changes.")
 @click.option("--only", metavar="ARRAY", help="Compare one array, for example token_ids.")
-@click.option("--context", type=click.IntRange(0, 1000), metavar="N", help="Tokens shown around: 8, in a page 24.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Changes listed at most: 20, in a page 100 samples.")
+@click.option("--context", type=Number(0, 1000), metavar="N", help="Tokens shown around: 8, in a page 24.")
+@click.option("--limit", type=Number(1), metavar="N", help="Changes listed at most: 20, in a page 100 samples.")
 @click.option("--decode", is_flag=True, help="Show both samples of the first difference whole, as text.")
 @click.option("--side-by-side", is_flag=True, help="Samples in two columns, in place of the list of changes.")
 @click.option("--place", "places", is_flag=True, help="Name file and byte in an export however large the data are.")
@@ -119,16 +120,18 @@ def diff(
     if as_json:
         document = _document(result, *data, reads)
         echo_json(document if expected is None else expected.document(document))
+    elif quiet:
+        pass  # in whatever form: the exit code is the answer
     elif as_markdown:
         from castore_cli.diff_markdown import markdown
 
         click.echo(markdown(result, title, names, limit=limit or LIMIT, note=note))
-    elif side_by_side and not quiet and not stat:
+    elif side_by_side and not stat:
         from castore_cli.diff_columns import print_side_by_side
 
         most = 1 if first_only else limit or LIMIT
         print_side_by_side(result, title, data, names, state.reads, limit=most, context=around, note=note)
-    elif not quiet:
+    else:
         from castore_cli.diff_text import print_comparison
 
         print_comparison(

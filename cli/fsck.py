@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
     from castore.care.findings import Finding
 
 
+_SHARE = re.compile(r"[0-9.]+(?:[eE][-+]?[0-9]{1,3})?%?")  # float reads the digits of every script
+
+
 def _share(ctx: click.Context, param: click.Parameter, text: str) -> float:
     """A percentage such as ``1%``, or a share such as ``0.01``."""
     try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        share = float(text.removesuffix("%") if _SHARE.fullmatch(text) else "") / (100 if text.endswith("%") else 1)
     except ValueError:
         share = 0
     if not 0 < share <= 1:

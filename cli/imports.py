@@ -7,6 +7,7 @@ import os
 import click
 
 from castore_cli.context import SEED_MAX, State, origin
+from castore_cli.numbers import Number
 from castore_cli.text import echo_json, number, plural, size
 
 
@@ -15,7 +16,7 @@ from castore_cli.text import echo_json, number, plural, size
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the result.")
 @click.option(
     "--shuffle-seed",
-    type=click.IntRange(0, SEED_MAX),
+    type=Number(0, SEED_MAX),
     metavar="N",
     help="Undo the shuffle of this seed (open-instruct's default is 42): the samples become those of a native run.",
 )

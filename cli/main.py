@@ -23,6 +23,7 @@ import click  # noqa: E402
 from castore import __version__  # noqa: E402
 from castore.errors import CastoreError, ConflictError  # noqa: E402
 from castore_cli.context import State  # noqa: E402
+from castore_cli.start import EXIT_INTERRUPTED, leave_on_interrupt, raise_on_interrupt  # noqa: E402
 from castore_cli.text import printable  # noqa: E402
 
 COMMANDS = {
@@ -49,7 +50,7 @@ COMMANDS = {
 }
 """Command to the module that has it, and its line in the help."""
 
-EXIT_TROUBLE, EXIT_CONFLICT, EXIT_INTERRUPTED = 2, 3, 130
+EXIT_TROUBLE, EXIT_CONFLICT = 2, 3
 
 
 class Commands(click.Group):
@@ -70,10 +71,13 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:  # click would forget what it says
+            leave_on_interrupt()
             raise click.exceptions.Exit(_fail(str(error) or "interrupted", EXIT_INTERRUPTED)) from None
         except BrokenPipeError:  # click would exit with 1, which says "different"
             _silence_stdout()
             raise click.exceptions.Exit(EXIT_TROUBLE) from None
+        finally:
+            leave_on_interrupt()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -97,6 +101,7 @@ def castore(ctx: click.Context, repo: str | None) -> None:
 
     Exit codes: 0 done or equal, 1 different, 2 trouble, 3 a name moved meanwhile.
     """
+    raise_on_interrupt()  # the command is imported by now
     ctx.obj = State(repo)
 
 

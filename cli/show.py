@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,7 +31,8 @@ def show(state: State, address: str, dropped: bool, as_json: bool) -> None:
         for row in document["dropped_rows"]:
             click.echo(visible(f"{row['source']}, row {row['line']}: {row['reason']}"))
     else:
-        _print(document)
+        for name, value in list(_fields(document)):  # all or nothing: the record may be anybody's
+            _print(name, value)
 
 
 def _document(data: Dataset) -> dict[str, Any]:
@@ -60,6 +62,7 @@ def _document(data: Dataset) -> dict[str, Any]:
 
 
 def _dropped(data: Dataset) -> list[dict[str, Any]]:
+    from castore.errors import FormatError
     from castore.format.files import DROPPED_FILE, decode_dropped
 
     run = data.run
@@ -67,48 +70,60 @@ def _dropped(data: Dataset) -> list[dict[str, Any]]:
         return []
     names = [str(source.get("name")) for source in run.sources]
     rows = decode_dropped(data.fetch(run.files[DROPPED_FILE]))
+    for row in rows:
+        if row.source >= len(names):  # the record may be anybody's
+            raise FormatError(f"a dropped row names source {row.source} of {len(names)} in the run record")
     return [{"source": names[row.source], "row": row.row, "line": row.line, "reason": row.reason} for row in rows]
 
 
-def _print(document: dict[str, Any]) -> None:
-    _field("root", document["root"].hex())
+def _fields(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "root", document["root"].hex()
     if document["run"] is not None:
-        _field("run", document["run"].hex())
-    _field("samples", f"{number(document['samples'])}, {number(document['tokens'])} tokens")
+        yield "run", document["run"].hex()
+    yield "samples", f"{number(document['samples'])}, {number(document['tokens'])} tokens"
     order = document["order"]
     if order is None:
-        _field("order", "as stored")
+        yield "order", "as stored"
     else:
         taken = "" if order["take"] == order["count"] else f", first {number(order['take'])}"
         explicit = order["algorithm"] == "explicit"
         how = "a permutation of its own" if explicit else f"shuffled with seed {order['seed']} ({order['algorithm']})"
-        _field("order", f"{how}{taken}")
-    if document["recipe"] is None:
-        return
-    _print_run(document)
+        yield "order", f"{how}{taken}"
+    if document["recipe"] is not None:
+        yield from _run_fields(document)
 
 
-def _print_run(document: dict[str, Any]) -> None:
+def _run_fields(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    from castore.format.fields import expect
+
     statistics, origin, configuration = document["statistics"], document["origin"], document["configuration"]
-    trained = statistics.get("trainable", 0)
-    _field("trained", f"{number(trained)} tokens, {share(trained, document['tokens'])}")
+    trained = _count(statistics, "trainable")
+    yield "trained", f"{number(trained)} tokens, {share(trained, document['tokens'])}"
     if configuration.get("tokenizer") is not None:  # of what a program wrote nothing of this is known
-        _field("tokenizer", str(configuration["tokenizer"]))
-        _field("template", str(configuration.get("chat_template") or "the tokenizer's own"))
-        _field("max length", str(configuration.get("max_seq_length") or "none"))
-    _field("made", f"{local_time(origin.get('time', 0))} by {origin.get('author')} on {origin.get('host')}")
+        yield "tokenizer", str(configuration["tokenizer"])
+        yield "template", str(configuration.get("chat_template") or "the tokenizer's own")
+        yield "max length", str(configuration.get("max_seq_length") or "none")
+    time_s = expect(int, origin.get("time", 0), "time of the run record")
+    yield "made", f"{local_time(time_s)} by {origin.get('author')} on {origin.get('host')}"
     if origin.get("message"):
-        _field("message", str(origin["message"]))
+        yield "message", str(origin["message"])
     for source in document["sources"]:
-        dropped = sum(source.get("dropped", {}).values())
+        by_reason = expect(dict, source.get("dropped", {}), "dropped of a source of the run record")
+        dropped = sum(_count(by_reason, reason) for reason in by_reason)
         lost = f", {plural(dropped, 'row')} dropped" if dropped else ""
-        counts = f"{plural(source.get('samples', 0), 'sample')}, {number(source.get('tokens', 0))} tokens{lost}"
+        counts = f"{plural(_count(source, 'samples'), 'sample')}, {number(_count(source, 'tokens'))} tokens{lost}"
         if "samples" not in source:  # of an imported folder
-            counts = plural(source.get("rows", 0), "row")
+            counts = plural(_count(source, "rows"), "row")
         name = " ".join(str(source[key]) for key in ("name", "amount") if source.get(key))
-        _field("source", f"{name}: {counts}")
+        yield "source", f"{name}: {counts}"
 
 
-def _field(name: str, value: str) -> None:
+def _count(entries: dict[str, Any], name: str) -> int:
+    from castore.format.fields import expect_count
+
+    return expect_count(entries.get(name, 0), f"{name} in the run record")
+
+
+def _print(name: str, value: str) -> None:
     label = f"{name:<10}"
     click.echo(f"{click.style(label, dim=True) if use_colour() else label} {visible(value)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from castore_cli.context import State
+from castore_cli.numbers import Number
 from castore_cli.text import echo_json, number, plural, share, visible
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ BAR = 30
 @click.option(
     "--sequence-length",
     "sequence_lengths",
-    type=click.IntRange(1),
+    type=Number(1),
     multiple=True,
     metavar="N",
     help="Tell packing for this length; may be given again. Default: 1024 to 32768.",

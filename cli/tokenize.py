@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from castore_cli.context import SEED_MAX, State, origin
+from castore_cli.numbers import Number
 from castore_cli.text import echo_json, number, plural, share, size
 
 if TYPE_CHECKING:
@@ -39,15 +40,13 @@ if TYPE_CHECKING:
 @click.option(
     "--chat-template", metavar="NAME|FILE", help="A template by name or file. Default: the tokenizer folder's own."
 )
-@click.option(
-    "--max-seq-length", type=click.IntRange(1), metavar="N", help="Keep the first N tokens of a conversation."
-)
+@click.option("--max-seq-length", type=Number(1), metavar="N", help="Keep the first N tokens of a conversation.")
 @click.option("--add-bos", is_flag=True, help="Put the BOS token in front of every conversation.")
 @click.option("--last-turn", is_flag=True, help="Train on the last assistant turn of a conversation only.")
-@click.option("--num-examples", type=click.IntRange(1), metavar="N", help="Use the first N samples of the shuffle.")
+@click.option("--num-examples", type=Number(1), metavar="N", help="Use the first N samples of the shuffle.")
 @click.option(
     "--shuffle-seed",
-    type=click.IntRange(0, SEED_MAX),
+    type=Number(0, SEED_MAX),
     metavar="N",
     default=42,
     show_default=True,
@@ -56,13 +55,13 @@ if TYPE_CHECKING:
 @click.option("--no-shuffle", is_flag=True, help="Keep the order of the mix.")
 @click.option(
     "--mix-seed",
-    type=click.IntRange(0, 2**32 - 1),
+    type=Number(0, 2**32 - 1),
     metavar="N",
     default=42,
     show_default=True,
     help="Seed of the choice of rows.",
 )
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Processes. Default: one for each processor.")
+@click.option("--workers", type=Number(1), metavar="N", help="Processes. Default: one for each processor.")
 @click.option(
     "--on-error",
     type=click.Choice(["stop", "skip"]),

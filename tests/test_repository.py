@@ -189,7 +189,7 @@ def test_a_prefix_of_too_many_objects_reads_none_of_them(tmp_path: Path, monkeyp
     run_job(backend, [(path, "1.0")])
     repository = Repository(backend)
     prefix = repository.dataset("out").root.hex()[:4]
-    monkeypatch.setattr("castore.repository.RESOLVED_MAX", 0)
+    monkeypatch.setattr("castore.store.addresses.RESOLVED_MAX", 0)
     reads = repository.objects.reads
     with pytest.raises(InvalidInputError, match=f"{prefix} begins the digests of 1 objects: give more digits"):
         repository.resolve(prefix)

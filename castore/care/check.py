@@ -152,7 +152,8 @@ class _Check:
 
     def _read_inner(self, targets: list[bytes]) -> None:
         """Read everything above the chunks, level by level."""
-        frontier = [number for number in map(self.graph.number, targets) if number < len(self.census)]
+        # A run that two names mean, or that one meant before, is read once.
+        frontier = sorted({number for number in map(self.graph.number, targets) if number < len(self.census)})
         first = 0
         while frontier:
             self._read(frontier)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import CorruptionError
+from castore.errors import CorruptionError, InvalidInputError
 from castore.format.chunk import decode_values
 from castore.format.digest import Digest
 from castore.format.samples import Column, Piece, Samples, SpanColumn, decode_column, numpy_dtype
-from castore.format.schema import KEY_BYTES, SOURCE, Array
+from castore.format.schema import KEY_BYTES, SOURCE, TOKEN_IDS, Array
+from castore.ingest.given import Checked, Gathered
 from castore.store.objects import ObjectStore
 from castore.store.writes import SourceTotal, Stored
 from castore.tree.build import Cut
@@ -98,6 +100,82 @@ def pieces_of(stored: Stored, fine: Sequence[Array], scalars: Sequence[Array], o
         pieces.append(Piece(lengths[lo:hi], keys[lo:hi], some, load, chunks, 0, count))
         lo = hi
     return pieces
+
+
+class Known:
+    """Samples that an interrupted write has stored, compared with those that are given again, a chunk at a time.
+
+    No chunk is read: what is given is encoded as it would be stored, and its digest compared.
+
+    Args:
+        extra: The extra arrays of the write.
+        fine: Its arrays of grain 0.
+        objects: Where the chunks are.
+    """
+
+    def __init__(self, extra: Sequence[Array], fine: Sequence[Array], objects: ObjectStore) -> None:
+        self._extra, self._objects = extra, objects
+        self._fine = [array for array in fine if array != TOKEN_IDS]  # keys tell of these
+        self._pieces: deque[Piece] = deque()
+        self._given = Gathered(extra)
+        self._at = 0
+
+    @property
+    def position(self) -> int:
+        """Samples that were given again."""
+        return self._at + self._given.count
+
+    def add(self, pieces: Iterable[Piece]) -> None:
+        """Take further stored samples, a chunk each."""
+        self._pieces.extend(pieces)
+
+    def compare(self, some: Checked, source: int) -> None:
+        """Compare one given sample, of a source by its number, with the next stored one.
+
+        Raises:
+            InvalidInputError: It, or one since the beginning of its chunk, is another.
+        """
+        if not self._pieces:
+            raise InvalidInputError("the interrupted write has no more samples: append what comes next")
+        self._given.add(some, source)
+        if self._given.count == len(self._pieces[0].lengths):
+            piece, self._given, given = self._pieces.popleft(), Gathered(self._extra), self._given
+            self._compare_chunk(piece, *given.samples()[:2])
+            self._at += len(piece.lengths)
+
+    def _compare_chunk(self, piece: Piece, given: Samples, keys: NDArray[np.uint8]) -> None:
+        self._refuse("", _differ(keys, piece.keys))
+        for name, column in piece.scalars.items():
+            self._refuse(name, _differ(given.columns[name], column))
+        assert piece.chunks is not None
+        for array in self._fine:
+            if given.encode(array).digest != piece.chunks[array.name]:
+                kept = piece.load()
+                places = range(len(given))
+                self._refuse(array.name, [_encoded(given, i, array) != _encoded(kept, i, array) for i in places])
+
+    def _refuse(self, name: str, differ: Sequence[bool] | NDArray[np.bool_]) -> None:
+        places = np.flatnonzero(differ)
+        if len(places):
+            what = f"has another {name}" if name else "is another"
+            raise InvalidInputError(
+                f"sample {self._at + int(places[0])} {what} than the one that the interrupted write has: "
+                "take another resume_key"
+            )
+
+
+def _differ(a: Column, b: Column) -> NDArray[np.bool_]:
+    """Whether the elements of two arrays of as many samples differ, bit by bit."""
+    assert isinstance(a, np.ndarray)
+    assert isinstance(b, np.ndarray)
+    sides = a.astype(b.dtype, copy=False), b
+    rows = [np.ascontiguousarray(side).view(np.uint8).reshape(len(side), -1) for side in sides]
+    found: NDArray[np.bool_] = np.any(rows[0] != rows[1], axis=1)
+    return found
+
+
+def _encoded(samples: Samples, at: int, array: Array) -> bytes:
+    return samples.slice(at, at + 1, [array]).encode(array).data
 
 
 def keys_of(stored: Stored) -> NDArray[np.uint8]:

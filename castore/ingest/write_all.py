@@ -19,18 +19,13 @@ def write_all(writer: SampleWriter, samples: Iterable[Any]) -> WriteResult:
     """Write what an iterator gives, passing over what an interrupted write has stored.
 
     Raises:
-        InvalidInputError: A sample that was passed over has other tokens than the stored one.
+        InvalidInputError: A sample cannot be, or one that is passed over is another than the stored one.
     """
     known, count = writer.position, 0
     with writer:
         for at, sample in enumerate(samples):
             token_ids, labels_mask, rest = _parts(sample, at)
-            if at >= known:
-                writer.append(token_ids, labels_mask, **rest)
-            elif not writer.is_known(at, token_ids):
-                raise InvalidInputError(
-                    f"sample {at} is another than the one that the interrupted write has: take another resume_key"
-                )
+            (writer.append if at >= known else writer.pass_over)(token_ids, labels_mask, **rest)
             count += 1
         if count < known:
             raise InvalidInputError(

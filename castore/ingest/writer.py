@@ -21,10 +21,10 @@ from castore.format.codec import Value, encode
 from castore.format.digest import Digest
 from castore.format.manifest import Manifest, SplitRule
 from castore.format.order import Order
-from castore.format.samples import Piece, sample_keys
+from castore.format.samples import Piece
 from castore.format.schema import DATA_ARRAYS, SOURCE
-from castore.ingest.given import Gathered, as_numpy, checked, extra_arrays
-from castore.ingest.unfinished import Waiting, is_whole, keys_of, pieces_of, record_of
+from castore.ingest.given import Checked, Gathered, as_numpy, checked, extra_arrays
+from castore.ingest.unfinished import Known, Waiting, is_whole, pieces_of, record_of
 from castore.ingest.write_job import WriteJob, WriteResult, run_record, tokenizer_files
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
@@ -39,6 +39,9 @@ BATCH_SAMPLES = 1 << 13
 RECORD_TOKENS = 1 << 24
 RECORD_SAMPLES = 1 << 18
 """Stored samples after which a record of them is made: what a write that is killed repeats at most, and one batch."""
+
+_NO_SOURCE = (1 << 32) - 1
+"""Number of a source that has not been named."""
 
 
 class SampleWriter:
@@ -82,8 +85,9 @@ class SampleWriter:
         self._waiting: deque[Waiting] = deque()
         self._cuts: list[Cut] = []
         self._recorded = 0  # samples in records
+        self._parted = False  # whether the chunks no longer fit the records
         self._sequence = 0
-        self._known: list[NDArray[np.uint8]] = []
+        self._known = Known(self._extra, self._fine, objects)
         self.result: WriteResult | None = None
         self.position = 0
         self._records = None if job.resume_key is None else WriteStore(backend, self._write_name(job.resume_key))
@@ -118,12 +122,17 @@ class SampleWriter:
         """
         self._check_open()
         try:
-            ids = as_numpy("token_ids", token_ids)
+            some, number = self._one(token_ids, labels_mask, arrays), self._number(source)
         except InvalidInputError as error:
             raise InvalidInputError(f"sample {self.position}: {error}") from error
+        self._gather(some, number)
+
+    def _one(self, token_ids: ArrayLike, labels_mask: ArrayLike | None, arrays: Mapping[str, ArrayLike]) -> Checked:
+        """One sample, checked."""
+        ids = as_numpy("token_ids", token_ids)
         per_sample = {array.name for array in self._extra if array.axis == "sample" and array.dtype != "bytes16"}
         more: dict[str, Any] = {name: [given] if name in per_sample else given for name, given in arrays.items()}
-        self._take(ids, np.array([ids.size], np.int64), labels_mask, source, more)
+        return checked(self._extra, ids, np.array([ids.size], np.int64), labels_mask, more)
 
     def extend(
         self,
@@ -158,37 +167,46 @@ class SampleWriter:
             lo, hi = edges[at], edges[stop]
             more = {name: given[lo:hi] if name in per_token else given[at:stop] for name, given in arrays.items()}
             mask = None if labels_mask is None else labels_mask[lo:hi]
-            self._take(token_ids[lo:hi], lengths[at:stop], mask, source, more)
+            self._check_open()
+            try:
+                some = checked(self._extra, token_ids[lo:hi], lengths[at:stop], mask, more)
+                number = self._number(source)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"sample {self.position}: {error}") from error
+            self._gather(some, number)
             at = stop
 
-    def _take(
-        self,
-        token_ids: NDArray[Any],
-        lengths: NDArray[np.int64],
-        labels_mask: ArrayLike | None,
-        source: str | int | None,
-        more: Mapping[str, ArrayLike],
-    ) -> None:
-        self._check_open()
-        try:
-            some, number = checked(self._extra, token_ids, lengths, labels_mask, more), self._number(source)
-        except InvalidInputError as error:
-            raise InvalidInputError(f"sample {self.position}: {error}") from error
+    def _gather(self, some: Checked, source: int) -> None:
         self._torn = True  # an interrupt may come between any two instructions
-        self._gathered.add(some, number)
-        self.position += len(lengths)
+        self._gathered.add(some, source)
+        self.position += len(some.lengths)
         self._torn = False
         if self._gathered.tokens >= BATCH_TOKENS or self._gathered.count >= BATCH_SAMPLES:
             self._hand_over()
 
-    def is_known(self, at: int, token_ids: ArrayLike) -> bool:
-        """Whether sample ``at``, which an interrupted write has stored, has these tokens."""
-        ids = np.asarray(token_ids).astype(np.uint32)
-        for keys in self._known:
-            if at < len(keys):
-                return bool(np.array_equal(keys[at], sample_keys(ids, np.array([len(ids)], np.uint32))[0]))
-            at -= len(keys)
-        return False
+    def pass_over(
+        self,
+        token_ids: ArrayLike,
+        labels_mask: ArrayLike | None = None,
+        *,
+        source: str | int | None = None,
+        **arrays: ArrayLike,
+    ) -> None:
+        """Compare a sample, given as to ``append``, with the next one of those that an interrupted write has stored.
+
+        They are compared a chunk at a time, and all of them when ``position`` samples were passed over.
+
+        Raises:
+            InvalidInputError: As ``append``; or a sample is another than the stored one.
+        """
+        self._check_open()
+        name = self._job.name if source is None else source
+        try:
+            some = self._one(token_ids, labels_mask, arrays)
+            number = self._number(name) if isinstance(name, int) else self._numbers.get(name, _NO_SOURCE)
+        except InvalidInputError as error:
+            raise InvalidInputError(f"sample {self._known.position}: {error}") from error
+        self._known.compare(some, number)
 
     def _number(self, source: str | int | None) -> int:
         if isinstance(source, int):
@@ -221,8 +239,8 @@ class SampleWriter:
         self._waiting.append(Waiting(samples.lengths, keys, scalars, trainable))
         self._add(Piece(samples.lengths, keys, dict(scalars), lambda: samples))
         self._torn = False
-        if self._records is None:
-            self._settle(len(samples))
+        if self._records is None or self._parted:
+            self._settle(sum(len(waiting.lengths) for waiting in self._waiting))
             self._cuts.clear()
         elif self._due():
             self.checkpoint()
@@ -259,10 +277,15 @@ class SampleWriter:
         Raises:
             ConflictError: Another process goes on with the same write.
         """
-        if self._records is None or self._torn:
+        if self._records is None or self._torn or self._parted:
             return self._recorded
         # After going on, the cuts of recorded samples come out once more.
         cuts = [cut for cut in self._cuts if cut.start >= self._recorded]
+        if cuts and cuts[0].start != self._recorded:
+            # Where a chunk ends may hang on what comes after it. What was given now is other than the first time, and a
+            # chunk reaches over the end of the records: they stay a beginning, to which nothing can be added.
+            self._parted = True
+            return self._recorded
         self._torn = True
         self._cuts = []
         if cuts:
@@ -282,10 +305,11 @@ class SampleWriter:
             # A record of a writer that others took for dead may stand behind records that are not its own.
             if before != self._recorded or not is_whole(stored, self._fine, self._scalars, self._objects):
                 break
-            for piece in pieces_of(stored, self._fine, self._scalars, self._objects):
+            pieces = pieces_of(stored, self._fine, self._scalars, self._objects)
+            for piece in pieces:
                 self._add(piece)
             self._sequence += 1
-            self._known.append(keys_of(stored))
+            self._known.add(pieces)
             self._totals = list(stored.sources)
             self._numbers = _numbered([total.name for total in self._totals])
             self._recorded += stored.samples

@@ -6,8 +6,9 @@ fsspec; ``urls`` picks one, ``obstore_places`` finds endpoints and credentials, 
 atomically, and ``ahead`` keeps several requests under way.
 
 Doors onto any of them: ``objects``, named by digest, stored as frames (``compress``) and kept near in ``cache``;
-``refs``, named by people, of which some are under ``protection``; ``layout``, the marker of a repository. What has
-another name than its digest is sealed (``records``): ``units``, ``writes``, ``imports``, ``packings``, ``signatures``.
+``refs``, named by people, of which some are under ``protection``, moved by an ``origin``; ``addresses``, from what
+people write to objects; ``layout``, the marker of a repository. What has another name than its digest is sealed
+(``records``): ``units``, ``writes``, ``imports``, ``packings``, ``signatures``.
 
 Output directories of open-instruct, which are read and never written here: ``olmo_core_files`` has their names and
 statistics, ``olmo_core`` their documents as arrays, ``olmo_core_sources`` which documents came from which entry of the

@@ -299,8 +299,9 @@ class _Counts:
         Of a name that is twice in the mix the last source counts, even if none of its samples is in the output.
         """
         sources = data.run.sources if data.run else []
-        last = {source.get("name"): source for source in sources}
-        return [(last[sources[i].get("name")] if i < len(sources) else {}, *row) for i, row in self._by_source.items()]
+        names = [str(source.get("name")) for source in sources]
+        last = dict(zip(names, sources, strict=True))
+        return [(last[names[i]] if i < len(names) else {}, *row) for i, row in self._by_source.items()]
 
 
 def _write_statistics(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from castore.errors import InvalidInputError
@@ -36,23 +37,45 @@ def special_token_id(data: Dataset, role: str) -> int | None:
     tokenizer = _json(data, "tokenizer.json")
     if text is None or not tokenizer:
         return None
-    for token in tokenizer.get("added_tokens") or []:
-        if token.get("content") == text:
-            return int(token["id"])
-    vocabulary = tokenizer.get("model", {}).get("vocab", {})
-    if isinstance(vocabulary, dict) and text in vocabulary:
-        return int(vocabulary[text])
-    if isinstance(vocabulary, list):  # unigram models list pieces with scores
-        ids = (index for index, piece in enumerate(vocabulary) if piece[0] == text)
-        if (found_id := next(ids, None)) is not None:
-            return found_id
+    found_id = next((number for number, token in _added(tokenizer) if token.get("content") == text), None)
+    if found_id is None:
+        found_id = _id_in(_map(tokenizer.get("model")).get("vocab"), text)
+    if found_id is not None:
+        return found_id
     raise InvalidInputError(f"{role} {text!r} of the recorded tokenizer is not in its vocabulary: give the id")
 
 
 def special_token_ids(data: Dataset) -> frozenset[int]:
-    """Ids of the tokens that the recorded tokenizer calls special; none if nothing was recorded."""
-    added = _json(data, "tokenizer.json").get("added_tokens") or []
-    return frozenset(int(token["id"]) for token in added if token.get("special"))
+    """Ids of the tokens that the recorded tokenizer calls special; none if nothing readable was recorded."""
+    try:
+        tokenizer = _json(data, "tokenizer.json")
+    except InvalidInputError:  # text can be shown without them
+        return frozenset()
+    return frozenset(number for number, token in _added(tokenizer) if token.get("special"))
+
+
+def _added(tokenizer: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The added tokens with their ids; what is none is passed over, since anybody may have written the file."""
+    added = tokenizer.get("added_tokens")
+    for token in map(_map, added if isinstance(added, list) else []):
+        if _is_id(token.get("id")):
+            yield token["id"], token
+
+
+def _id_in(vocabulary: Any, text: str) -> int | None:
+    """The id of a token in the vocabulary of a model: a map to ids, or a list of pieces with scores."""
+    if isinstance(vocabulary, dict):
+        return vocabulary[text] if _is_id(vocabulary.get(text)) else None
+    pieces = enumerate(vocabulary if isinstance(vocabulary, list) else [])
+    return next((index for index, piece in pieces if isinstance(piece, list) and piece[:1] == [text]), None)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
+
+
+def _map(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _text_of(value: Any) -> str | None:
@@ -70,6 +93,8 @@ def _json(data: Dataset, name: str) -> dict[str, Any]:
         value = json.loads(decode_file(data.fetch(files[_FOLDER + name])))
     except ValueError as error:
         raise InvalidInputError(f"recorded tokenizer file {name}: {error}") from error
+    except RecursionError as error:
+        raise InvalidInputError(f"recorded tokenizer file {name} is nested too deeply to be read") from error
     if not isinstance(value, dict):
         raise InvalidInputError(f"recorded tokenizer file {name} is not a JSON object")
     return value

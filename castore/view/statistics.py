@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from castore.errors import FormatError
+from castore.format.fields import expect_count
+
 Counts = tuple[Mapping[str, Any], int, int, int]
 """A source of the run record with its samples, tokens and trainable tokens in the output."""
 
@@ -32,9 +35,9 @@ def olmo_core_statistics(
         "timestamp": time_text,
         "output_directory": folder,
         "configuration": {
-            "tokenizer": configuration.get("tokenizer"),
-            "max_sequence_length": configuration.get("max_seq_length"),
-            "chat_template": configuration.get("chat_template"),
+            "tokenizer": _plain(configuration.get("tokenizer")),
+            "max_sequence_length": _plain(configuration.get("max_seq_length")),
+            "chat_template": _plain(configuration.get("chat_template")),
         },
         "per_dataset_statistics": [_dataset(*row, tokens, samples) for row in merged],
         "overall_statistics": {
@@ -62,16 +65,14 @@ def _merged(counts: Sequence[Counts]) -> list[Counts]:
 def _dataset(
     source: Mapping[str, Any], samples: int, tokens: int, trainable: int, all_tokens: int, all_samples: int
 ) -> dict[str, Any]:
-    amount_text = str(source.get("amount", "1.0"))
-    rows, selected = int(source.get("rows", samples)), int(source.get("selected", samples))
-    kept = int(source.get("samples", samples))
+    rows, selected, kept = (_count(source, name, samples) for name in ("rows", "selected", "samples"))
     return {
-        "dataset_name": source.get("name", "dataset"),
-        "dataset_split": source.get("split", "train"),
+        "dataset_name": str(source.get("name", "dataset")),
+        "dataset_split": str(source.get("split", "train")),
         "initial_instances": selected,
         "instances_after_transformation": kept,
         "instances_filtered_during_transformation": selected - kept,
-        "frac_or_num_samples": float(amount_text) if "." in amount_text else int(amount_text),
+        "frac_or_num_samples": _amount(source),
         "original_dataset_size": rows,
         "is_upsampled": selected > rows,
         "upsampling_factor": selected / rows if rows else 1.0,
@@ -83,6 +84,24 @@ def _dataset(
         "percentage_of_total_tokens": tokens / all_tokens * 100 if all_tokens else 0,
         "percentage_of_total_instances": samples / all_samples * 100 if all_samples else 0,
     }
+
+
+def _count(source: Mapping[str, Any], name: str, otherwise: int) -> int:
+    return expect_count(source.get(name, otherwise), f"{name} of a source of the run record")
+
+
+def _amount(source: Mapping[str, Any]) -> float | int:
+    """The amount of a source as open-instruct parses it: a share with a point, a count without."""
+    text = str(source.get("amount", "1.0"))
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError as error:
+        raise FormatError(f"amount {text[:40]!r} of a source of the run record is no number") from error
+
+
+def _plain(value: Any) -> str | int | None:
+    """What the user asked for, as JSON has it; a record may say anything."""
+    return value if value is None or isinstance(value, int) else str(value)
 
 
 def as_text(statistics: Mapping[str, Any]) -> str:

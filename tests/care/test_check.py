@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from castore.care.check import Checked, check
+from castore.care.facts import Kind, Want, facts_of
 from castore.care.findings import SEVERITY_AND_ADVICE
 from castore.errors import CorruptionError, FormatError, NotFoundError
 from castore.format.digest import Digest, digest_of
 from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
 from castore.store.local import LocalBackend
-from castore.store.objects import ObjectStore, digest_of_key
+from castore.store.objects import ObjectStore, digest_of_key, object_key
+from castore.store.refs import RefStore
+from tests.support.faults import FaultyBackend
 from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows
 
 
@@ -58,8 +61,6 @@ def test_a_healthy_repository_is_clean(healthy: dict[str, bytes]) -> None:
 
 
 def test_every_object_is_read_once(healthy: dict[str, bytes]) -> None:
-    from tests.support.faults import FaultyBackend
-
     backend = FaultyBackend(filled(healthy))
     assert check(backend).findings.clean
     reads = [key for what, key in backend.calls if what == "get" and key.startswith("objects/")]
@@ -68,11 +69,48 @@ def test_every_object_is_read_once(healthy: dict[str, bytes]) -> None:
     assert again < len(reads) / 2, "keys and lengths alone, which are much of a tiny repository"
 
 
-def test_a_sample_reads_all_inner_nodes_and_few_chunks(healthy: dict[str, bytes]) -> None:
-    for share in (0.01, 0.1, 0.3, 0.5, 0.7):
-        done = check(filled(healthy), share=share)
-        assert done.findings.listed == []
-        assert 0 < done.objects_read < done.objects - 5
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.99])
+def test_a_sample_reads_all_inner_nodes_and_few_chunks(
+    healthy: dict[str, bytes], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever chance draws: as many objects as the share says, what is above the chunks, and nothing else."""
+    digests = sorted(digest for key in healthy if (digest := digest_of_key(key)) is not None)
+    count = len(digests)
+    drawn: list[int] = []
+    sample = random.sample
+
+    def listened(population: range, k: int) -> list[int]:
+        drawn.extend(sample(population, k))
+        return drawn
+
+    monkeypatch.setattr(random, "sample", listened)
+    backend = FaultyBackend(filled(healthy))
+    done = check(backend, share=share)
+    assert done.findings.listed == []
+    assert done.objects == count
+    assert len(set(drawn)) == len(drawn) == max(1, round(share * count))
+    inner = above_the_chunks(healthy)
+    read = {key for what, key in backend.calls if what == "get" and key.startswith("objects/")}
+    assert read == {object_key(digest) for digest in inner | {digests[n] for n in drawn}}
+    assert done.objects_read == len(read) <= len(inner) + max(1, round(share * count))
+    assert len(inner) + 1 < 0.7 * count, "the smallest share leaves most chunks unread"
+
+
+def above_the_chunks(content: dict[str, bytes]) -> set[Digest]:
+    """What names mean and meant, and the ends of links that may be more than chunks, by what each object says.
+
+    All nodes are among them.
+    """
+    objects = ObjectStore(filled(content))
+    refs = RefStore(filled(content))
+    entries = [entry for name in ("two", "three", "golden/one") for entry in refs.log(name)]
+    digests = [digest for key in content if (digest := digest_of_key(key)) is not None]
+    facts = {digest: facts_of(objects.get(digest)) for digest in digests}
+    inner = {entry.target for entry in entries if entry.target is not None}
+    for said in facts.values():
+        inner |= {Digest(link.digest) for link in said.links if link.want != Want.TREE or link.level >= 1}
+    assert inner >= {digest for digest, said in facts.items() if said.kind not in (Kind.VALUES, Kind.SPANS)}
+    return inner
 
 
 def test_nothing_and_something_else_are_refused(tmp_path: Path) -> None:

@@ -127,8 +127,9 @@ def test_the_first_alone(run: Run) -> None:
 
 
 def test_quiet(run: Run) -> None:
-    assert run("diff", "base", "word", "-q", status=1).out == ""
-    assert run("diff", "base", "again", "-q").out == ""
+    for form in ((), ("--markdown",), ("--stat",), ("--side-by-side",), ("--decode",), ("--first",)):
+        said = run("diff", "base", "word", "-q", *form, status=1), run("diff", "base", "again", "-q", *form)
+        assert [(each.out, each.err) for each in said] == [("", ""), ("", "")], form
 
 
 def test_limit(run: Run, tmp_path: Path) -> None:

@@ -420,6 +420,70 @@ def test_another_iterator_is_found_out() -> None:
     assert written(backend, samples) == written(MemoryBackend(), samples)
 
 
+def changed(sample: dict[str, Any], name: str) -> dict[str, Any]:
+    """The sample with another value at one place of an array."""
+    column = sample[name]
+    if name == "source":
+        return sample | {name: "elsewhere"}
+    if np.ndim(column) == 0 or isinstance(column, bytes):
+        return sample | {name: bytes(reversed(column)) if isinstance(column, bytes) else column + 1}
+    column = np.array(column)
+    column[-1] = not column[-1] if name == "labels_mask" else column[-1] + 1
+    return sample | {name: column}
+
+
+@pytest.mark.parametrize("name", ["token_ids", "labels_mask", "source", *WEIGHTS])
+def test_other_labels_and_arrays_are_found_out(name: str) -> None:
+    samples = [{"source": "here"} | sample for sample in weighted(150)]
+    backend = MemoryBackend()
+    begun(backend, samples[:120])
+    known = begun(backend, [])
+    assert known > 60
+    what = "is another" if name == "token_ids" else f"has another {name}"
+    for at in (0, 1, 57, known - 1):
+        others = [*samples[:at], changed(samples[at], name), *samples[at + 1 :]]
+        with pytest.raises(InvalidInputError, match=rf"^sample {at} {what} than the one that the interrupted write"):
+            written(backend, others)
+        assert Repository(backend).refs.names() == []
+    faulty = FaultyBackend(backend)
+    assert written(faulty, samples) == written(MemoryBackend(), samples)
+    assert not [key for what, key in faulty.calls if what == "get" and key.startswith("objects")]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_follows_may_be_other_than_the_first_time(seed: int) -> None:
+    """It may move the end of the last stored chunk, which hangs on what comes after."""
+    first, others = weighted(150), weighted(150, seed + 50)
+    backend = MemoryBackend()
+    begun(backend, first[:120])
+    known = begun(backend, [])
+    samples = [*first[:known], *others]
+    assert begun(backend, others[:100]) == known
+    assert begun(backend, []) >= known, "the records are as good as they were"
+    assert written(backend, samples) == written(MemoryBackend(), samples)
+    check_complete(Repository(backend))
+    assert not list(backend.list("writes"))
+
+
+def test_samples_are_passed_over_as_they_are_appended() -> None:
+    samples = weighted(150)
+    backend = MemoryBackend()
+    begun(backend, samples[:120])
+    with opened(backend).writer("out", arrays=WEIGHTS, resume_key="k") as writer:
+        with pytest.raises(InvalidInputError, match=r"^sample 0: array "):
+            writer.pass_over(samples[0]["token_ids"])
+        with pytest.raises(InvalidInputError, match=r"^sample 0: source 7 has no name"):
+            writer.pass_over(**samples[0], source=7)
+        for sample in samples[: writer.position]:
+            writer.pass_over(**sample)
+        with pytest.raises(InvalidInputError, match="has no more samples: append"):
+            writer.pass_over(**samples[0])
+        for sample in samples[writer.position :]:
+            writer.append(**sample)
+    assert writer.result is not None
+    assert writer.result.root == written(MemoryBackend(), samples)
+
+
 @pytest.mark.parametrize("method", ["_hand_over", "_add", "checkpoint", "add"])
 def test_an_interrupt_anywhere_leaves_true_records(method: str) -> None:
     """What half a step left behind is in no record."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 REPOSITORY_ROOT = Path(__file__).parents[2]
-CASTORE = (sys.executable, "-c", "from castore_cli.main import main; main()")
+CASTORE = (sys.executable, "-c", "from castore_cli.start import main; main()")
 SMALL_CASTORE = (sys.executable, "-m", "tests.support.small_castore")
 
 

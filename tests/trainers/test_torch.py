@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -324,6 +325,46 @@ def test_a_loader_goes_on_at_the_item(data: Dataset, taken: int, workers: int, s
     assert done == expected
 
 
+def stream_of(items: SampleDataset) -> IterableDataset:
+    return IterableDataset(items, shuffle=True, seed=3)
+
+
+def loader_of(items: SampleDataset) -> DataLoader:
+    return DataLoader(items, None, shuffle=True, seed=3)
+
+
+@pytest.mark.parametrize("make", [loader_of, stream_of])
+def test_set_epoch_and_a_state_agree(
+    data: Dataset, make: Callable[[SampleDataset], DataLoader | IterableDataset]
+) -> None:
+    """A loop sets the epoch before each pass, as with a ``DistributedSampler``, also the one that goes on."""
+    items = SampleDataset(data)
+    whole = make(items)
+    epochs = [[item["index"] for item in whole] for _ in range(3)]
+    first = make(items)
+    first.set_epoch(1)
+    got = [item["index"] for _, item in zip(range(10), first, strict=False)]
+    assert got == epochs[1][:10]
+    state = json.loads(json.dumps(first.state_dict()))
+
+    goes_on = make(items)
+    goes_on.load_state_dict(state)
+    for epoch, expected in ((1, epochs[1][len(got) :]), (2, epochs[2])):
+        goes_on.set_epoch(epoch)
+        assert [item["index"] for item in goes_on] == expected
+
+    elsewhere = make(items)
+    elsewhere.load_state_dict(state)
+    elsewhere.set_epoch(2)
+    assert elsewhere.state_dict()["position"] == 0
+    elsewhere.set_epoch(1)
+    assert [item["index"] for item in elsewhere] == epochs[1], "what was left for another epoch is forgotten"
+
+    next(iter(first))
+    first.set_epoch(first.state_dict()["epoch"])
+    assert first.state_dict()["position"] == 0, "an epoch that was broken off begins anew"
+
+
 def test_ranks_may_be_more_after_a_restart(data: Dataset) -> None:
     items = PackedDataset(data, 128)
     seen = []
@@ -398,6 +439,24 @@ def test_a_killed_run_goes_on_with_exactly_the_rest(repository: Path, tmp_path: 
     expected = (tmp_path / "whole.log").read_text().splitlines()
     assert len(expected) > 60
     assert (tmp_path / "killed.log").read_text().splitlines() == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchdatas_loader_goes_on_where_the_loop_sets_the_epoch(data: Dataset, workers: int) -> None:
+    module = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
+    items = SampleDataset(data)
+    options = {"batch_size": 7, "num_workers": workers, "collate_fn": collate}
+    stream = stream_of(items)
+    stream.set_epoch(1)
+    expected = [plain(batch) for batch in module.StatefulDataLoader(stream, **options)]
+    stream.set_epoch(1)
+    first = module.StatefulDataLoader(stream, **options)
+    done = [plain(batch) for _, batch in zip(range(5), first, strict=False)]
+    again = stream_of(items)
+    second = module.StatefulDataLoader(again, **options)
+    second.load_state_dict(first.state_dict())
+    again.set_epoch(1)
+    assert done + [plain(batch) for batch in second] == expected
 
 
 @pytest.mark.parametrize("taken", [1, 11, 40])

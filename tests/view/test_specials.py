@@ -12,7 +12,7 @@ from castore.errors import InvalidInputError
 from castore.format.digest import Digest
 from castore.format.files import encode_file
 from castore.view.dataset import Dataset
-from castore.view.specials import special_token_id
+from castore.view.specials import special_token_id, special_token_ids
 
 
 def recorded(**files: Any) -> Dataset:
@@ -65,8 +65,41 @@ def test_without_files_there_is_no_id() -> None:
         ({"model": {"vocab": [["a", 0.0]]}}, "not in its vocabulary"),
         ("{", "tokenizer.json: "),
         ("[]", "not a JSON object"),
+        ("[" * 200_000, "nested too deeply|Expecting value"),
+        ('{"model": ' * 200_000, "nested too deeply|Expecting value"),
+        ('{"model": ' + "9" * 5000 + "}", "tokenizer.json: "),
+        ({"model": None}, "not in its vocabulary"),
+        ({"model": [END]}, "not in its vocabulary"),
+        ({"model": {"vocab": None}}, "not in its vocabulary"),
+        ({"model": {"vocab": END}}, "not in its vocabulary"),
+        ({"model": {"vocab": [END, None, [], {}, 5, [None]]}}, "not in its vocabulary"),
+        ({"model": {"vocab": {END: "five"}}}, "not in its vocabulary"),
+        ({"model": {"vocab": {END: [5]}}}, "not in its vocabulary"),
+        ({"model": {"vocab": {END: True}}}, "not in its vocabulary"),
+        ({"model": {"vocab": {END: -1}}}, "not in its vocabulary"),
+        ({"model": {"vocab": {END: 2**32}}}, "not in its vocabulary"),
+        ({"added_tokens": {END: 5}}, "not in its vocabulary"),
+        ({"added_tokens": 5}, "not in its vocabulary"),
+        ({"added_tokens": [None, END, {"content": END}, {"content": END, "id": "9"}]}, "not in its vocabulary"),
     ],
 )
 def test_a_wrong_tokenizer_is_refused(tokenizer: Any, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         special_token_id(recorded(tokenizer=tokenizer, tokenizer_config={"eos_token": END}), "eos_token")
+
+
+@pytest.mark.parametrize("spelling", [5, None, [END], {"content": 5}, {"text": END}])
+def test_a_role_that_is_no_text_is_no_role(spelling: Any) -> None:
+    assert special_token_id(recorded(tokenizer=ADDED, tokenizer_config={"eos_token": spelling}), "eos_token") is None
+
+
+def test_wrong_parts_do_not_hide_right_ones() -> None:
+    added = [None, {"id": "9", "content": END, "special": True}, {"id": 9, "content": END, "special": True}]
+    data = recorded(tokenizer={"added_tokens": added, "model": None}, tokenizer_config={"eos_token": END})
+    assert special_token_id(data, "eos_token") == 9
+    assert special_token_ids(data) == {9}
+
+
+@pytest.mark.parametrize("tokenizer", ["{", "[]", "[" * 200_000, "null", {"added_tokens": 5}, {"added_tokens": [5]}])
+def test_text_is_shown_without_special_tokens_where_there_are_none_to_be_read(tokenizer: Any) -> None:
+    assert special_token_ids(recorded(tokenizer=tokenizer)) == frozenset()

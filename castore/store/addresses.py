@@ -1,0 +1,88 @@
+"""What an address names: a ref, one of its earlier values, or the object whose digest begins so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from castore.errors import InvalidInputError, NotFoundError
+from castore.format.digest import Digest, digest_hex
+from castore.store.objects import PREFIX_DIGITS_MIN, ObjectStore
+from castore.store.refs import RefEntry, RefStore, is_ref_name
+
+RESOLVED_MAX = 1000
+"""Objects with one digest prefix that are looked at before the prefix is called ambiguous."""
+
+LOG_MAX = 100
+"""Entries of a log, and names, that are looked at for the run record of a root."""
+
+
+def resolve(address: str | Digest, refs: RefStore, objects: ObjectStore, place: str) -> Digest:
+    """The run record or manifest that an address names: ``name``, ``name@{n}``, or the beginning of a digest.
+
+    Args:
+        address: The address; a digest as bytes is taken whole.
+        refs: Names of the repository.
+        objects: Its objects.
+        place: What messages call it.
+
+    Raises:
+        NotFoundError: Nothing has that name.
+        InvalidInputError: More than one object has a digest that begins so.
+    """
+    if isinstance(address, bytes):
+        return _by_prefix(digest_hex(address), objects, place)
+    if not isinstance(address, str):
+        raise TypeError(f"a dataset is asked for by name or digest, not by {type(address).__name__}")
+    name, _, back = address.partition("@{")
+    if back:
+        is_number = back.isascii() and back[:-1].isdecimal() and len(back) <= 18
+        if not back.endswith("}") or not is_number:
+            raise InvalidInputError(f"{address!r} is no address: write name@{{2}} for the second value back")
+        return _target(refs.at(name, int(back[:-1])), address, refs, place)
+    if is_ref_name(address):
+        entry = refs.read(address)
+        if entry is not None:
+            return _target(entry, address, refs, place)
+    if len(address) >= PREFIX_DIGITS_MIN and not address.strip("0123456789abcdef"):
+        return _by_prefix(address, objects, place)
+    raise NotFoundError(f"{place} has nothing called {address!r}: 'castore ls' lists the names")
+
+
+def meanings(name: str, refs: RefStore) -> Iterator[Digest]:
+    """What a name has meant, newest first, then what the other names mean; no more than ``LOG_MAX`` of each."""
+    log = refs.log(name)[:LOG_MAX] if is_ref_name(name) else []
+    yield from (entry.target for entry in log if entry.target is not None)
+    for other in refs.names()[:LOG_MAX]:
+        target = refs.current(other)
+        if target is not None:
+            yield target
+
+
+def _target(entry: RefEntry | None, address: str, refs: RefStore, place: str) -> Digest:
+    if entry is None:
+        raise NotFoundError(f"{place} has nothing called {address!r}: 'castore ls' lists the names")
+    if entry.target is None:
+        back = refs.current_sequence(entry.name) - entry.sequence + 1
+        raise NotFoundError(f"{address} was removed: '{entry.name}@{{{back}}}' is what it was before")
+    return entry.target
+
+
+def _by_prefix(prefix: str, objects: ObjectStore, place: str) -> Digest:
+    begin_so = objects.resolve(prefix)
+    if len(begin_so) > RESOLVED_MAX:
+        raise InvalidInputError(f"{prefix} begins the digests of {len(begin_so)} objects: give more digits")
+    found = [digest for digest in begin_so if _is_document(objects.get(digest))]
+    if not found:
+        raise NotFoundError(f"{place} has no name and no run with a digest that begins with {prefix}")
+    if len(found) > 1:
+        raise InvalidInputError(f"{prefix} begins the digests of {len(found)} runs: give more digits")
+    return found[0]
+
+
+def _is_document(data: bytes) -> bool:
+    # Most addresses are names, which need none of this.
+    from castore.format.fields import kind_of
+    from castore.format.manifest import MANIFEST_KIND
+    from castore.format.run import RUN_KIND
+
+    return kind_of(data) in (RUN_KIND, MANIFEST_KIND)

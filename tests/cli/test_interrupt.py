@@ -1,0 +1,113 @@
+"""Ctrl-C at every moment of a short command: exit code 130 and no traceback, or the command was done."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import REPOSITORY_ROOT, environment
+
+PROJECT = tomllib.loads((REPOSITORY_ROOT / "pyproject.toml").read_text())
+MODULE, _, FUNCTION = PROJECT["project"]["scripts"]["castore"].partition(":")
+
+# What the installed script does, with a sign when it comes to the command line: Python itself, before that, is not
+# castore's to silence.
+SCRIPT = f"""
+import sys
+class Sign:
+    def find_spec(name, path=None, target=None):
+        if name == "castore_cli.main":
+            sys.stderr.write(".")
+            sys.stderr.flush()
+sys.meta_path.insert(0, Sign)
+from {MODULE} import {FUNCTION}
+{FUNCTION}()
+"""
+
+DELAYS_S = [i * 0.012 for i in range(26)]
+"""From nothing to the 0.3 s in which a short command is done."""
+
+
+def started(*arguments: str | Path, ignored: bool = False) -> subprocess.Popen[bytes]:
+    """A command whose script has been loaded, in the next moment of which Ctrl-C can come."""
+    handler = signal.SIG_IGN if ignored else signal.SIG_DFL
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
+    )
+    assert process.stderr is not None
+    assert process.stderr.read(1) == b"."
+    return process
+
+
+@pytest.mark.parametrize("command", [("show", "base"), ("--help",)])
+def test_at_every_moment(repo: Path, command: tuple[str, ...]) -> None:
+    undisturbed = started("--repo", repo, *command)
+    whole, said = undisturbed.communicate()
+    codes = []
+    for delay in DELAYS_S:
+        process = started("--repo", repo, *command)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+        assert err in (b"", b"castore: interrupted\n", said), (delay, err.decode())
+        # Python's last steps, when all is said, take the signal as any program does.
+        assert process.returncode in (130, undisturbed.returncode, -signal.SIGINT), delay
+        if process.returncode != 130:
+            assert out == whole
+        codes.append(process.returncode)
+    assert codes[0] == 130, "the command was not done at once"
+
+
+def test_what_runs_in_the_background_is_not_interrupted(repo: Path) -> None:
+    process = started("--repo", repo, "show", "base", ignored=True)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 0
+    assert err == b""
+    assert out.startswith(b"root ")
+
+
+IN_A_CALLBACK = """
+import signal, sys, time, types, weakref
+class Thing:
+    pass
+def command():
+    from castore_cli.start import raise_on_interrupt
+    raise_on_interrupt()
+    thing = Thing()
+    seen = weakref.ref(thing, lambda gone: signal.raise_signal(signal.SIGINT))
+    try:
+        del thing
+        time.sleep(30)
+    except KeyboardInterrupt:
+        print("interrupted")
+sys.modules["castore_cli.main"] = types.SimpleNamespace(main=command)
+from castore_cli.start import main
+main()
+"""
+
+
+def test_an_interrupt_in_a_callback_is_not_lost() -> None:
+    """As one that comes in the midst of an import is: Python says that it is ignored, and goes on."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_CALLBACK],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert done.stdout == "interrupted\n"
+    assert done.stderr == ""
