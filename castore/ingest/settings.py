@@ -67,7 +67,9 @@ def listed_tokens(settings: Settings, added: Mapping[str, Any]) -> list[Token]:
     named = {token["content"] for token in _named(settings).values()}
     listed = settings.get("added_tokens_decoder")
     if isinstance(listed, dict):
-        numbered = {int(number): _token(token) for number, token in listed.items() if number.isdigit()}
+        numbered = {
+            int(number): _token(token) for number, token in listed.items() if number.isdecimal() and len(number) < 19
+        }
         tokens = [token for _, token in sorted(numbered.items()) if token is not None]
         return [token | {"special": True} if token["content"] in named else token for token in tokens]
     special = named | {token["content"] for token in _extra(settings)}

@@ -22,7 +22,7 @@ BOUNDS_LINE_MAX = 42
 GZIP_TIME = slice(4, 8)
 """Bytes of a gzip file that tell when it was written (RFC 1952)."""
 
-_PART_FILE = re.compile(r"(token_ids|labels_mask)_part_(\d{4,})\.(npy|csv\.gz)")
+_PART_FILE = re.compile(r"(token_ids|labels_mask)_part_([0-9]{4,})\.(npy|csv\.gz)")
 
 
 def read_statistics(folder: str) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from castore.errors import BackendError, InvalidInputError
 T = TypeVar("T")
 
 EXPORTED = re.compile(
-    r"token_ids_part_\d{4,}\.(npy|csv\.gz)|labels_mask_part_\d{4,}\.npy|dataset_statistics\.(json|txt)|tokenizer"
+    r"token_ids_part_[0-9]{4,}\.(npy|csv\.gz)|labels_mask_part_[0-9]{4,}\.npy|dataset_statistics\.(json|txt)|tokenizer"
     r"|(token_ids|labels_mask)\.(bin|idx)"
-    r"|index\.json|shard\.\d{5,}\.mds"
-    r"|part-\d{5,}\.parquet"
+    r"|index\.json|shard\.[0-9]{5,}\.mds"
+    r"|part-[0-9]{5,}\.parquet"
 )
 """Names that an export has at its top, of every layout: a folder with any other name in it is never replaced."""
 

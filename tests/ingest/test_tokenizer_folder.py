@@ -80,6 +80,8 @@ def test_tokens_of_the_config_are_added(tmp_path: Path) -> None:
         str(VOCABULARY): {"content": "<|more|>", "special": True},
         "0": {"content": SPECIAL[0], "special": True},
         "x": 3,
+        "²": {"content": "<|square|>"},
+        "9" * 5000: {"content": "<|many|>"},
     }
     folder = make_folder(tmp_path, added_tokens_decoder=listed)
     assert folder.build().encode("<|more|>").ids == [VOCABULARY]
