@@ -317,7 +317,7 @@ class ArrayView:
     def __getitem__(self, key: Any) -> Any:
         """Elements as numpy gives them: an integer, a slice, or an array of indices, and more of it behind a comma."""
         first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
-        if first is Ellipsis or key == ():
+        if first is Ellipsis or (isinstance(first, tuple) and not first):
             return self._reader.elements(self.name, 0, len(self))[key]
         if isinstance(first, slice):
             chosen = range(len(self))[first]
@@ -326,7 +326,7 @@ class ArrayView:
             low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
             found = self._reader.elements(self.name, low, high + 1)[:: chosen.step]
             return found[(slice(None), *rest)] if rest else found
-        if isinstance(first, (int, np.integer)):
+        if isinstance(first, (int, np.integer)) and not isinstance(first, bool):
             at = int(first) + (len(self) if first < 0 else 0)
             if not 0 <= at < len(self):
                 raise IndexError(f"element {first} of {len(self)}")

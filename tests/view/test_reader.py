@@ -137,6 +137,20 @@ def test_arrays_are_indexed_as_numpy_arrays_are(data: Dataset) -> None:
         key[len(data)]
 
 
+@pytest.mark.parametrize("name", ["token_ids", "labels_mask", "length", "key"])
+def test_arrays_take_what_numpy_gives_as_a_place(data: Dataset, name: str) -> None:
+    array = data.arrays[name]
+    expected = array[:]
+    places = np.array([3, -1, 0, 3])
+    for key in (np.int64(5), np.uint8(5), np.array(5), places, np.zeros(0, np.int64), places.reshape(2, 2), True):
+        assert np.array_equal(array[key], expected[key]), key
+    mask = np.arange(len(array)) % 3 == 0
+    assert np.array_equal(array[mask], expected[mask])
+    for wrong in (np.array([len(array)]), mask[1:]):
+        with pytest.raises(IndexError):
+            array[wrong]
+
+
 def test_one_sample_reads_one_chunk_of_each_array(repository: Repository) -> None:
     data = Dataset(repository.objects.get, repository["x"].root, None)
     assert len(list(data.manifest.arrays)) == 5
