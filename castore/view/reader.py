@@ -231,6 +231,21 @@ class Reader:
             parts.append(self.chunk(name, leaf)[max(lo - leaf.item_start, 0) : hi - leaf.item_start])
         return np.concatenate(parts)
 
+    def chosen(self, name: str, places: NDArray[np.int64]) -> NDArray[Any]:
+        """Any elements of an array in the order of ``places`` (int64[m], none outside); each chunk is decoded once."""
+        index = self.index(name)
+        nothing = self._none(index.tree.array)
+        found = np.empty((len(places), *nothing.shape[1:]), nothing.dtype)
+        order = np.argsort(places, kind="stable")
+        ascending = places[order]
+        lo = 0
+        while lo < len(ascending):
+            leaf = index.leaf_of_item(int(ascending[lo]))
+            hi = lo + int(np.searchsorted(ascending[lo:], leaf.item_start + leaf.entry.items))
+            found[order[lo:hi]] = self.chunk(name, leaf)[ascending[lo:hi] - leaf.item_start]
+            lo = hi
+        return found
+
     def chunk(self, name: str, leaf: Leaf) -> NDArray[Any]:
         """All elements of a chunk, in the order of the machine; kept, so not to be written to."""
         kept = self._cache.get((name, leaf.start))
@@ -331,7 +346,22 @@ class ArrayView:
             if not 0 <= at < len(self):
                 raise IndexError(f"element {first} of {len(self)}")
             return self._reader.elements(self.name, at, at + 1)[(0, *rest)]
-        return self[:][key]
+        places = self._places(first)
+        if places is None:
+            return self[:][key]
+        return self._reader.chosen(self.name, places)[(np.arange(len(places)), *rest) if rest else slice(None)]
+
+    def _places(self, key: Any) -> NDArray[np.int64] | None:
+        """The elements that a list of integers or a mask means; None for all else, which numpy answers or refuses."""
+        chosen = np.asarray(key) if isinstance(key, (list, np.ndarray)) else np.zeros(())
+        if chosen.ndim != 1 or (len(chosen) and chosen.dtype.kind not in "iub"):
+            return None
+        if chosen.dtype.kind == "b":
+            return np.flatnonzero(chosen) if len(chosen) == len(self) else None
+        if len(chosen) and not -len(self) <= int(chosen.min()) <= int(chosen.max()) < len(self):
+            return None
+        places = chosen.astype(np.int64)
+        return np.where(places < 0, places + len(self), places)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         found = self._reader.elements(self.name, 0, len(self))

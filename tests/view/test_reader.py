@@ -151,6 +151,21 @@ def test_arrays_take_what_numpy_gives_as_a_place(data: Dataset, name: str) -> No
             array[wrong]
 
 
+@pytest.mark.parametrize("name", ["token_ids", "labels_mask"])
+def test_chosen_elements_read_their_chunks_only(repository: Repository, name: str) -> None:
+    def reads(*keys: object) -> int:
+        array = Dataset(repository.objects.get, repository["x"].root, None).arrays[name]
+        before = repository.objects.reads
+        for key in keys:
+            array[key]
+        return repository.objects.reads - before
+
+    first_and_last = reads(0, -1)
+    assert first_and_last < reads(slice(None))
+    assert reads([3, 1, -1, 2]) == first_and_last
+    assert reads(np.arange(len(repository["x"].arrays[name])) < 10) < first_and_last
+
+
 def test_one_sample_reads_one_chunk_of_each_array(repository: Repository) -> None:
     data = Dataset(repository.objects.get, repository["x"].root, None)
     assert len(list(data.manifest.arrays)) == 5
