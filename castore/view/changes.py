@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from castore.errors import CorruptionError
 from castore.tree.align import Gap, align
 from castore.view.dataset import Dataset
 
@@ -62,12 +63,25 @@ class Change(NamedTuple):
 
 def change_of(a: Dataset, sample_a: int, b: Dataset, sample_b: int) -> Change:
     """Align two samples, whatever they are."""
-    edits, coarse = token_edits(a.token_ids(sample_a, sample_a + 1)[0], b.token_ids(sample_b, sample_b + 1)[0])
+    tokens_a, tokens_b = a.token_ids(sample_a, sample_a + 1), b.token_ids(sample_b, sample_b + 1)
+    edits, coarse = token_edits(tokens_a[0], tokens_b[0])
     flips: tuple[Flip, ...] = ()
     if a.has("labels_mask") and b.has("labels_mask"):
-        spans = a.spans(sample_a, sample_a + 1)[0], b.spans(sample_b, sample_b + 1)[0]
-        flips = label_flips(*spans, edits)
+        flips = label_flips(labels_of(a, sample_a, tokens_a)[0], labels_of(b, sample_b, tokens_b)[0], edits)
     return Change(sample_a, sample_b, edits, flips, coarse)
+
+
+def labels_of(data: Dataset, lo: int, tokens: Sequence[Sequence[int]]) -> list[list[Range]]:
+    """Trainable tokens of the samples from ``lo`` on, half-open ranges, of each whose tokens are given.
+
+    Raises:
+        CorruptionError: They reach over the end of a sample.
+    """
+    spans = data.spans(lo, lo + len(tokens))
+    for i, own in enumerate(spans):
+        if own and own[-1][1] > len(tokens[i]):
+            raise CorruptionError(f"labels of sample {lo + i} reach over its end")
+    return spans
 
 
 def token_edits(a: Sequence[int], b: Sequence[int]) -> tuple[tuple[Edit, ...], bool]:

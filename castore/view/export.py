@@ -14,12 +14,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import InvalidInputError
+from castore.errors import CorruptionError, InvalidInputError
 from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.samples import Samples, SpanColumn, decode_column, offsets_of
 from castore.store.reorder import Reorder
 from castore.tree.walk import leaves
-from castore.view.arrays import span_column, whole
+from castore.view.arrays import span_column, whole, whole_lengths
 from castore.view.dataset import Dataset
 from castore.view.folder import sync, write_folder
 from castore.view.layout import PART_BYTES, boundaries_file, id_bytes, ids_file, labels_file, vocab_size_of
@@ -117,7 +117,7 @@ def in_order(data: Dataset, temporary: str | None, *, stored: bool = False) -> I
     positions = order.positions(data.fetch)
     place = np.full(data.manifest.samples, -1, np.int64)
     place[positions] = np.arange(len(positions))
-    reorder = Reorder(whole(data, "length")[positions], temporary)
+    reorder = Reorder(whole_lengths(data)[positions], temporary)
     try:
         at = 0
         for samples in _in_stored_order(data):
@@ -135,13 +135,19 @@ def in_order(data: Dataset, temporary: str | None, *, stored: bool = False) -> I
 def _in_stored_order(data: Dataset) -> Iterator[Samples]:
     """Samples with token_ids and labels_mask, a chunk at a time."""
     ids, mask = data.tree("token_ids"), data.tree("labels_mask")
-    lengths = whole(data, "length")
-    pairs = zip(leaves(data.fetch, ids), leaves(data.fetch, mask), strict=True)
-    for leaf, mask_leaf in pairs:
-        assert leaf.start == mask_leaf.start, "arrays of one grain are cut alike"
+    lengths = whole_lengths(data)
+    # Trees over equally many samples end together, or differ in an earlier chunk.
+    for leaf, mask_leaf in zip(leaves(data.fetch, ids), leaves(data.fetch, mask), strict=False):
+        if (leaf.start, leaf.entry.samples) != (mask_leaf.start, mask_leaf.entry.samples):
+            raise CorruptionError(f"chunks of labels_mask at sample {leaf.start} are not cut as those of token_ids")
+        here = lengths[leaf.start : leaf.stop]
+        if int(here.sum(dtype=np.int64)) != leaf.entry.items:
+            raise CorruptionError(f"lengths of samples {leaf.start} to {leaf.stop} do not add up to their tokens")
         token_ids = decode_column(data.values(leaf, ids.array))
         spans = span_column(data, mask_leaf, mask.array)
-        yield Samples(lengths[leaf.start : leaf.stop], {"token_ids": token_ids, "labels_mask": spans})
+        if np.any(spans.stops > np.repeat(here, spans.counts)):
+            raise CorruptionError(f"labels of samples {leaf.start} to {leaf.stop} reach over the end of one")
+        yield Samples(here, {"token_ids": token_ids, "labels_mask": spans})
 
 
 # ---- files

@@ -22,7 +22,7 @@ from castore.format.object import Object
 from castore.format.packing import COLUMNS, PACKING_CHUNK, Packing
 from castore.format.samples import TOKENS_MAX, offsets_of
 from castore.tree.walk import Fetch
-from castore.view.arrays import whole
+from castore.view.arrays import whole_lengths
 from castore.view.best_fit import best_fit, tight_fit
 from castore.view.blocks import Ints, blocks_of, with_next
 from castore.view.dataset import Dataset
@@ -142,7 +142,7 @@ def pack_dataset(
     """
     order = data.manifest.order
     samples = np.arange(data.manifest.samples) if order is None else order.positions(data.fetch)
-    lengths = whole(data, "length").astype(np.int64)[samples]
+    lengths = whole_lengths(data).astype(np.int64)[samples]
     if rule.olmo_core is None:
         found = _of_samples(samples, lengths, rule.sequence_length)
     else:

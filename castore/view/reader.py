@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CACHE_BYTES = 64 * 1024 * 1024
 """Bytes of decoded arrays that one reader keeps."""
 
-_OFFSETS = ""  # in the cache; no array is called so
+_OFFSETS = "#"  # in the cache, with the number of samples; no array is called so
 _SHOWN = 6  # token ids in the text of a sample
 
 BUILT_IN = frozenset(array.name for array in (TOKEN_IDS, LABELS_MASK, LENGTH, KEY, SOURCE))
@@ -260,13 +260,15 @@ class Reader:
         Raises:
             CorruptionError: The lengths of the samples do not add up to the chunk.
         """
-        kept = self._cache.get((_OFFSETS, leaf.start))
-        if kept is not None:
-            return kept
-        edges = offsets_of(self.elements(LENGTH.name, leaf.start, leaf.stop))
+        name = f"{_OFFSETS}{leaf.entry.samples}"  # chunks of another grain begin at the same sample
+        edges = self._cache.get((name, leaf.start))
+        if edges is None:
+            edges = self._keep(name, leaf, offsets_of(self.elements(LENGTH.name, leaf.start, leaf.stop)))
+        else:
+            self._cache.move_to_end((name, leaf.start))
         if edges[-1] != leaf.entry.items:
             raise CorruptionError(f"lengths of samples {leaf.start} to {leaf.stop} do not add up to their tokens")
-        return self._keep(_OFFSETS, leaf, edges)
+        return edges
 
     def _beside(self, name: str, leaf: Leaf) -> NDArray[Any]:
         """The chunk of another array of tokens over the same samples."""

@@ -25,7 +25,7 @@ from castore.errors import BackendError
 from castore.format.digest import digest_of
 from castore.format.samples import offsets_of
 from castore.tree.walk import leaves
-from castore.view.arrays import whole
+from castore.view.arrays import whole_lengths
 from castore.view.reader import Reader
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class TokenCache:
         self._data = data
         self.tokens = data.manifest.tokens
         starts = [leaf.start for leaf in leaves(data.fetch, data.tree("token_ids"))]
-        offsets = offsets_of(whole(data, "length"))
+        offsets = offsets_of(whole_lengths(data))
         place = Path(folder or tempfile.gettempdir())
         try:
             _sweep(place)
