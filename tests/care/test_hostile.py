@@ -288,6 +288,7 @@ def test_an_array_of_another_type(
     array = Array(known.name, dtype, known.axis, known.grain)
     with_array(repo, array, [chunk], [Entry(chunk.digest, manifest.samples, items)])
     none_breaks(run, repo, tmp_path / "folder", f"array {known.name} is {dtype}, one a {known.axis}")
+    assert "wrong-kind" in names_of(check(LocalBackend(str(repo))))
 
 
 @pytest.mark.parametrize("change", ["rolled", "longer", "endless"])
@@ -321,6 +322,17 @@ def test_labels_of_other_samples(run: Run, repo: Path, tmp_path: Path) -> None: 
     )
     none_breaks(run, repo, tmp_path / "folder", "reach")
     assert "reach over its end" in run("diff", "evil", "two", status=2).err
+
+
+def test_counts_that_no_array_holds(run: Run, repo: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Each is possible, and their sum is over 2**63."""
+    manifest, _ = manifest_of(repo)
+    _, root = manifest.arrays["token_ids"]
+    node = encode_node(1, [Entry(root.entries[0].digest, 1, (1 << 63) - 1)] * 3)
+    put(repo, (node.digest, node.data))
+    assert names_of(check(LocalBackend(str(repo)))) == {"object-malformed"}
+    with_array(repo, TOKEN_IDS, [], [Entry(root.entries[0].digest, manifest.samples, (1 << 63) - 1)])
+    none_breaks(run, repo, tmp_path / "folder", "elements")
 
 
 @pytest.mark.slow
