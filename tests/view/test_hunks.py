@@ -227,6 +227,10 @@ def test_one_change_reads_the_same_in_any_size() -> None:
 
 def test_keys_of_a_whole_dataset_are_not_objects() -> None:
     keys = Keys(np.random.default_rng(1).bytes(16 * 100))
+    assert list(keys) == keys.listed()
+    assert keys[-1] == keys[99] == keys.raw[-16:]
+    with pytest.raises(IndexError):
+        keys[100]
     assert len(keys) == 100
     assert keys[3] == keys.listed()[3]
     assert keys[5:7].listed() == keys.listed()[5:7]
