@@ -319,7 +319,7 @@ class Dataset:
 
         if not isinstance(other, Dataset):
             raise TypeError(f"a dataset is compared with a dataset, such as repository['name'], not with {other!r:.80}")
-        if only is not None and not (self.has(only) and other.has(only)):
+        if only is not None and not (self.has_data(only) and other.has_data(only)):
             raise InvalidInputError(f"no array {only} on both sides")
 
         return compare(self, other, context=context, only=only)
