@@ -222,6 +222,7 @@ class _Check:
             lost = [number for number in lost if number >= len(self.graph.kind) or not self.graph.kind[number]]
             if not lost:
                 return reached
+            named_by = self._named_by(lost)
             for number in lost:
                 told.add(number)
                 digest = Digest(self.graph.name(number))
@@ -231,7 +232,8 @@ class _Check:
                     continue
                 data = self.repairer.object(digest)
                 if data is not None or not former:
-                    text = self._missed(number)
+                    by = named_by.get(number)
+                    text = "a name means it" if by is None else f"named by {self.graph.key(by)}"
                     self.findings.add("object-missing", object_key(digest), text, repaired=data is not None)
                 if data is not None:
                     self._adopt(number, data)
@@ -243,10 +245,11 @@ class _Check:
         except FormatError as error:
             self.findings.add("object-malformed", self.graph.key(number), str(error))
 
-    def _missed(self, number: int) -> str:
+    def _named_by(self, numbers: list[int]) -> dict[int, int]:
+        """The first object that names each of some others."""
         parents, children = self.graph.links()
-        by = parents[children == number]
-        return f"named by {self.graph.key(int(by[0]))}" if len(by) else "a name means it"
+        places = np.flatnonzero(np.isin(children, numbers))[::-1]
+        return dict(zip(children[places].tolist(), parents[places].tolist(), strict=True))
 
     def _targets(self, targets: dict[int, str], name: str) -> None:
         for index, where in targets.items():

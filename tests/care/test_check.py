@@ -10,12 +10,13 @@ import pytest
 
 from castore.care.check import Checked, check
 from castore.care.findings import SEVERITY_AND_ADVICE
+from castore.care.graph import Graph
 from castore.errors import CorruptionError, FormatError, NotFoundError
 from castore.format.digest import Digest, digest_of
 from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
 from castore.store.local import LocalBackend
-from castore.store.objects import ObjectStore, digest_of_key
+from castore.store.objects import ObjectStore, digest_of_key, object_key
 from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows
 
 
@@ -144,6 +145,22 @@ def test_all_objects_lost_is_repaired(healthy: dict[str, bytes]) -> None:
     again = check(backend)
     assert again.findings.clean
     assert again.objects == sum(key.startswith("objects/") for key in healthy)
+
+
+def test_what_is_missing_is_named_in_one_look(healthy: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The links are many: they are not gone through once for each object that is not there."""
+    looks = []
+    links = Graph.links
+    monkeypatch.setattr(Graph, "links", lambda graph: looks.append(1) or links(graph))  # type: ignore[func-returns-value]
+    check(filled(healthy))
+    whole = len(looks)
+    manifest = Repository(filled(healthy)).dataset("two").manifest
+    chunks = {object_key(e.digest) for _, root in manifest.arrays.values() for e in root.entries}
+    done = check(filled({key: value for key, value in healthy.items() if key not in chunks}))
+    assert done.findings.counts["object-missing"] == len(chunks) > 10
+    assert len(looks) - 2 * whole < 10
+    root = object_key(Repository(filled(healthy)).dataset("two").root)
+    assert {f.text for f in done.findings.listed if f.name == "object-missing"} == {f"named by {root}"}
 
 
 def test_without_a_copy_nothing_is_changed(healthy: dict[str, bytes]) -> None:
