@@ -116,7 +116,7 @@ class _Check:
         if self.share >= 1:
             used |= earlier[: len(used)]
         for index, where in former.items():
-            if index >= len(self.graph.kind):
+            if index >= len(self.census) and not self.graph.kind[index : index + 1].any():
                 self.findings.add("log-target-missing", where, f"meant {self.graph.name(index).hex()[:12]} once")
         for name, index, text in self.graph.broken_links():
             self.findings.add(name, self.graph.key(index), text)
