@@ -286,10 +286,7 @@ def _write_statistics(
     statistics = olmo_core_statistics(configuration, counts, time_text, shown)
     texts = {"dataset_statistics.json": json.dumps(statistics, indent=2), "dataset_statistics.txt": as_text(statistics)}
     for name, text in texts.items():
-        with (part / name).open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_durable(part / name, text.encode())
 
 
 def _write_tokenizer(data: Dataset, part: Path) -> None:
@@ -308,9 +305,17 @@ def _write_tokenizer(data: Dataset, part: Path) -> None:
         path = folder / Path(name.removeprefix(TOKENIZER_PREFIX)).name
         if path.name == "tokenizer_config.json" and template is not None:
             content = _with_template(content, template)
-        path.write_bytes(content)
+        _write_durable(path, content)
     if template is not None:
-        (folder / "chat_template.jinja").write_bytes(template.encode())
+        _write_durable(folder / "chat_template.jinja", template.encode())
+    sync(folder)
+
+
+def _write_durable(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _with_template(content: bytes, template: str) -> bytes:
