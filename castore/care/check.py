@@ -75,7 +75,7 @@ def check(
         backend: The repository; it need not be healthy enough to be opened.
         share: Part of the objects that is read, drawn at random; inner nodes are always read.
         source: A repository from which what is damaged or missing is taken, verified.
-        tell: Called with every finding at once.
+        tell: Called at once with every finding that is listed.
         report: Called with bytes read and bytes to be read.
     """
     keep_freed_memory()

@@ -93,7 +93,7 @@ class Collected:
         young: Objects not in use that are within the grace period.
         removed: Objects that were removed, and ``removed_bytes`` what they took.
         spared: Objects that were renewed by a writer after they were listed.
-        records_removed: Unit and import records that were removed.
+        records_removed: Records of units, imports, packings and writes that were removed.
     """
 
     listed: int = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from castore.care.check import Checked, check
-from castore.care.findings import SEVERITY_AND_ADVICE
+from castore.care.findings import LISTED_MAX, SEVERITY_AND_ADVICE, Finding, Findings
 from castore.care.graph import Graph
 from castore.errors import CorruptionError, FormatError, NotFoundError
 from castore.format.digest import Digest, digest_of
@@ -283,6 +283,17 @@ def test_on_a_disk(healthy: dict[str, bytes], tmp_path: Path) -> None:
     assert done.findings.clean
     assert done.findings.repaired >= 5
     assert check(LocalBackend(str(tmp_path / "a"))).findings.listed == []
+
+
+def test_findings_that_were_repaired_are_listed_up_to_a_number_too() -> None:
+    told: list[Finding] = []
+    findings = Findings(told.append)
+    for number in range(LISTED_MAX + 50):
+        findings.add("object-missing", f"objects/{number}", "gone", repaired=True)
+        findings.add("object-damaged", f"objects/{number}", "harmed")
+    assert findings.repaired == findings.counts["object-damaged"] == LISTED_MAX + 50
+    assert told == findings.listed
+    assert len(told) == 2 * LISTED_MAX
 
 
 def test_every_finding_is_documented() -> None:
