@@ -33,12 +33,12 @@ class Rule:
     metadata: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.sequence_length <= TOKENS_MAX:
-            raise InvalidInputError(f"sequence length {self.sequence_length}: give 1 to {TOKENS_MAX}")
         for name, token in (("EOS", self.eos), ("BOS", self.bos)):
             if token is not None and not 0 <= token < 1 << 32:
                 raise InvalidInputError(f"{name} {token} is the id of no token: ids are 0 to {(1 << 32) - 1}")
-        if self.sequence_length & (self.sequence_length - 1):
+        if self.sequence_length > TOKENS_MAX:
+            raise InvalidInputError(f"sequence length {self.sequence_length}: give 1 to {TOKENS_MAX}")
+        if self.sequence_length < 1 or self.sequence_length & (self.sequence_length - 1):
             raise InvalidInputError(
                 f"sequence length {self.sequence_length}: OLMo-core packs into powers of two only, such as 4096"
             )
