@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -106,22 +107,26 @@ def label_flips(spans_a: Spans, spans_b: Spans, edits: Sequence[Edit] = ()) -> t
     if not edits and spans_a == spans_b:
         return ()
     flips: list[Flip] = []
+    stops = [stop for _, stop in spans_a], [stop for _, stop in spans_b]
     a_at = b_at = 0
     for edit in [*edits, None]:
         stop = edit.a[0] if edit else max([a_at, *(hi for _, hi in spans_a), *(hi + a_at - b_at for _, hi in spans_b)])
-        inside = list(_clipped(spans_a, a_at, stop)), list(_clipped(spans_b, b_at, stop - a_at + b_at))
-        for lo, hi, trained in _differences(*inside):
+        inside_a = list(_clipped(spans_a, stops[0], a_at, stop))
+        inside_b = list(_clipped(spans_b, stops[1], b_at, stop - a_at + b_at))
+        for lo, hi, trained in _differences(inside_a, inside_b):
             flips.append(Flip((a_at + lo, a_at + hi), (b_at + lo, b_at + hi), trained))
         if edit:
             a_at, b_at = edit.a[1], edit.b[1]
     return tuple(flips)
 
 
-def _clipped(spans: Spans, lo: int, hi: int) -> Iterator[Range]:
-    """The parts of spans that lie in ``[lo, hi)``, counted from ``lo``."""
-    for start, stop in spans:
-        if start < hi and stop > lo:
-            yield max(start, lo) - lo, min(stop, hi) - lo
+def _clipped(spans: Spans, stops: Sequence[int], lo: int, hi: int) -> Iterator[Range]:
+    """The parts of spans, whose ends are ``stops``, that lie in ``[lo, hi)``, counted from ``lo``."""
+    for at in range(bisect_right(stops, lo), len(spans)):
+        start, stop = spans[at]
+        if start >= hi:
+            return
+        yield max(start, lo) - lo, min(stop, hi) - lo
 
 
 def _differences(a: Sequence[Range], b: Sequence[Range]) -> Iterator[tuple[int, int, bool]]:
