@@ -68,6 +68,9 @@ def fsck(state: State, sample: float, repair_from: str | None, as_json: bool, qu
             listed = sum(finding.name == name and not finding.repaired for finding in findings.listed)
             if count > listed:
                 click.echo(f"… and {number(count - listed)} more {name}")
+        unlisted = findings.repaired - sum(finding.repaired for finding in findings.listed)
+        if unlisted:
+            click.echo(f"… and {number(unlisted)} more repaired")
         share = "" if sample >= 1 else f", {number(done.objects_read)} of them read"
         click.echo(
             f"{'clean' if findings.clean else 'not clean'}: {plural(done.names, 'name')}, "

@@ -75,7 +75,7 @@ def check(
         backend: The repository; it need not be healthy enough to be opened.
         share: Part of the objects that is read, drawn at random; inner nodes are always read.
         source: A repository from which what is damaged or missing is taken, verified.
-        tell: Called with every finding at once.
+        tell: Called at once with every finding that is listed.
         report: Called with bytes read and bytes to be read.
     """
     keep_freed_memory()
@@ -116,7 +116,7 @@ class _Check:
         if self.share >= 1:
             used |= earlier[: len(used)]
         for index, where in former.items():
-            if index >= len(self.graph.kind):
+            if index >= len(self.census) and not self.graph.kind[index : index + 1].any():
                 self.findings.add("log-target-missing", where, f"meant {self.graph.name(index).hex()[:12]} once")
         for name, index, text in self.graph.broken_links():
             self.findings.add(name, self.graph.key(index), text)
@@ -223,6 +223,7 @@ class _Check:
             lost = [number for number in lost if number >= len(self.graph.kind) or not self.graph.kind[number]]
             if not lost:
                 return reached
+            named_by = self._named_by(lost)
             for number in lost:
                 told.add(number)
                 digest = Digest(self.graph.name(number))
@@ -232,7 +233,8 @@ class _Check:
                     continue
                 data = self.repairer.object(digest)
                 if data is not None or not former:
-                    text = self._missed(number)
+                    by = named_by.get(number)
+                    text = "a name means it" if by is None else f"named by {self.graph.key(by)}"
                     self.findings.add("object-missing", object_key(digest), text, repaired=data is not None)
                 if data is not None:
                     self._adopt(number, data)
@@ -244,10 +246,11 @@ class _Check:
         except FormatError as error:
             self.findings.add("object-malformed", self.graph.key(number), str(error))
 
-    def _missed(self, number: int) -> str:
+    def _named_by(self, numbers: list[int]) -> dict[int, int]:
+        """The first object that names each of some others."""
         parents, children = self.graph.links()
-        by = parents[children == number]
-        return f"named by {self.graph.key(int(by[0]))}" if len(by) else "a name means it"
+        places = np.flatnonzero(np.isin(children, numbers))[::-1]
+        return dict(zip(children[places].tolist(), parents[places].tolist(), strict=True))
 
     def _targets(self, targets: dict[int, str], name: str) -> None:
         for index, where in targets.items():

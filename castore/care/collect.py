@@ -11,7 +11,7 @@ What makes it safe beside writers that it does not see:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -93,7 +93,7 @@ class Collected:
         young: Objects not in use that are within the grace period.
         removed: Objects that were removed, and ``removed_bytes`` what they took.
         spared: Objects that were renewed by a writer after they were listed.
-        records_removed: Unit and import records that were removed.
+        records_removed: Records of units, imports, packings and writes that were removed.
     """
 
     listed: int = 0
@@ -271,9 +271,7 @@ class _Collection:
 
     def _mark_records(self, keys: list[str]) -> None:
         """Mark what records name. They are conveniences: one that is damaged or names what is gone holds nothing."""
-        for key, data in self.backend.get_many(keys, RECORD_BYTES_MAX):
-            if data is None:
-                continue
+        for key, data in self._records(keys):
             try:
                 payload = unseal(data, key)
                 if key.startswith("units/"):
@@ -286,6 +284,18 @@ class _Collection:
                     self._mark([decode_import(payload).manifest], self.recorded)
             except (CorruptionError, FormatError, NotFoundError):
                 continue
+
+    def _records(self, keys: list[str]) -> Iterator[tuple[str, bytes]]:
+        """Records with their bytes, less those that are gone or too large to be right."""
+        at = 0
+        while at < len(keys):
+            try:
+                for key, data in self.backend.get_many(keys[at:], RECORD_BYTES_MAX):
+                    at += 1
+                    if data is not None:
+                        yield key, data
+            except CorruptionError:
+                at += 1
 
     # ---- marking
 

@@ -15,7 +15,7 @@ from castore.format.digest import Digest
 from castore.format.fields import kind_of
 from castore.format.manifest import Manifest, Root
 from castore.format.run import RUN_KIND, Run
-from castore.format.schema import KEY, KEY_BYTES, LENGTH, Array
+from castore.format.schema import DATA_ARRAYS, KEY, KEY_BYTES, LENGTH, PROVENANCE_ARRAYS, Array
 from castore.store.objects import ObjectStore
 from castore.tree.walk import Tree, leaves
 
@@ -42,6 +42,10 @@ def dataset_faults(
     except CastoreError:
         return
     trees = {**manifest.arrays, **({} if run is None else run.provenance)}
+    wrong = list(_type_faults(trees))
+    if wrong:
+        yield from wrong
+        return
     known = (manifest.split, *((name, root.digest) for name, (_, root) in sorted(trees.items())))
     if not manifest.samples or not {KEY.name, LENGTH.name} <= trees.keys():
         return
@@ -64,6 +68,14 @@ def dataset_faults(
             yield "wrong-order", str(error)
         except CastoreError:
             return
+
+
+def _type_faults(trees: Trees) -> Iterator[tuple[str, str]]:
+    """Arrays of another type than the format has for their names."""
+    for known in (*DATA_ARRAYS, *PROVENANCE_ARRAYS):
+        found = trees[known.name][0] if known.name in trees else known
+        if found != known:
+            yield "wrong-kind", f"array {known.name} is {found.dtype}, one a {found.axis}, of grain {found.grain}"
 
 
 def _column(objects: ObjectStore, trees: Trees, name: str) -> NDArray[np.uint8]:

@@ -150,8 +150,10 @@ def _node(data: bytes) -> Facts:
     if type(level) is not int or not 1 <= level <= LEVEL_MAX:
         raise FormatError(f"a node at level {str(level)[:20]}")
     entries = decode_node(data, level)
-    links = _entries(entries, level - 1, ANY)
-    return Facts(Kind.NODE, level, ANY, sum(e.samples for e in entries), sum(e.items for e in entries), links)
+    samples, items = sum(e.samples for e in entries), sum(e.items for e in entries)
+    if max(samples, items) >> 63:  # no parent can state so many, and no array of facts holds it
+        raise FormatError(f"a node with {samples} samples and {items} elements below it")
+    return Facts(Kind.NODE, level, ANY, samples, items, _entries(entries, level - 1, ANY))
 
 
 def _roots(trees: dict[str, tuple[Array, int, tuple[Entry, ...]]]) -> list[Link]:

@@ -72,16 +72,17 @@ class Findings:
     """All that was found, with bounded memory.
 
     Attributes:
-        listed: At most ``LISTED_MAX`` of each name, in the order found.
+        listed: At most ``LISTED_MAX`` of each name, and as many that were repaired, in the order found.
         counts: How many of each name there are, repaired ones apart.
         repaired: How many were put right.
-        tell: Called with every finding as soon as it is known to stay.
+        tell: Called with every finding that is listed, at once.
     """
 
     tell: Callable[[Finding], None] = lambda finding: None
     listed: list[Finding] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     repaired: int = 0
+    _listed: dict[tuple[str, bool], int] = field(default_factory=dict)
 
     def add(self, name: str, key: str, text: str, *, repaired: bool = False) -> None:
         """Note a finding."""
@@ -90,7 +91,8 @@ class Findings:
             self.repaired += 1
         else:
             self.counts[name] = self.counts.get(name, 0) + 1
-        if self.counts.get(name, 0) <= LISTED_MAX:
+        listed = self._listed[name, repaired] = self._listed.get((name, repaired), 0) + 1
+        if listed <= LISTED_MAX:
             self.listed.append(finding)
             self.tell(finding)
 

@@ -197,9 +197,12 @@ def check_records(backend: Backend, census: Census, repairer: Repairer, findings
             numbers = census.find(b"".join(digests)) if digests else np.zeros(0, np.int64)
             held[numbers[numbers >= 0]] = True
             lost = {digests[i] for i in np.flatnonzero(numbers < 0).tolist()}
-            lost = {d for d in lost if not backend.has(trash_key(d)) and repairer.object(d) is None}
-            if lost:
-                findings.add("record-dangling", key, f"names {len(lost)} objects that are not there")
+            lost = {d for d in lost if not backend.has(trash_key(d)) and not backend.has(object_key(d))}
+            back = {d for d in lost if repairer.object(d) is not None}
+            for which, repaired in ((back, True), (lost - back, False)):
+                if which:
+                    text = f"names {len(which)} objects that are not there"
+                    findings.add("record-dangling", key, text, repaired=repaired)
     return held
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from castore.errors import InvalidInputError, MissingExtraError, SignatureError
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
 KEY_FILE_BYTES_MAX = 1024 * 1024
 _PEM_BEGIN, _PEM_END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 _SSH_TYPE = "ssh-ed25519"
+_LIMITS = re.compile(
+    r"(?:^|[\s,])(cert-authority|namespaces|valid-after|valid-before|expiry-time)(?:$|[\s,]|=\"([^\"]*)\"|=(\S*))", re.I
+)
+NAMESPACE = "castore"
+"""What a key must be trusted for, where a line of ``allowed_signers`` says for what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,8 @@ def read_trusted(path: str) -> list[TrustedKey]:
     ``allowed_signers``, or PEM blocks.
 
     Raises:
-        InvalidInputError: A line holds no Ed25519 key, or the file none at all.
+        InvalidInputError: A line holds no Ed25519 key, or one that OpenSSH trusts for a time or a purpose alone, which
+            is not this one; or the file holds none at all.
     """
     ed25519 = _ed25519()
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -136,8 +144,11 @@ def read_trusted(path: str) -> list[TrustedKey]:
             else:
                 words = text.split()
                 at = words.index(_SSH_TYPE)
+                _check_limits(" ".join(words[:at]), f"{path}, line {number}")
                 owner = " ".join(words[:at] + words[at + 2 :]) or f"{path}:{number}"
                 key = serialization.load_ssh_public_key(f"{_SSH_TYPE} {words[at + 1]}".encode())
+        except InvalidInputError:
+            raise
         except (ValueError, IndexError, UnsupportedAlgorithm) as error:
             raise InvalidInputError(f"{path}, line {number}: no {_SSH_TYPE} public key") from error
         if not isinstance(key, ed25519.Ed25519PublicKey):
@@ -146,6 +157,17 @@ def read_trusted(path: str) -> list[TrustedKey]:
     if block or not keys:
         raise InvalidInputError(f"{path} holds no public key")
     return keys
+
+
+def _check_limits(options: str, place: str) -> None:
+    """Refuse a key that OpenSSH trusts for a time or for other purposes alone: a signature here says no time."""
+    for found in _LIMITS.finditer(options):
+        patterns = (found[2] or found[3] or "").split(",")
+        if found[1].lower() != "namespaces" or not any(fnmatchcase(NAMESPACE, pattern) for pattern in patterns):
+            raise InvalidInputError(
+                f"{place}: {found[1]} limits this key, which is not looked at here: give a file with the keys that you "
+                "trust, one a line"
+            )
 
 
 def _read(path: str) -> bytes:

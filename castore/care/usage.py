@@ -112,10 +112,17 @@ def _all_names(keys: list[str]) -> list[str]:
 def _follow(objects: ObjectStore, graph: Graph, targets: list[Digest], report: Callable[[int, int], None]) -> None:
     total = len(graph.census)
 
+    asked: set[int] = set()  # of what names others: it has facts only when it was read, and many may name it by then
+
     def fresh(digests: list[Digest], inner: bool) -> list[bool]:
         # What was followed has facts; chunks and files are passed by, however often.
         places = graph.numbers(digests)
-        return [place >= len(graph.kind) or not graph.kind[place] for place in places]
+        answer = []
+        for place in places:
+            answer.append(place not in asked and (place >= len(graph.kind) or not graph.kind[place]))
+            if inner:
+                asked.add(place)
+        return answer
 
     for count, (digest, facts) in enumerate(walk(objects, targets, fresh)):
         if facts is not None:

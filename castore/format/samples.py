@@ -137,16 +137,21 @@ class SpanColumn:
             np.concatenate([part.stops for part in parts]),
         )
 
+    def fits(self, lengths: NDArray[Any]) -> bool:
+        """Whether no span reaches over the end of its sample, given the elements of each."""
+        some = self.counts > 0
+        last = offsets_of(self.counts)[1:][some] - 1  # the spans of a sample ascend
+        return not (self.stops[last] > lengths[some]).any()
+
     def mask(self, lengths: NDArray[Any]) -> NDArray[np.uint8]:
         """The elements themselves: uint8[sum(lengths)] of 0 and 1.
 
         Raises:
             InvalidInputError: A span reaches over the end of its sample.
         """
-        bases = np.repeat(offsets_of(lengths)[:-1], self.counts)
-        some = self.counts > 0
-        if (self.stops[offsets_of(self.counts)[1:][some] - 1] > lengths[some]).any():  # spans ascend
+        if not self.fits(lengths):
             raise InvalidInputError("a span of true elements reaches over the end of its sample")
+        bases = np.repeat(offsets_of(lengths)[:-1], self.counts)
         # Ends of alternating runs of zeros and ones. Spans of neighbouring samples may touch: a run of no zeros.
         ends = np.empty(2 * len(self.starts) + 2, np.int64)
         ends[0], ends[-1] = 0, np.sum(lengths, dtype=np.int64)

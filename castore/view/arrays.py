@@ -9,7 +9,7 @@ from castore.errors import CorruptionError
 from castore.format.chunk import span_parts
 from castore.format.digest import digest_hex
 from castore.format.samples import SpanColumn
-from castore.format.schema import KEY_BYTES, Array
+from castore.format.schema import KEY_BYTES, LENGTH, Array
 from castore.tree.walk import Leaf, leaves
 from castore.view.dataset import Dataset
 
@@ -19,6 +19,18 @@ def whole(data: Dataset, name: str) -> NDArray[np.uint32]:
     tree = data.tree(name)
     parts = [np.frombuffer(data.values(leaf, tree.array).items, "<u4") for leaf in leaves(data.fetch, tree)]
     return np.concatenate(parts).astype(np.uint32, copy=False) if parts else np.zeros(0, np.uint32)
+
+
+def whole_lengths(data: Dataset) -> NDArray[np.uint32]:
+    """Tokens of every sample, uint32[n]; what they add up to may be taken memory for.
+
+    Raises:
+        CorruptionError: They do not add up to the tokens.
+    """
+    lengths = whole(data, LENGTH.name)
+    if int(lengths.sum(dtype=np.int64)) != data.manifest.tokens:
+        raise CorruptionError("lengths of the samples do not add up to their tokens")
+    return lengths
 
 
 def span_column(data: Dataset, array: Array, *consecutive: Leaf) -> SpanColumn:

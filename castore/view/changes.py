@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from castore.errors import CorruptionError
 from castore.tree.align import Gap, align
 from castore.view.dataset import Dataset
 
@@ -62,12 +64,25 @@ class Change(NamedTuple):
 
 def change_of(a: Dataset, sample_a: int, b: Dataset, sample_b: int) -> Change:
     """Align two samples, whatever they are."""
-    edits, coarse = token_edits(a.token_ids(sample_a, sample_a + 1)[0], b.token_ids(sample_b, sample_b + 1)[0])
+    tokens_a, tokens_b = a.token_ids(sample_a, sample_a + 1), b.token_ids(sample_b, sample_b + 1)
+    edits, coarse = token_edits(tokens_a[0], tokens_b[0])
     flips: tuple[Flip, ...] = ()
     if a.has("labels_mask") and b.has("labels_mask"):
-        spans = a.spans(sample_a, sample_a + 1)[0], b.spans(sample_b, sample_b + 1)[0]
-        flips = label_flips(*spans, edits)
+        flips = label_flips(labels_of(a, sample_a, tokens_a)[0], labels_of(b, sample_b, tokens_b)[0], edits)
     return Change(sample_a, sample_b, edits, flips, coarse)
+
+
+def labels_of(data: Dataset, lo: int, tokens: Sequence[Sequence[int]]) -> list[list[Range]]:
+    """Trainable tokens of the samples from ``lo`` on, half-open ranges, of each whose tokens are given.
+
+    Raises:
+        CorruptionError: They reach over the end of a sample.
+    """
+    spans = data.spans(lo, lo + len(tokens))
+    for i, own in enumerate(spans):
+        if own and own[-1][1] > len(tokens[i]):
+            raise CorruptionError(f"labels of sample {lo + i} reach over its end")
+    return spans
 
 
 def token_edits(a: Sequence[int], b: Sequence[int]) -> tuple[tuple[Edit, ...], bool]:
@@ -92,22 +107,26 @@ def label_flips(spans_a: Spans, spans_b: Spans, edits: Sequence[Edit] = ()) -> t
     if not edits and spans_a == spans_b:
         return ()
     flips: list[Flip] = []
+    stops = [stop for _, stop in spans_a], [stop for _, stop in spans_b]
     a_at = b_at = 0
     for edit in [*edits, None]:
         stop = edit.a[0] if edit else max([a_at, *(hi for _, hi in spans_a), *(hi + a_at - b_at for _, hi in spans_b)])
-        inside = list(_clipped(spans_a, a_at, stop)), list(_clipped(spans_b, b_at, stop - a_at + b_at))
-        for lo, hi, trained in _differences(*inside):
+        inside_a = list(_clipped(spans_a, stops[0], a_at, stop))
+        inside_b = list(_clipped(spans_b, stops[1], b_at, stop - a_at + b_at))
+        for lo, hi, trained in _differences(inside_a, inside_b):
             flips.append(Flip((a_at + lo, a_at + hi), (b_at + lo, b_at + hi), trained))
         if edit:
             a_at, b_at = edit.a[1], edit.b[1]
     return tuple(flips)
 
 
-def _clipped(spans: Spans, lo: int, hi: int) -> Iterator[Range]:
-    """The parts of spans that lie in ``[lo, hi)``, counted from ``lo``."""
-    for start, stop in spans:
-        if start < hi and stop > lo:
-            yield max(start, lo) - lo, min(stop, hi) - lo
+def _clipped(spans: Spans, stops: Sequence[int], lo: int, hi: int) -> Iterator[Range]:
+    """The parts of spans, whose ends are ``stops``, that lie in ``[lo, hi)``, counted from ``lo``."""
+    for at in range(bisect_right(stops, lo), len(spans)):
+        start, stop = spans[at]
+        if start >= hi:
+            return
+        yield max(start, lo) - lo, min(stop, hi) - lo
 
 
 def _differences(a: Sequence[Range], b: Sequence[Range]) -> Iterator[tuple[int, int, bool]]:

@@ -17,7 +17,7 @@ from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary
 from castore.format.manifest import Manifest
 from castore.format.run import Run
-from castore.format.schema import ITEM_BYTES, KEY_BYTES, Array
+from castore.format.schema import DATA_ARRAYS, ITEM_BYTES, KEY_BYTES, PROVENANCE_ARRAYS, TOKEN_IDS, Array
 from castore.tree.walk import Fetch, Leaf, Tree, ahead, leaves, overlapping
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 CACHE_BYTES = 64 * 1024 * 1024
 """Bytes of objects that one reader keeps, so that neighbours cost no second read."""
 
+
+_KNOWN = {array.name: array for array in (*DATA_ARRAYS, *PROVENANCE_ARRAYS)}
 
 AHEAD_MAX = 192
 """Objects that are asked for together."""
@@ -127,6 +129,7 @@ class Dataset:
         self._reopen = reopen
         self._packer = packer
         self._beside: Dataset | None = None
+        self._trees: dict[str, Tree] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reopen is None:
@@ -171,12 +174,29 @@ class Dataset:
 
         Raises:
             NotFoundError: There is no such array.
+            FormatError: It is of another type than arrays of this name are, or has not an element a sample or token.
         """
-        if name in self.manifest.arrays:
-            return Tree(*self.manifest.arrays[name])
-        if self.run is not None and name in self.run.provenance:
-            return Tree(*self.run.provenance[name])
-        raise NotFoundError(f"dataset {self.root.hex()[:12]} has no array {name}")
+        if name not in self._trees:
+            if name in self.manifest.arrays:
+                tree = Tree(*self.manifest.arrays[name])
+            elif self.run is not None and name in self.run.provenance:
+                tree = Tree(*self.run.provenance[name])
+            else:
+                raise NotFoundError(f"dataset {self.root.hex()[:12]} has no array {name}")
+            self._check(tree)
+            self._trees[name] = tree
+        return self._trees[name]
+
+    def _check(self, tree: Tree) -> None:
+        array, known = tree.array, _KNOWN.get(tree.array.name, tree.array)
+        if (array.dtype, array.axis) != (known.dtype, known.axis):
+            raise FormatError(
+                f"array {array.name} is {array.dtype}, one a {array.axis}: it must be {known.dtype}, one a {known.axis}"
+            )
+        lead = self.manifest.arrays.get(TOKEN_IDS.name)
+        count = tree.root.samples if array.axis == "sample" else None if lead is None else lead[1].items
+        if count is not None and tree.root.items != count:
+            raise FormatError(f"array {array.name} has {tree.root.items} elements, not {count}, one a {array.axis}")
 
     @property
     def samples(self) -> int:
@@ -260,8 +280,8 @@ class Dataset:
         """The arrays of the root by name; each has ``dtype`` and ``shape`` and is read when it is indexed."""
         from castore.view.reader import ArrayView
 
-        trees = self.manifest.arrays
-        return {name: ArrayView(self.reader, array, root.items) for name, (array, root) in trees.items()}
+        trees = map(self.tree, self.manifest.arrays)
+        return {array.name: ArrayView(self.reader, array, root.items) for array, root in trees}
 
     @property
     def order(self) -> Order | None:
@@ -312,7 +332,7 @@ class Dataset:
 
         if not isinstance(other, Dataset):
             raise TypeError(f"a dataset is compared with a dataset, such as repository['name'], not with {other!r:.80}")
-        if only is not None and not (self.has(only) and other.has(only)):
+        if only is not None and not (self.has_data(only) and other.has_data(only)):
             raise InvalidInputError(f"no array {only} on both sides")
 
         return compare(self, other, context=context, only=only)

@@ -34,7 +34,6 @@ class Side(NamedTuple):
         value: The element (a key in hexadecimal), None if the sample is shorter or absent.
         text: Text of the token at the index, None if there is none or no vocabulary was recorded.
         context: Text before, at and after the index, None likewise.
-        labels: Whether the tokens of the context are trained on: before, at, after, one flag a token.
         origin: Where the sample came from.
         place: Where the element stands in an export, None if it is in none.
     """

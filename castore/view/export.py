@@ -21,7 +21,7 @@ from castore.format.samples import Samples, SpanColumn, offsets_of
 from castore.store.large_file import LargeFile
 from castore.store.reorder import Reorder
 from castore.tree.walk import leaves
-from castore.view.arrays import span_column, whole
+from castore.view.arrays import span_column, whole, whole_lengths
 from castore.view.dataset import Dataset
 from castore.view.folder import sync, write_folder
 from castore.view.layout import PART_BYTES, boundaries_file, id_bytes, ids_file, labels_file, vocab_size_of
@@ -122,7 +122,7 @@ def in_order(data: Dataset, temporary: str | None, *, stored: bool = False) -> I
     positions = order.positions(data.fetch)
     place = np.full(data.manifest.samples, -1, np.int64)
     place[positions] = np.arange(len(positions))
-    reorder = Reorder(whole(data, "length")[positions], temporary)
+    reorder = Reorder(whole_lengths(data)[positions], temporary)
     try:
         at = 0
         for samples in _in_stored_order(data):
@@ -140,16 +140,21 @@ def in_order(data: Dataset, temporary: str | None, *, stored: bool = False) -> I
 def _in_stored_order(data: Dataset) -> Iterator[Samples]:
     """Samples with token_ids and labels_mask, some chunks at a time."""
     ids, mask = data.tree("token_ids"), data.tree("labels_mask")
-    lengths, chunks = whole(data, "length"), data.passing()
+    lengths, chunks = whole_lengths(data), data.passing()
+    # Trees over equally many samples end together, or differ in an earlier chunk.
     pairs = zip(leaves(data.fetch, ids), leaves(data.fetch, mask), strict=False)
     while some := list(islice(pairs, CHUNKS)):
-        if any((a.start, a.entry.samples) != (b.start, b.entry.samples) for a, b in some):
-            raise CorruptionError("arrays token_ids and labels_mask are not cut at the same samples")
+        for leaf, mask_leaf in some:
+            if (leaf.start, leaf.entry.samples) != (mask_leaf.start, mask_leaf.entry.samples):
+                raise CorruptionError(f"chunks of labels_mask at sample {leaf.start} are not cut as those of token_ids")
+            if int(lengths[leaf.start : leaf.stop].sum(dtype=np.int64)) != leaf.entry.items:
+                raise CorruptionError(f"lengths of samples {leaf.start} to {leaf.stop} do not add up to their tokens")
         token_ids = np.concatenate([np.frombuffer(chunks.values(leaf, ids.array).items, "<u4") for leaf, _ in some])
         spans = span_column(chunks, mask.array, *(mask_leaf for _, mask_leaf in some))
-        first, last = some[0][0], some[-1][0]
-        some_lengths = lengths[first.start : last.start + last.entry.samples]
-        yield Samples(some_lengths, {"token_ids": token_ids, "labels_mask": spans})
+        start, stop = some[0][0].start, some[-1][0].stop
+        if not spans.fits(lengths[start:stop]):
+            raise CorruptionError(f"labels of samples {start} to {stop} reach over the end of one")
+        yield Samples(lengths[start:stop], {"token_ids": token_ids, "labels_mask": spans})
 
 
 # ---- files
@@ -311,10 +316,7 @@ def _write_statistics(
     statistics = olmo_core_statistics(configuration, counts, time_text, shown)
     texts = {"dataset_statistics.json": json.dumps(statistics, indent=2), "dataset_statistics.txt": as_text(statistics)}
     for name, text in texts.items():
-        with (part / name).open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_durable(part / name, text.encode())
 
 
 def _write_tokenizer(data: Dataset, part: Path) -> None:
@@ -333,9 +335,17 @@ def _write_tokenizer(data: Dataset, part: Path) -> None:
         path = folder / Path(name.removeprefix(TOKENIZER_PREFIX)).name
         if path.name == "tokenizer_config.json" and template is not None:
             content = _with_template(content, template)
-        path.write_bytes(content)
+        _write_durable(path, content)
     if template is not None:
-        (folder / "chat_template.jinja").write_bytes(template.encode())
+        _write_durable(folder / "chat_template.jinja", template.encode())
+    sync(folder)
+
+
+def _write_durable(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _with_template(content: bytes, template: str) -> bytes:

@@ -96,7 +96,7 @@ def load_dataset(data: Dataset, *, ordered: bool, cache_dir: str | None) -> data
 def _is_whole(path: Path) -> bool:
     """Whether a file is there with the digest that it was written with."""
     try:
-        return _digest_of(path) == _seal(path).read_text(encoding="ascii")
+        return _seal(path).read_bytes() == _digest_of(path).encode()
     except FileNotFoundError:
         return False
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from heapq import merge
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import NamedTuple, Protocol
 
 from castore.tree.align import Gap
@@ -341,14 +343,19 @@ def _value_hunks(pair: Pair, names: Sequence[str], a_lo: int, b_lo: int, count: 
     """Samples with equal tokens whose other arrays differ, runs of neighbours as one hunk."""
     if count == 0:
         return
-    changed: dict[int, list[str]] = {}
-    for name in names:
-        for at in pair.changed(name, a_lo, b_lo, count):
-            changed.setdefault(at, []).append(name)
-    run: list[int] = []
-    for at in [*sorted(changed), -1]:
-        if run and (at != run[-1] + 1 or changed[at] != changed[run[0]]):
-            lo, hi = run[0], run[-1] + 1
-            yield Hunk("replace", (a_lo + lo, a_lo + hi), (b_lo + lo, b_lo + hi), tuple(changed[lo]))
-            run = []
-        run.append(at)
+
+    def places(number: int, name: str) -> Iterator[tuple[int, int]]:
+        return ((at, number) for at in pair.changed(name, a_lo, b_lo, count))
+
+    lo = hi = 0
+    arrays: tuple[str, ...] = ()
+    merged = merge(*(places(number, name) for number, name in enumerate(names)))
+    for at, here in groupby(merged, itemgetter(0)):
+        found = tuple(names[number] for _, number in here)
+        if at != hi or found != arrays:
+            if lo < hi:
+                yield Hunk("replace", (a_lo + lo, a_lo + hi), (b_lo + lo, b_lo + hi), arrays)
+            lo, arrays = at, found
+        hi = at + 1
+    if lo < hi:
+        yield Hunk("replace", (a_lo + lo, a_lo + hi), (b_lo + lo, b_lo + hi), arrays)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import index
 from typing import TypeAlias
 
 import numpy as np
@@ -22,7 +23,7 @@ from castore.format.object import Object
 from castore.format.packing import COLUMNS, PACKING_CHUNK, Packing
 from castore.format.samples import TOKENS_MAX, offsets_of
 from castore.tree.walk import Fetch
-from castore.view.arrays import whole
+from castore.view.arrays import whole_lengths
 from castore.view.best_fit import best_fit, tight_fit
 from castore.view.blocks import Ints, blocks_of, with_next
 from castore.view.dataset import Dataset
@@ -117,17 +118,29 @@ def packing_rule(
     """
     if mode not in MODES:
         raise InvalidInputError(f"packing mode {mode!r}: give one of {', '.join(MODES)}")
+    sequence_length = _integer(sequence_length, "sequence length")
     if not 1 <= sequence_length <= TOKENS_MAX:
         raise InvalidInputError(f"sequence length {sequence_length}: give 1 to {TOKENS_MAX}")
     if mode == "documents":
         if eos is not None or bos is not None or fragment:
             raise InvalidInputError("eos, bos and fragment are for mode 'olmo-core': true boundaries need none of them")
         return PackingRule(sequence_length)
-    eos = special_token_id(data, "eos_token") if eos is None else eos
+    eos = special_token_id(data, "eos_token") if eos is None else _integer(eos, "EOS")
+    bos = None if bos is None else _integer(bos, "BOS")
     if eos is None:
         raise InvalidInputError("no tokenizer with an EOS token was recorded: give the id of EOS")
     part_items = part_bytes // id_bytes(vocab_size_of(data))
+    if part_items < 1:
+        raise InvalidInputError(f"part_bytes {part_bytes}: no id is so small")
     return PackingRule(sequence_length, mode, (Rule(sequence_length, eos, bos, fragment), part_items))
+
+
+def _integer(value: object, what: str) -> int:
+    """A number of Python's or numpy's as the format has it."""
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidInputError(f"{what} {value!r:.80} is no integer") from None
 
 
 def pack_dataset(
@@ -142,7 +155,7 @@ def pack_dataset(
     """
     order = data.manifest.order
     samples = np.arange(data.manifest.samples) if order is None else order.positions(data.fetch)
-    lengths = whole(data, "length").astype(np.int64)[samples]
+    lengths = whole_lengths(data).astype(np.int64)[samples]
     if rule.olmo_core is None:
         found = _of_samples(samples, lengths, rule.sequence_length)
     else:

@@ -56,6 +56,7 @@ class Keys(Sequence[bytes]):
         if isinstance(at, slice):
             lo, hi, _ = at.indices(len(self))
             return self if hi - lo == len(self) else Keys(self.raw[KEY_BYTES * lo : KEY_BYTES * hi])
+        at = range(len(self))[at]
         return bytes(self.raw[KEY_BYTES * at : KEY_BYTES * at + KEY_BYTES])
 
     def __eq__(self, other: object) -> bool:

@@ -92,11 +92,11 @@ def _export_start(data: Dataset, sample: int) -> int | None:
         return data.token_start(sample)
     import numpy as np
 
-    from castore.view.arrays import whole
+    from castore.view.arrays import whole_lengths
 
     positions = order.positions(data.fetch)
     at = np.flatnonzero(positions == sample)
     if len(at) == 0:
         return None
-    lengths = whole(data, "length")
+    lengths = whole_lengths(data)
     return int(lengths[positions[: int(at[0])]].sum(dtype=np.int64))

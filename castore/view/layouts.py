@@ -62,10 +62,13 @@ def export_layout(
         report: Called with tokens written and tokens in all.
 
     Raises:
-        InvalidInputError: The folder holds something or cannot be written, or the layout cannot hold the data.
+        InvalidInputError: The folder holds something or cannot be written, the layout cannot hold the data, or there is
+            no such layout.
         MissingExtraError: pyarrow is needed and not installed.
     """
-    write = {"megatron": _megatron, "mds": _mds, "parquet": _parquet}[layout]
+    write = {"megatron": _megatron, "mds": _mds, "parquet": _parquet}.get(layout)
+    if write is None:
+        raise InvalidInputError(f"layout {layout!r:.80} is unknown: give one of {', '.join(LAYOUTS)}")
     if layout == "parquet":
         _pyarrow()  # before anything is written
     exported = write_folder(folder, lambda part: write(data, part, report), replace=replace)

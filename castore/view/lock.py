@@ -103,7 +103,7 @@ class Lock:
         """
         try:
             fields = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:  # of TOML, or of Python for a number of thousands of digits
             raise InvalidInputError(f"{place}: no lock file: {error}") from None
         except RecursionError:
             raise InvalidInputError(f"{place}: no lock file: nested too deeply") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from castore.view.changes import Change, change_of, label_flips, token_edits
+from castore.view.changes import Change, change_of, label_flips, labels_of, token_edits
 from castore.view.dataset import Dataset
 from castore.view.groups import Changes, Grouping
 from castore.view.hunks import Hunk
@@ -39,8 +39,8 @@ def changes_of(a: Dataset, b: Dataset, hunks: Sequence[Hunk]) -> Changes:
             a.read_ahead(_READ, [(lo, lo + n) for lo, _, n in coming])
             b.read_ahead(_READ, [(lo, lo + n) for _, lo, n in coming])
         tokens_a, tokens_b = a.token_ids(a_lo, a_lo + count), b.token_ids(b_lo, b_lo + count)
-        spans_a = a.spans(a_lo, a_lo + count) if labels else [[]] * count
-        spans_b = b.spans(b_lo, b_lo + count) if labels else [[]] * count
+        spans_a = labels_of(a, a_lo, tokens_a) if labels else [[]] * count
+        spans_b = labels_of(b, b_lo, tokens_b) if labels else [[]] * count
         for i in range(count):
             edits, coarse = token_edits(tokens_a[i], tokens_b[i])
             flips = label_flips(spans_a[i], spans_b[i], edits)

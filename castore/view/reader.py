@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 CACHE_BYTES = 64 * 1024 * 1024
 """Bytes of decoded arrays that one reader keeps."""
 
-_OFFSETS = ""  # in the cache; no array is called so
+_OFFSETS = "#"  # in the cache, with the number of samples; no array is called so
 _SHOWN = 6  # token ids in the text of a sample
 
 BUILT_IN = frozenset(array.name for array in (TOKEN_IDS, LABELS_MASK, LENGTH, KEY, SOURCE))
@@ -231,6 +231,21 @@ class Reader:
             parts.append(self.chunk(name, leaf)[max(lo - leaf.item_start, 0) : hi - leaf.item_start])
         return np.concatenate(parts)
 
+    def chosen(self, name: str, places: NDArray[np.int64]) -> NDArray[Any]:
+        """Any elements of an array in the order of ``places`` (int64[m], none outside); each chunk is decoded once."""
+        index = self.index(name)
+        nothing = self._none(index.tree.array)
+        found = np.empty((len(places), *nothing.shape[1:]), nothing.dtype)
+        order = np.argsort(places, kind="stable")
+        ascending = places[order]
+        lo = 0
+        while lo < len(ascending):
+            leaf = index.leaf_of_item(int(ascending[lo]))
+            hi = lo + int(np.searchsorted(ascending[lo:], leaf.item_start + leaf.entry.items))
+            found[order[lo:hi]] = self.chunk(name, leaf)[ascending[lo:hi] - leaf.item_start]
+            lo = hi
+        return found
+
     def chunk(self, name: str, leaf: Leaf) -> NDArray[Any]:
         """All elements of a chunk, in the order of the machine; kept, so not to be written to."""
         kept = self._cache.get((name, leaf.start))
@@ -245,13 +260,15 @@ class Reader:
         Raises:
             CorruptionError: The lengths of the samples do not add up to the chunk.
         """
-        kept = self._cache.get((_OFFSETS, leaf.start))
-        if kept is not None:
-            return kept
-        edges = offsets_of(self.elements(LENGTH.name, leaf.start, leaf.stop))
+        name = f"{_OFFSETS}{leaf.entry.samples}"  # chunks of another grain begin at the same sample
+        edges = self._cache.get((name, leaf.start))
+        if edges is None:
+            edges = self._keep(name, leaf, offsets_of(self.elements(LENGTH.name, leaf.start, leaf.stop)))
+        else:
+            self._cache.move_to_end((name, leaf.start))
         if edges[-1] != leaf.entry.items:
             raise CorruptionError(f"lengths of samples {leaf.start} to {leaf.stop} do not add up to their tokens")
-        return self._keep(_OFFSETS, leaf, edges)
+        return edges
 
     def _beside(self, name: str, leaf: Leaf) -> NDArray[Any]:
         """The chunk of another array of tokens over the same samples."""
@@ -317,7 +334,7 @@ class ArrayView:
     def __getitem__(self, key: Any) -> Any:
         """Elements as numpy gives them: an integer, a slice, or an array of indices, and more of it behind a comma."""
         first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
-        if first is Ellipsis or key == ():
+        if first is Ellipsis or (isinstance(first, tuple) and not first):
             return self._reader.elements(self.name, 0, len(self))[key]
         if isinstance(first, slice):
             chosen = range(len(self))[first]
@@ -326,12 +343,27 @@ class ArrayView:
             low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
             found = self._reader.elements(self.name, low, high + 1)[:: chosen.step]
             return found[(slice(None), *rest)] if rest else found
-        if isinstance(first, (int, np.integer)):
+        if isinstance(first, (int, np.integer)) and not isinstance(first, bool):
             at = int(first) + (len(self) if first < 0 else 0)
             if not 0 <= at < len(self):
                 raise IndexError(f"element {first} of {len(self)}")
             return self._reader.elements(self.name, at, at + 1)[(0, *rest)]
-        return self[:][key]
+        places = self._places(first)
+        if places is None:
+            return self[:][key]
+        return self._reader.chosen(self.name, places)[(np.arange(len(places)), *rest) if rest else slice(None)]
+
+    def _places(self, key: Any) -> NDArray[np.int64] | None:
+        """The elements that a list of integers or a mask means; None for all else, which numpy answers or refuses."""
+        chosen = np.asarray(key) if isinstance(key, (list, np.ndarray)) else np.zeros(())
+        if chosen.ndim != 1 or (len(chosen) and chosen.dtype.kind not in "iub"):
+            return None
+        if chosen.dtype.kind == "b":
+            return np.flatnonzero(chosen) if len(chosen) == len(self) else None
+        if len(chosen) and not -len(self) <= int(chosen.min()) <= int(chosen.max()) < len(self):
+            return None
+        places = chosen.astype(np.int64)
+        return np.where(places < 0, places + len(self), places)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         found = self._reader.elements(self.name, 0, len(self))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from castore.errors import InvalidInputError
 from castore.format.samples import TOKENS_MAX, offsets_of
 from castore.tree.walk import leaves
-from castore.view.arrays import span_column, whole
+from castore.view.arrays import span_column, whole, whole_lengths
 from castore.view.dataset import Dataset
 from castore.view.instances import count_instances
 
@@ -95,7 +95,7 @@ def summary(data: Dataset, sequence_lengths: Sequence[int] = SEQUENCE_LENGTHS) -
     for length in sequence_lengths:
         if not 1 <= length <= TOKENS_MAX:
             raise InvalidInputError(f"sequence length {length}: give 1 to {TOKENS_MAX}")
-    lengths = whole(data, "length").astype(np.int64)  # before the order, which takes memory for what is claimed
+    lengths = whole_lengths(data).astype(np.int64)  # before the order, which takes memory for what is claimed
     chosen = data.positions
     lengths = lengths[chosen]
     trainable = _trainable(data)[chosen]

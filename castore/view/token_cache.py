@@ -25,7 +25,7 @@ from castore.errors import BackendError
 from castore.format.digest import digest_of
 from castore.format.samples import offsets_of
 from castore.tree.walk import leaves
-from castore.view.arrays import whole
+from castore.view.arrays import whole_lengths
 from castore.view.reader import Reader
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class TokenCache:
         self._data = data
         self.tokens = data.manifest.tokens
         starts = [leaf.start for leaf in leaves(data.fetch, data.tree("token_ids"))]
-        offsets = offsets_of(whole(data, "length"))
+        offsets = offsets_of(whole_lengths(data))
         place = Path(folder or tempfile.gettempdir())
         try:
             _sweep(place)
@@ -91,6 +91,7 @@ class TokenCache:
         self._filled = self._mapped("filled", np.dtype(np.uint8), writable=True).data
         self._starts: list[int] = self._mapped("starts", np.dtype(np.int64)).tolist()
         self._reader: Reader | None = None
+        weakref.finalize(self, _close, list(self._files.values()))
 
     def _mapped(self, name: str, dtype: np.dtype[Any], *, writable: bool = False) -> NDArray[Any]:
         handle = os.open(self.folder / name, os.O_RDWR if writable else os.O_RDONLY)
@@ -157,6 +158,11 @@ def _write(handle: int, array: NDArray[Any], offset: int) -> None:
     done = 0
     while done < len(view):
         done += os.pwrite(handle, view[done:], offset + done)
+
+
+def _close(handles: list[int]) -> None:
+    for handle in handles:
+        os.close(handle)
 
 
 def _remove(folder: Path, owner: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 
 from castore.errors import InvalidInputError
+from castore.format.samples import TOKENS_MAX
 from castore.view.packing import PackingCounts
 
 
@@ -22,7 +23,7 @@ class Rule:
         metadata: Take documents from the ``.csv.gz`` files, in place of looking for EOS.
 
     Raises:
-        InvalidInputError: The sequence length is no power of two.
+        InvalidInputError: The sequence length is no power of two up to ``TOKENS_MAX``, or no token has such an id.
     """
 
     sequence_length: int
@@ -32,6 +33,11 @@ class Rule:
     metadata: bool = False
 
     def __post_init__(self) -> None:
+        for name, token in (("EOS", self.eos), ("BOS", self.bos)):
+            if token is not None and not 0 <= token < 1 << 32:
+                raise InvalidInputError(f"{name} {token} is the id of no token: ids are 0 to {(1 << 32) - 1}")
+        if self.sequence_length > TOKENS_MAX:
+            raise InvalidInputError(f"sequence length {self.sequence_length}: give 1 to {TOKENS_MAX}")
         if self.sequence_length < 1 or self.sequence_length & (self.sequence_length - 1):
             raise InvalidInputError(
                 f"sequence length {self.sequence_length}: OLMo-core packs into powers of two only, such as 4096"

@@ -10,7 +10,8 @@ import pytest
 
 from castore.care.check import Checked, check
 from castore.care.facts import Kind, Want, facts_of
-from castore.care.findings import SEVERITY_AND_ADVICE
+from castore.care.findings import LISTED_MAX, SEVERITY_AND_ADVICE, Finding, Findings
+from castore.care.graph import Graph
 from castore.errors import CorruptionError, FormatError, NotFoundError
 from castore.format.digest import Digest, digest_of
 from castore.repository import Repository
@@ -184,6 +185,53 @@ def test_all_objects_lost_is_repaired(healthy: dict[str, bytes]) -> None:
     assert again.objects == sum(key.startswith("objects/") for key in healthy)
 
 
+def test_what_is_missing_is_named_in_one_look(healthy: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The links are many: they are not gone through once for each object that is not there."""
+    looks = []
+    links = Graph.links
+    monkeypatch.setattr(Graph, "links", lambda graph: looks.append(1) or links(graph))  # type: ignore[func-returns-value]
+    check(filled(healthy))
+    whole = len(looks)
+    manifest = Repository(filled(healthy)).dataset("two").manifest
+    chunks = {object_key(e.digest) for _, root in manifest.arrays.values() for e in root.entries}
+    done = check(filled({key: value for key, value in healthy.items() if key not in chunks}))
+    assert done.findings.counts["object-missing"] == len(chunks) > 10
+    assert len(looks) - 2 * whole < 10
+    root = object_key(Repository(filled(healthy)).dataset("two").root)
+    assert {f.text for f in done.findings.listed if f.name == "object-missing"} == {f"named by {root}"}
+
+
+def test_what_a_record_alone_names_is_repaired_and_told(healthy: dict[str, bytes]) -> None:
+    records = ("units/", "format")
+    content = {key: value for key, value in healthy.items() if key.startswith(records)}
+    without = check(filled(content))
+    assert set(without.findings.counts) == {"record-dangling"}
+    backend = filled(content)
+    done = check(backend, source=filled(healthy))
+    assert done.findings.clean
+    assert 0 < done.findings.repaired <= without.findings.counts["record-dangling"], "some records name the same"
+    assert check(backend.other()).findings.listed == []
+
+
+@pytest.mark.parametrize("had", ["older", "newer"])
+def test_a_former_meaning_that_is_gone_is_told_beside_one_that_came_back(tmp_path: Path, had: str) -> None:
+    rows = example_rows()
+    backend = MemoryBackend()
+    for number in range(3):
+        path = write_rows(tmp_path / f"{number}.jsonl", rows[60 * number : 60 * number + 60])
+        run_job(backend, [(path, "1.0")], name="x")
+    runs = [entry.target for entry in Repository(backend).refs.log("x")]
+    content = {key: value for key, value in backend.snapshot().items() if not key.startswith("units/")}
+    keys = [object_key(run) for run in runs if run is not None]
+    less = {key: value for key, value in content.items() if key not in keys[1:]}
+    at = 2 if had == "older" else 1
+    done = check(filled(less), source=filled({**less, keys[at]: content[keys[at]]}))
+    assert done.findings.repaired == 1
+    assert [(f.name, f.key) for f in done.findings.listed if not f.repaired] == [
+        ("log-target-missing", f"ref x@{{{3 - at}}}")
+    ]
+
+
 def test_without_a_copy_nothing_is_changed(healthy: dict[str, bytes]) -> None:
     draw = random.Random(3)
     for key in draw.sample(sorted(healthy), 40):
@@ -268,11 +316,22 @@ def test_on_a_disk(healthy: dict[str, bytes], tmp_path: Path) -> None:
     for path in victims[3:]:
         path.unlink()
     done = check(LocalBackend(str(tmp_path / "a")))
-    assert names_of(done) <= {"object-damaged", "object-missing", "record-dangling"}
+    assert names_of(done) <= {"object-damaged", "object-missing", "record-dangling", "log-target-missing"}
     done = check(LocalBackend(str(tmp_path / "a")), source=LocalBackend(str(tmp_path / "b")))
     assert done.findings.clean
     assert done.findings.repaired >= 5
     assert check(LocalBackend(str(tmp_path / "a"))).findings.listed == []
+
+
+def test_findings_that_were_repaired_are_listed_up_to_a_number_too() -> None:
+    told: list[Finding] = []
+    findings = Findings(told.append)
+    for number in range(LISTED_MAX + 50):
+        findings.add("object-missing", f"objects/{number}", "gone", repaired=True)
+        findings.add("object-damaged", f"objects/{number}", "harmed")
+    assert findings.repaired == findings.counts["object-damaged"] == LISTED_MAX + 50
+    assert told == findings.listed
+    assert len(told) == 2 * LISTED_MAX
 
 
 def test_every_finding_is_documented() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from castore.care.check import check
-from castore.care.collect import DAY_S, Collected, Policy, collect
+from castore.care.collect import DAY_S, RECORD_BYTES_MAX, Collected, Policy, collect
 from castore.errors import BackendError, CorruptionError, InvalidInputError
 from castore.format.run import Run
 from castore.repository import Repository
@@ -232,6 +232,14 @@ def test_a_damaged_repository_is_left_alone(backend: MemoryBackend) -> None:
         with pytest.raises(CorruptionError, match="nothing was removed"):
             collect(other, Policy())
         assert objects_of(other) == before
+
+
+def test_a_record_that_is_too_large_holds_nothing(backend: MemoryBackend) -> None:
+    key = next(iter(backend.list("units")))
+    before = collect(backend, Policy(), dry_run=True)
+    backend.put(key, bytes(RECORD_BYTES_MAX + 1))
+    backend.flush()
+    assert collect(backend, Policy(), dry_run=True).listed == before.listed
 
 
 def test_damage_that_a_record_leads_to_first(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

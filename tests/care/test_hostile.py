@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import resource
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import zstandard
 
@@ -18,14 +20,18 @@ from castore.errors import BackendError, CastoreError, CorruptionError
 from castore.format.chunk import encode_values
 from castore.format.codec import decode, encode
 from castore.format.digest import Digest, digest_of
-from castore.format.manifest import Manifest
+from castore.format.manifest import Manifest, Root
 from castore.format.node import Entry, decode_node, encode_node
+from castore.format.object import Object
 from castore.format.order import PCG64_PERMUTATION
+from castore.format.samples import SpanColumn
+from castore.format.schema import ITEM_BYTES, LABELS_MASK, LENGTH, SOURCE, TOKEN_IDS, Array
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.local import LocalBackend
 from castore.store.objects import ObjectStore, object_key
 from castore.store.refs import RefEntry
+from castore.tree.walk import Tree, leaves
 from tests.care.test_check import filled, healthy, names_of  # noqa: F401 - a fixture
 from tests.care.test_copy import objects_of, opened
 from tests.cli.conftest import Run, run  # noqa: F401 - a fixture
@@ -224,6 +230,109 @@ def test_other_boundaries_and_counts(repo: Path) -> None:
     put(repo, (wrong.digest, wrong.data))
     name_it(repo, wrong.digest)
     assert "wrong-counts" in names_of(check(LocalBackend(str(repo))))
+
+
+def with_array(repo: Path, array: Array, objects: Iterable[Object], entries: Iterable[Entry]) -> Digest:
+    """A manifest in which an array is another one; its objects and it are stored and named."""
+    manifest, _ = manifest_of(repo)
+    arrays = {**manifest.arrays, array.name: (array, Root(array.grain, tuple(entries)))}
+    evil = Manifest(manifest.samples, arrays, manifest.split, manifest.order).encode()
+    put(repo, *((item.digest, item.data) for item in (*objects, evil)))
+    name_it(repo, evil.digest)
+    return evil.digest
+
+
+def none_breaks(run: Run, repo: Path, folder: Path, says: str) -> None:  # noqa: F811
+    """Whatever reads these samples refuses in one line; what does not read them may not notice."""
+    data = Repository(LocalBackend(str(repo)))["evil"]
+    reads: list[Callable[[], object]] = [
+        lambda: list(data),
+        lambda: data.read(),
+        lambda: data.pack(64),
+        lambda: {name: array[:] for name, array in data.arrays.items()},
+    ]
+    outcomes = []
+    for read in reads:
+        try:
+            read()
+        except CastoreError as error:
+            outcomes.append(str(error))
+    for arguments in (
+        *commands(folder, "evil"),
+        ("stats", "evil"),
+        *(("export", "evil", folder / layout, "--layout", layout, "-q") for layout in ("megatron", "mds")),
+        ("check", "evil", "--trainer", "olmo-core", "--sequence-length", "64", "--eos", "3", "-q"),
+    ):
+        said = run(*arguments, status=None)
+        assert "Traceback" not in said.err, said.err
+        if said.status == 2:
+            outcomes.append(said.err)
+        if arguments[0] in ("export", "check"):
+            assert said.status == 2, arguments
+    assert any(says in outcome for outcome in outcomes), outcomes
+    check(LocalBackend(str(repo)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint64", "bytes16"])
+@pytest.mark.parametrize("known", [TOKEN_IDS, LENGTH, SOURCE], ids=lambda array: array.name)
+def test_an_array_of_another_type(
+    run: Run,  # noqa: F811
+    repo: Path,
+    tmp_path: Path,
+    known: Array,
+    dtype: str,
+) -> None:
+    manifest, _ = manifest_of(repo)
+    items = manifest.arrays[known.name][1].items
+    chunk = encode_values(dtype, manifest.samples, bytes(ITEM_BYTES[dtype] * items))
+    array = Array(known.name, dtype, known.axis, known.grain)
+    with_array(repo, array, [chunk], [Entry(chunk.digest, manifest.samples, items)])
+    none_breaks(run, repo, tmp_path / "folder", f"array {known.name} is {dtype}, one a {known.axis}")
+    assert "wrong-kind" in names_of(check(LocalBackend(str(repo))))
+
+
+@pytest.mark.parametrize("change", ["rolled", "longer", "endless"])
+def test_lengths_of_other_samples(run: Run, repo: Path, tmp_path: Path, change: str) -> None:  # noqa: F811
+    lengths = Repository(LocalBackend(str(repo)))["two"].reader.lengths()
+    changed = {"rolled": np.roll(lengths, 1), "longer": lengths + 1, "endless": np.full_like(lengths, 2**32 - 1)}
+    count = len(lengths)
+    chunk = encode_values("uint32", count, changed[change].astype("<u4").tobytes())
+    with_array(repo, LENGTH, [chunk], [Entry(chunk.digest, count, count)])
+    none_breaks(run, repo, tmp_path / "folder", "do not add up to their tokens")
+
+
+def test_labels_of_other_samples(run: Run, repo: Path, tmp_path: Path) -> None:  # noqa: F811
+    """One chunk for all, and spans that end far behind the samples, in the chunks of the tokens."""
+    manifest, store = manifest_of(repo)
+    count, tokens = manifest.samples, manifest.tokens
+    far = np.full(count, 1 << 31, np.uint32)
+    spans = SpanColumn(np.ones(count, np.uint32), np.zeros(count, np.uint32), far)
+    one = spans.encode()
+    with_array(repo, LABELS_MASK, [one], [Entry(one.digest, count, tokens)])
+    none_breaks(run, repo, tmp_path / "folder", "are not cut as those of token_ids")
+    array, root = manifest.arrays["labels_mask"]
+    places = list(leaves(store.get, Tree(array, root)))
+    assert 1 < len(places) < 4096
+    pieces = [spans.slice(leaf.start, leaf.stop).encode() for leaf in places]
+    with_array(
+        repo,
+        LABELS_MASK,
+        pieces,
+        [Entry(piece.digest, *leaf.entry[1:]) for piece, leaf in zip(pieces, places, strict=True)],
+    )
+    none_breaks(run, repo, tmp_path / "folder", "reach")
+    assert "reach over its end" in run("diff", "evil", "two", status=2).err
+
+
+def test_counts_that_no_array_holds(run: Run, repo: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Each is possible, and their sum is over 2**63."""
+    manifest, _ = manifest_of(repo)
+    _, root = manifest.arrays["token_ids"]
+    node = encode_node(1, [Entry(root.entries[0].digest, 1, (1 << 63) - 1)] * 3)
+    put(repo, (node.digest, node.data))
+    assert names_of(check(LocalBackend(str(repo)))) == {"object-malformed"}
+    with_array(repo, TOKEN_IDS, [], [Entry(root.entries[0].digest, manifest.samples, (1 << 63) - 1)])
+    none_breaks(run, repo, tmp_path / "folder", "elements")
 
 
 @pytest.mark.slow

@@ -110,6 +110,28 @@ def test_kinds_of_keys(tmp_path: Path, keys: Path) -> None:
             read_trusted(str(listed))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        'me@x namespaces="git"',
+        'me@x valid-before="20200101"',
+        'me@x,you@x zos-key-ring-label="a b",VALID-AFTER="20990101"',
+        "*@x cert-authority",
+        'restrict,expiry-time="20200101"',
+    ],
+)
+def test_a_key_that_is_trusted_for_a_time_or_a_purpose_is_refused(keys: Path, tmp_path: Path, options: str) -> None:
+    public = " ".join((keys / "ada.pub").read_text().split()[:2])
+    trusted = tmp_path / "trusted"
+    trusted.write_text(f"# of the team\n{options} {public} a comment\n")
+    with pytest.raises(InvalidInputError, match=r"trusted, line 2: \S+ limits this key"):
+        read_trusted(str(trusted))
+    trusted.write_text(
+        f'me@x,valid-before@x {public} namespaces=git\nrestrict,no-pty {public}\nme@x namespaces="git,cast*" {public}\n'
+    )
+    assert len(read_trusted(str(trusted))) == 3
+
+
 def test_commands(run: Run, repo: Path, keys: Path, tmp_path: Path) -> None:  # noqa: F811
     trusted, untrusted = keys / "ada.pub", keys / "eve.pub"
     assert "has no signature" in run("verify", "golden/one", "--trusted", trusted, status=1).out

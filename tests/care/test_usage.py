@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from castore.care.collect import Policy, collect
@@ -11,6 +12,7 @@ from castore.care.usage import usage
 from castore.errors import NotFoundError
 from castore.repository import Origin, Repository
 from castore.store.backend import MemoryBackend
+from castore.store.layout import open_layout
 from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows
 
 NOW = Policy(0, 0, 0)
@@ -68,6 +70,21 @@ def test_logs_hold_what_names_meant(backend: MemoryBackend) -> None:
     assert done.names[0].freed == done.in_logs
     collect(backend, NOW, force=True)
     assert usage(backend, []).in_logs == 0
+
+
+def test_runs_that_made_the_same_cost_one_object_each() -> None:
+    """What many names share is read once."""
+    backend = MemoryBackend()
+    repository = Repository(backend)
+    open_layout(backend, create=True)
+    ids = np.arange(400_000, dtype=np.uint32)
+    reads = []
+    for number in range(4):
+        with repository.writer(f"name-{number}", recipe={"number": number}, origin=ORIGIN) as writer:
+            writer.extend(ids, np.arange(0, 400_001, 200), np.ones(400_000, np.bool_))
+        reads.append(usage(backend, ["name-0"]).read)
+    assert len({repository[name].root for name in repository}) == 1
+    assert np.diff(reads).tolist() == [1, 1, 1], "a run record"
 
 
 def test_an_unknown_name(backend: MemoryBackend) -> None:

@@ -117,6 +117,8 @@ def test_options_reach_the_rule(repository: Path) -> None:
     ("options", "message"),
     [
         (("--sequence-length", "100"), "powers of two only"),
+        (("--sequence-length", str(1 << 63)), "give 1 to 33554432"),
+        (("--eos", str(1 << 32)), "EOS 4294967296 is the id of no token"),
         (("--max-loss", "1%"), "give a share from 0 to 1"),
         (("--max-loss", "1.5"), "give a share from 0 to 1"),
         (("--max-loss", "-0.1"), "give a share from 0 to 1"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +105,26 @@ def test_labels_are_compared_behind_an_insertion() -> None:
     a = (1, 2, 3, 4), ((2, 4),)
     b = (1, 9, 2, 3, 4), ((4, 5),)
     assert change(a, b) == Change(0, 0, (Edit("insert", (1, 1), (1, 2)),), (Flip((2, 3), (3, 4), False),))
+
+
+def test_many_edits_look_at_each_span_a_few_times() -> None:
+    looked: list[int] = []
+
+    class Spans(list[tuple[int, int]]):
+        def __iter__(self) -> Iterator[tuple[int, int]]:
+            return (self[at] for at in range(len(self)))
+
+        def __getitem__(self, at: Any) -> Any:
+            looked.append(1)
+            return super().__getitem__(at)
+
+    count = 2000
+    edits = [Edit("replace", (10 * n, 10 * n + 1), (10 * n, 10 * n + 1)) for n in range(count)]
+    spans_a = Spans((10 * n + 2, 10 * n + 4) for n in range(count))
+    spans_b = Spans((10 * n + 3, 10 * n + 4) for n in range(count))
+    flips = label_flips(spans_a, spans_b, edits)
+    assert flips == tuple(Flip((10 * n + 2, 10 * n + 3), (10 * n + 2, 10 * n + 3), False) for n in range(count))
+    assert len(looked) < 10 * count
 
 
 def test_many_edits_and_nothing_in_common() -> None:

@@ -426,6 +426,21 @@ def test_an_interrupt_leaves_nothing(data: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_everything_is_durable_before_it_has_its_name(data: Any, tmp_path: Path) -> None:
+    durable = set()
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        real(handle)
+        durable.add(os.fstat(handle).st_ino)
+
+    with mock.patch.object(os, "fsync", fsync):
+        export_olmo_core(data, str(tmp_path / "out"))
+    files = [tmp_path / "out", *(tmp_path / "out").rglob("*")]
+    assert any(path.parent.name == "tokenizer" for path in files)
+    assert [path.name for path in files if path.stat().st_ino not in durable] == []
+
+
 @pytest.mark.parametrize("call", ["fsync", "rename"])
 def test_an_error_of_the_disk_at_any_moment(data: Any, tmp_path: Path, call: str) -> None:
     """Each sync and rename fails once; the old folder stays, or is back."""

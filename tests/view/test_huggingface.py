@@ -109,6 +109,10 @@ def test_the_file_is_made_once_and_verified_at_every_load(
     assert made == [path]
     assert again.to_dict() == expected
     assert [p.name for p in (tmp_path / "castore").iterdir() if p.name.startswith(".")] == []
+    (seal,) = (tmp_path / "castore").glob("*.blake3")
+    seal.write_bytes(b"\xff" + seal.read_bytes())
+    data.to_hf(cache_dir=str(tmp_path))
+    assert made == [path, path]
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,14 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from castore.format.digest import Digest
+from castore.repository import Repository
 from castore.store.backend import MemoryBackend
+from castore.store.layout import open_layout
 from castore.store.objects import ObjectStore
 from castore.tree.align import Gap
 from castore.view.compare import Comparison, compare
 from castore.view.dataset import CachedFetch, Dataset, FetchMany
 from castore.view.export import export_olmo_core
 from castore.view.folders import FolderDataset
+from castore.view.hunks import Hunk
 from castore.view.keys import Keys, align_keys, matched
+from tests.support.jobs import ORIGIN
 from tests.support.strategies import Edit, Row, edit_scripts, random_rows, row_lists
 from tests.support.strategies import edited as scripted
 from tests.view.test_compare import FANOUT, applied, dataset, edited, reads_of
@@ -227,6 +232,10 @@ def test_one_change_reads_the_same_in_any_size() -> None:
 
 def test_keys_of_a_whole_dataset_are_not_objects() -> None:
     keys = Keys(np.random.default_rng(1).bytes(16 * 100))
+    assert list(keys) == keys.listed()
+    assert keys[-1] == keys[99] == keys.raw[-16:]
+    with pytest.raises(IndexError):
+        keys[100]
     assert len(keys) == 100
     assert keys[3] == keys.listed()[3]
     assert keys[5:7].listed() == keys.listed()[5:7]
@@ -260,3 +269,24 @@ def reads_with(store: ObjectStore, roots: list[Digest], many: FetchMany | None) 
     fetch = CachedFetch(store.get, many=many)
     assert compare(*(Dataset(fetch, root, None) for root in roots)).count("replace") == 20
     return store.reads
+
+
+def test_other_labels_everywhere_take_no_memory() -> None:
+    backend = MemoryBackend()
+    open_layout(backend, create=True)
+    repository = Repository(backend)
+    count = 100_000
+    ids, offsets = np.arange(2 * count, dtype=np.uint32), np.arange(0, 2 * count + 1, 2)
+    for name, mask in (("a", ids < 0), ("b", ids % 2 == 0)):
+        with repository.writer(name, origin=ORIGIN) as writer:
+            writer.extend(ids, offsets, mask)
+    a, b = repository["a"], repository["b"]
+    compare(repository["a"], repository["b"], changes=False)  # what is imported is not counted
+    tracemalloc.start()
+    try:
+        found = compare(a, b, changes=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.hunks == [Hunk("replace", (0, count), (0, count), ("labels_mask",))]
+    assert peak < 80 * count, "those of a chunk are looked at together; noting every one took 200 bytes each"

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,11 +175,29 @@ def test_a_repository_that_cannot_be_written_to_serves(backend: MemoryBackend) -
 
 @pytest.mark.parametrize(
     ("length", "mode", "message"),
-    [(0, "documents", "sequence length 0"), (64, "eos", "packing mode 'eos'"), (100, "olmo-core", "powers of two")],
+    [
+        (0, "documents", "sequence length 0"),
+        (64.0, "documents", "sequence length 64.0 is no integer"),
+        ("64", "olmo-core", "sequence length '64' is no integer"),
+        (64, "eos", "packing mode 'eos'"),
+        (100, "olmo-core", "powers of two"),
+    ],
 )
-def test_what_cannot_be_packed(data: Dataset, length: int, mode: str, message: str) -> None:
+def test_what_cannot_be_packed(data: Dataset, length: Any, mode: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         data.pack(length, mode)
+
+
+@pytest.mark.parametrize("options", [{"eos": -1}, {"eos": 1 << 32}, {"eos": 3, "bos": 1 << 32}, {"eos": 2.0}])
+def test_an_id_of_no_token_is_refused(data: Dataset, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match=r"is the id of no token|is no integer"):
+        data.pack(64, "olmo-core", **options)
+
+
+def test_numbers_of_numpy_pack_the_same(data: Dataset) -> None:
+    assert data.pack(np.int64(64)).digest == data.pack(64).digest
+    here = data.pack(np.uint16(64), "olmo-core", eos=np.uint32(3), bos=np.int32(4))
+    assert here.digest == data.pack(64, "olmo-core", eos=3, bos=4).digest
 
 
 def test_a_document_that_contradicts_itself_is_refused(data: Dataset) -> None:

@@ -227,3 +227,9 @@ def test_the_same_data_are_the_same_files(data: Dataset, tmp_path: Path, layout:
         export_layout(data, str(tmp_path / name), layout)
     files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in "ab"]
     assert files[0] == files[1]
+
+
+def test_a_layout_that_there_is_not_is_refused(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="layout 'arrow' is unknown: give one of olmo-core, megatron"):
+        export_layout(data, str(tmp_path / "out"), "arrow")
+    assert list(tmp_path.iterdir()) == []

@@ -47,6 +47,7 @@ def test_the_text_is_toml_that_ends_in_one_line_end() -> None:
         (('root = "0', 'root = "'), "root is not a digest of 64 digits"),
         (("samples = 3", "samples = -3"), "samples is -3"),
         (("samples = 3", "samples = '3'"), "samples is not an integer"),
+        (("samples = 3", f"samples = {'3' * 5000}"), "limit"),
         (("tokens = 40", "tokens = 40\norder = 1"), "order is not a table"),
         (("version = 1", "<<<<<<< HEAD\nversion = 1"), "at line 2"),
         (("name", "tokens = 40\nname"), "at line"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import castore
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
+from castore.store.local import LocalBackend
 from castore.store.objects import object_key
 from castore.view.dataset import Dataset
 from castore.view.reader import Reader, SampleView
+from castore.view.token_cache import TokenCache
 from tests.support.complete import check_complete
 from tests.support.jobs import ORIGIN, example_rows, make_job, run_job, write_rows
 
@@ -137,6 +140,35 @@ def test_arrays_are_indexed_as_numpy_arrays_are(data: Dataset) -> None:
         key[len(data)]
 
 
+@pytest.mark.parametrize("name", ["token_ids", "labels_mask", "length", "key"])
+def test_arrays_take_what_numpy_gives_as_a_place(data: Dataset, name: str) -> None:
+    array = data.arrays[name]
+    expected = array[:]
+    places = np.array([3, -1, 0, 3])
+    for key in (np.int64(5), np.uint8(5), np.array(5), places, np.zeros(0, np.int64), places.reshape(2, 2), True):
+        assert np.array_equal(array[key], expected[key]), key
+    mask = np.arange(len(array)) % 3 == 0
+    assert np.array_equal(array[mask], expected[mask])
+    for wrong in (np.array([len(array)]), mask[1:]):
+        with pytest.raises(IndexError):
+            array[wrong]
+
+
+@pytest.mark.parametrize("name", ["token_ids", "labels_mask"])
+def test_chosen_elements_read_their_chunks_only(repository: Repository, name: str) -> None:
+    def reads(*keys: object) -> int:
+        array = Dataset(repository.objects.get, repository["x"].root, None).arrays[name]
+        before = repository.objects.reads
+        for key in keys:
+            array[key]
+        return repository.objects.reads - before
+
+    first_and_last = reads(0, -1)
+    assert first_and_last < reads(slice(None))
+    assert reads([3, 1, -1, 2]) == first_and_last
+    assert reads(np.arange(len(repository["x"].arrays[name])) < 10) < first_and_last
+
+
 def test_one_sample_reads_one_chunk_of_each_array(repository: Repository) -> None:
     data = Dataset(repository.objects.get, repository["x"].root, None)
     assert len(list(data.manifest.arrays)) == 5
@@ -186,6 +218,31 @@ def test_a_dataset_travels_to_other_processes(tmp_path: Path, path: Path) -> Non
     assert data.recipe["tokenizer"]
     with pytest.raises(TypeError):
         pickle.dumps(Dataset(repository.objects.get, data.root, None))
+
+
+def open_files() -> set[str]:
+    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list open files")
+def test_a_cache_of_tokens_leaves_no_file_open(tmp_path: Path, path: Path) -> None:
+    backend = LocalBackend(str(tmp_path / "repo"))
+    run_job(backend, [(path, "1.0")], name="x")
+    data = Repository(backend)["x"]
+    before = open_files()
+    for _ in range(3):
+        cache = TokenCache(data, 1 << 16, str(tmp_path))
+        assert cache.read(0)[0].tolist() == data[0].token_ids.tolist()
+        del cache
+    gc.collect()
+    assert open_files() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["repo"]
+
+
+def test_what_only_the_run_has_is_not_compared(data: Dataset) -> None:
+    assert data.has("row")
+    with pytest.raises(InvalidInputError, match="no array row on both sides"):
+        data.diff(data, only="row")
 
 
 def test_importing_castore_loads_nothing() -> None:
