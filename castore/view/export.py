@@ -250,8 +250,9 @@ class _Boundaries:
 
     def close(self) -> None:
         """Close the file after an error: there is nothing to save, and what closing says is not news."""
-        with suppress(OSError):
-            self._file.close()
+        for file in (self._gzip, self._file):
+            with suppress(OSError, ValueError):
+                file.close()
 
 
 class _Counts:
