@@ -69,9 +69,9 @@ def main() -> None:
         sent = json.loads(output)["sent"]
         skipped = json.loads(output)["skipped"]
         print(
-            f"{name}  {rows:3} rows differ  import {cpu:5.2f} CPU s  "
+            f"{name}  {rows:3} rows differ  import {cpu:5.2f}  "
             f"stored {stored / MIB:7.1f} MiB = {stored / one:.3f}  "
-            f"copy {cpu_copy:5.2f} CPU s, {sent['bytes'] / MIB:7.2f} MiB = {100 * sent['bytes'] / one:.2f} %, "
+            f"copy {cpu_copy:5.2f}, {sent['bytes'] / MIB:7.2f} MiB = {100 * sent['bytes'] / one:.2f} %, "
             f"asked for {skipped['objects']}",
             flush=True,
         )
@@ -79,15 +79,15 @@ def main() -> None:
         cpu, output = cpu_of([castore, "--repo", str(team), "fsck", "--json", "-q", *options])
         done = json.loads(output)
         print(
-            f"fsck {' '.join(options):12} {cpu:6.2f} CPU s for {done['objects']['read']} objects, "
+            f"fsck {' '.join(options):12} {cpu:6.2f} for {done['objects']['read']} objects, "
             f"{done['bytes']['read'] / MIB:.0f} MiB stored, {done['bytes']['content'] / MIB:.0f} MiB unpacked, "
-            f"{content / MIB:.0f} MiB in ten outputs: {cpu / (done['bytes']['content'] / 1e9):.2f} s per GB unpacked, "
-            f"clean {done['clean']}"
+            f"{content / MIB:.0f} MiB in ten outputs: {cpu.total / (done['bytes']['content'] / 1e9):.2f} s "
+            f"per GB unpacked, clean {done['clean']}"
         )
     for verb in ("gc", "du"):
         options = ["--dry-run"] if verb == "gc" else []
         cpu, _ = cpu_of([castore, "--repo", str(team), verb, "--json", *options])
-        print(f"{verb:17} {cpu:6.2f} CPU s")
+        print(f"{verb:17} {cpu:6.2f}")
 
 
 if __name__ == "__main__":
