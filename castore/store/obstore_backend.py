@@ -39,6 +39,7 @@ _CREATE_PAUSE_S = 0.1
 # was young before the renewal no sweep is after.
 _YOUNG_S = 5.0
 _SWEEP_S = 1.0
+_LOOK_AGAIN_S = 1.0  # after a removal that failed: what was written at that moment is there by then
 
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 _TRANSIENT = ("timed out", "timeout", "error sending request", "connection", "50 Internal", "503 ", "502 ", "504 ")
@@ -219,12 +220,25 @@ class ObstoreBackend:
             return False
         if time.monotonic() - begin > _SWEEP_S / 2:
             return False  # the answer is too old to act on; a later sweep will find the value again
-        with self._asking("delete", key):
-            try:
-                obstore.delete(self._once, key)
-            except FileNotFoundError:
-                return False
+        try:
+            obstore.delete(self._once, key)
+        except FileNotFoundError:
+            return False
+        except Exception as error:  # noqa: BLE001 - as in _asking
+            return self._refused(key, found, error)
         return True
+
+    def _refused(self, key: str, before: Any, error: Exception) -> bool:
+        """What came of a removal that failed; whether the value is gone.
+
+        Ceph refuses to remove what is written at that moment, and an answer can be lost. A value that is the same still
+        was refused.
+        """
+        time.sleep(_LOOK_AGAIN_S)
+        now = self._head(key)
+        if now is not None and (now["e_tag"], now["last_modified"]) == (before["e_tag"], before["last_modified"]):
+            self._fail("delete", key, error)
+        return now is None
 
     # ---- what threads do
 

@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.exceptions import GenericError
 
 from castore.errors import BackendError
 from castore.format.digest import Digest
@@ -185,6 +188,43 @@ def test_a_lost_answer_is_read_back(moto: Server, monkeypatch: pytest.MonkeyPatc
         assert len(proxy.lost) == 3
     finally:
         proxy.close()
+
+
+@pytest.mark.server
+def test_a_removal_whose_answer_is_lost(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = _reach(moto, monkeypatch)
+    proxy = LosingProxy(moto.endpoint, lambda line: line.startswith(b"POST") and b"delete" in line)
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        backend = open_backend(url)
+        backend.put("value", b"old")
+        backend.flush()
+        assert backend.expire("value", time.time() + 5)
+        assert backend.get("value", 10) is None
+        assert len(proxy.lost) == 1
+    finally:
+        proxy.close()
+
+
+@pytest.mark.server
+def test_a_removal_that_is_refused(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ceph refuses to remove what is written at that moment: then it is spared, and else it is an error."""
+    backend = open_backend(_reach(moto, monkeypatch))
+    backend.put("value", b"old")
+    backend.flush()
+    renewed = False
+
+    def refuse(store: object, key: str) -> None:
+        if renewed:
+            obstore.put(store, key, b"new")  # type: ignore[arg-type]
+        raise GenericError("DeleteObjects request failed: UnknownError (code: UnknownError)")
+
+    monkeypatch.setattr(obstore, "delete", refuse)
+    with pytest.raises(BackendError, match=r"cannot delete .*value: DeleteObjects request failed: UnknownError"):
+        backend.expire("value", time.time() + 5)
+    renewed = True
+    assert not backend.expire("value", time.time() + 5)
+    assert backend.get("value", 10) == b"new"
 
 
 # ---- what cannot be reached

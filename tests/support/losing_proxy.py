@@ -48,7 +48,7 @@ class LosingProxy:
     def _pass(self, source: socket.socket, sink: socket.socket, upward: bool, losing: threading.Event) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(_PIECE):
-                if upward and data[:4] in (b"PUT ", b"GET ", b"HEAD") and self._loses(data.split(b"\r\n")[0]):
+                if upward and data[:4] in (b"PUT ", b"GET ", b"HEAD", b"POST") and self._loses(data.split(b"\r\n")[0]):
                     self.lost.append(data.split(b"\r\n")[0])
                     losing.set()
                 if not upward and losing.is_set():
