@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -258,14 +259,21 @@ class OlmoCoreFolder:
     def _joints(self) -> list[tuple[bool, int]]:
         """(whether the document before it looks complete, part) of all parts but the first, by how likely it does not.
 
-        It does if it ends in the token that most of the others end in.
+        It does if it ends in the token that most of the others end in; and it is if going on made it longer than any
+        can be, as after one that was cut at that length.
         """
         ends = [part.bounds[: _ENDS_MAX + 1, 1][:-1] - 1 for part in self._parts]
         ends[-1] = self._parts[-1].bounds[:_ENDS_MAX, 1] - 1  # the last document of all is complete
         tokens = np.concatenate([part.ids[at] for part, at in zip(self._parts, ends, strict=True)])
         values, counts = np.unique(tokens, return_counts=True)
         usual = values[counts.argmax()]
-        return sorted((bool(part.ids[-1] == usual), at) for at, part in enumerate(self._parts[:-1], 1))
+        longest = integer_of(self.statistics.configuration.get("max_sequence_length"), None)
+        joints = []
+        for at, (part, after) in enumerate(pairwise(self._parts), 1):
+            length = int(np.diff(part.bounds[-1])[0] + np.diff(after.bounds[0])[0])
+            too_long = longest is not None and length > longest
+            joints.append((too_long, bool(part.ids[-1] == usual), at))
+        return [(too_long or ended, at) for too_long, ended, at in sorted(joints)]
 
 
 def _tokenizer_file(shown: str, path: Path) -> bytes:
