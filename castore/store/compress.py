@@ -120,7 +120,7 @@ def unpack(frame: bytes, max_bytes: int) -> bytes:
         return _unpack_split(frame, max_bytes)
     if codec == _SHORT:
         return _unpack_short(frame, max_bytes)
-    raise CorruptionError("empty" if codec is None else f"unknown codec {codec}")
+    raise CorruptionError("empty" if codec is None else f"codec {codec}, which a newer castore may know")
 
 
 def _pack_integers(data: bytes, prefix_bytes: int, level: int) -> bytes:
