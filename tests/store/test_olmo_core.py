@@ -99,6 +99,18 @@ def test_of_two_part_ends_the_one_after_a_document_that_was_cut_is_found(tmp_pat
     assert read(OlmoCoreFolder(str(write_folder(tmp_path / "out", made, part_items=6, statistics=statistics)))) == made
 
 
+def test_of_two_part_ends_behind_the_last_token_the_one_between_turns_is_found(tmp_path: Path) -> None:
+    """The token that ends a document ends every turn, and documents begin otherwise than turns."""
+    made: list[Document] = [
+        ([10, 11, EOS], [0, 0, 1]),
+        ([10, 11, EOS], [0, 1, 1]),
+        ([10, 11, EOS], [0, 0, 1]),
+        ([10, 11, EOS, 20, 14, EOS], [0, 0, 1, 0, 0, 1]),
+        ([10, 11, 15, EOS], [0, 0, 1, 1]),
+    ]
+    assert read(OlmoCoreFolder(str(write_folder(tmp_path / "out", made, part_items=6)))) == made
+
+
 def test_equal_data_have_equal_digests(tmp_path: Path) -> None:
     made = documents(20)
     folders = [OlmoCoreFolder(str(write_folder(tmp_path / name, made))) for name in ("a", "b")]
