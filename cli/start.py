@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False  # that of typing, whose import takes milliseconds in which Ctrl-C would show
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs

@@ -65,6 +65,7 @@ _SHORT_HEADER = Struct("<BII")  # codec, p, n
 _SHORT_FROM = 224  # integers from here on take more than one byte
 _LONG_FROM = (255 - _SHORT_FROM) << 8  # and from here on five
 _LOOKED_AT = 1024  # integers that decide between split and short
+_JOINED = 1 << 16  # integers that are joined at once
 _U32_MAX = 2**32 - 1
 
 # zstd contexts are worth keeping (a compressor is 1 to 3 MB) and must not be used by two threads at once.
@@ -120,7 +121,7 @@ def unpack(frame: bytes, max_bytes: int) -> bytes:
         return _unpack_split(frame, max_bytes)
     if codec == _SHORT:
         return _unpack_short(frame, max_bytes)
-    raise CorruptionError("empty" if codec is None else f"unknown codec {codec}")
+    raise CorruptionError("empty" if codec is None else f"codec {codec}, which a newer castore may know")
 
 
 def _pack_integers(data: bytes, prefix_bytes: int, level: int) -> bytes:
@@ -235,13 +236,18 @@ def _join_short_numpy(streams: bytes, prefix_bytes: int, count: int, large: int)
     import numpy as np
 
     second_at = prefix_bytes + count
+    rest_at = second_at + large
     first = np.frombuffer(streams, np.uint8, count, prefix_bytes)
     integers = first.astype("<u4")
-    at = np.flatnonzero(first >= _SHORT_FROM)
-    high = integers[at] - _SHORT_FROM
-    rest = np.frombuffer(streams, np.uint8, offset=second_at + large).reshape(-1, 3).astype("<u4")
-    high[high == 255 - _SHORT_FROM] = rest[:, 0] | rest[:, 1] << 8 | rest[:, 2] << 16
-    integers[at] = high << 8 | np.frombuffer(streams, np.uint8, large, second_at)
+    for lo in range(0, count, _JOINED):  # a real chunk is one round; of a huge one not all is taken memory for at once
+        at = np.flatnonzero(first[lo : lo + _JOINED] >= _SHORT_FROM) + lo
+        high = integers[at] - _SHORT_FROM
+        long = high == 255 - _SHORT_FROM
+        rest = np.frombuffer(streams, np.uint8, 3 * np.count_nonzero(long), rest_at).reshape(-1, 3).astype("<u4")
+        high[long] = rest[:, 0] | rest[:, 1] << 8 | rest[:, 2] << 16
+        integers[at] = high << 8 | np.frombuffer(streams, np.uint8, len(at), second_at)
+        second_at += len(at)
+        rest_at += 3 * len(rest)
     return b"".join((memoryview(streams)[:prefix_bytes], integers.data))
 
 

@@ -75,13 +75,15 @@ def unequal_blocks(a: ComparedFile, b: ComparedFile, a_lo: int, b_lo: int, size:
 def _blocks(
     compare: Callable[[int, int, int], int], map_a: mmap.mmap, map_b: mmap.mmap, at_a: int, at_b: int, length: int
 ) -> list[tuple[int, int]]:
-    # The two objects keep the maps from being closed; they go when this returns.
     hold_a, hold_b = ctypes.c_char.from_buffer(map_a), ctypes.c_char.from_buffer(map_b)
-    start_a, start_b = ctypes.addressof(hold_a) + at_a, ctypes.addressof(hold_b) + at_b
-    if compare(start_a, start_b, length) == 0:
-        return []
-    blocks = ((lo, min(BLOCK_BYTES, length - lo)) for lo in range(0, length, BLOCK_BYTES))
-    return [(lo, count) for lo, count in blocks if compare(start_a + lo, start_b + lo, count) != 0]
+    try:
+        start_a, start_b = ctypes.addressof(hold_a) + at_a, ctypes.addressof(hold_b) + at_b
+        if compare(start_a, start_b, length) == 0:
+            return []
+        blocks = ((lo, min(BLOCK_BYTES, length - lo)) for lo in range(0, length, BLOCK_BYTES))
+        return [(lo, count) for lo, count in blocks if compare(start_a + lo, start_b + lo, count) != 0]
+    finally:
+        del hold_a, hold_b  # they keep the maps from being closed, after Ctrl-C as long as it is on its way
 
 
 def _memcmp() -> Callable[[int, int, int], int]:

@@ -35,15 +35,20 @@ class LargeFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o666)
-        self._direct = _open_direct(path)
-        # Anonymous maps, since what goes past the cache must begin where a page does. Pages cost when they are touched.
-        self._block = mmap.mmap(-1, BLOCK_BYTES)
-        self._other = mmap.mmap(-1, BLOCK_BYTES)
-        self._filled = 0  # bytes in the block
-        self._at = 0  # where in the file the block goes
         self._thread = ThreadPoolExecutor(1)
         self._under_way: Future[None] | None = None  # the write of the other block
+        self._filled = 0  # bytes in the block
+        self._at = 0  # where in the file the block goes
+        self._direct: int | None = None
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o666)
+        try:
+            self._direct = _open_direct(path)
+            # Anonymous maps, since what goes past the cache begins where a page does. Pages cost when they are touched.
+            self._block = mmap.mmap(-1, BLOCK_BYTES)
+            self._other = mmap.mmap(-1, BLOCK_BYTES)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> LargeFile:
         return self
@@ -84,7 +89,10 @@ class LargeFile:
     def _hand_over(self) -> None:
         """Let the thread write the block, and go on with the other one."""
         self._wait()
-        self._under_way = self._thread.submit(self._put, self._block, self._at)
+        try:
+            self._under_way = self._thread.submit(self._put, self._block, self._at)
+        except RuntimeError as error:  # the system has no thread left, which Python does not tell as an OSError
+            raise OSError(errno.EAGAIN, str(error)) from error
         self._block, self._other = self._other, self._block
         self._at += BLOCK_BYTES
         self._filled = 0

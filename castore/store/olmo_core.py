@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -258,14 +259,32 @@ class OlmoCoreFolder:
     def _joints(self) -> list[tuple[bool, int]]:
         """(whether the document before it looks complete, part) of all parts but the first, by how likely it does not.
 
-        It does if it ends in the token that most of the others end in.
+        It does if it ends in the token that most of the others end in; and it is if going on made it longer than any
+        can be, as after one that was cut at that length. Of those that end so, ones that go on as documents rarely
+        begin come first: templates put the token behind every turn too.
         """
         ends = [part.bounds[: _ENDS_MAX + 1, 1][:-1] - 1 for part in self._parts]
         ends[-1] = self._parts[-1].bounds[:_ENDS_MAX, 1] - 1  # the last document of all is complete
         tokens = np.concatenate([part.ids[at] for part, at in zip(self._parts, ends, strict=True)])
         values, counts = np.unique(tokens, return_counts=True)
         usual = values[counts.argmax()]
-        return sorted((bool(part.ids[-1] == usual), at) for at, part in enumerate(self._parts[:-1], 1))
+        begun = [_two_at(part, part.bounds[at > 0 : _ENDS_MAX, 0]) for at, part in enumerate(self._parts)]
+        pairs, times = np.unique(np.concatenate(begun), return_counts=True)
+        often = dict(zip(pairs.tolist(), times.tolist(), strict=True))
+        longest = integer_of(self.statistics.configuration.get("max_sequence_length"), None)
+        joints = []
+        for at, (part, after) in enumerate(pairwise(self._parts), 1):
+            length = int(np.diff(part.bounds[-1])[0] + np.diff(after.bounds[0])[0])
+            too_long = longest is not None and length > longest
+            begins = often.get(int(_two_at(after, np.zeros(1, np.int64))[0]), 0)
+            joints.append((too_long, bool(part.ids[-1] == usual), begins, at))
+        return [(too_long or ended, at) for too_long, ended, _, at in sorted(joints)]
+
+
+def _two_at(part: _Part, at: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The token at each place and the one after it, as one number."""
+    two = part.ids[at], part.ids[np.minimum(at + 1, len(part.ids) - 1)]
+    return two[0].astype(np.uint64) << np.uint64(32) | two[1].astype(np.uint64)
 
 
 def _tokenizer_file(shown: str, path: Path) -> bytes:

@@ -218,7 +218,9 @@ class _Parts:
 
     def _next(self) -> None:
         self._finish()
-        self._files = [LargeFile(self._folder / name) for name in (ids_file(self.count), labels_file(self.count))]
+        self._files, self._boundaries = [], None
+        for name in (ids_file(self.count), labels_file(self.count)):
+            self._files.append(LargeFile(self._folder / name))  # one by one: what is open is closed if the next fails
         self._boundaries = _Boundaries(self._folder / boundaries_file(self.count))
         self.count += 1
 

@@ -123,7 +123,7 @@ def _change(a: Dataset, b: Dataset, entry: str, x: object, y: object) -> RecipeC
     if entry == "shuffle_seed":
         return RecipeChange("order", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
     if entry == "recipe":
-        side = "a" if x == "not recorded" else "b"
+        side = "the first" if x == "not recorded" else "the second"
         return RecipeChange("not-recorded", f"the recipe of {side} was not recorded", x, y)
     name = entry.split(".")[1]
     word = _WORDS.get(name, "other")

@@ -26,6 +26,15 @@ def test_equal(run: Run) -> None:
     assert "read 3 objects" in said.out
 
 
+def test_a_recipe_that_was_not_recorded(run: Run, tmp_path: Path) -> None:
+    """Whatever the two are called: a dataset may be called b too."""
+    run("export", "base", tmp_path / "b")
+    run("import", tmp_path / "b", "--as", "imported", "--shuffle-seed", "42")
+    assert "  the recipe of the second was not recorded\n" in run("diff", "base", "imported").out
+    assert "  the recipe of the first was not recorded\n" in run("diff", "imported", "base").out
+    run("rm", "imported")
+
+
 def test_one_word(run: Run) -> None:
     said = run("diff", "base", "word", status=1)
     assert plain(said.out) == (

@@ -69,6 +69,14 @@ def test_at_every_moment(repo: Path, command: tuple[str, ...]) -> None:
     assert codes[0] == 130, "the command was not done at once"
 
 
+def test_little_is_imported_before_the_handler_stands() -> None:
+    """What is, is a time in which Ctrl-C shows as a traceback."""
+    script = "import sys; before = {*sys.modules}; import castore_cli.start; print(*({*sys.modules} - before))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(), check=True)
+    assert "castore_cli.start" in done.stdout.split()
+    assert "typing" not in done.stdout.split()
+
+
 def test_what_runs_in_the_background_is_not_interrupted(repo: Path) -> None:
     process = started("--repo", repo, "show", "base", ignored=True)
     process.send_signal(signal.SIGINT)

@@ -7,6 +7,7 @@ import random
 import struct
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -251,3 +252,25 @@ assert len(compress.unpack({SHORT!r}, 1 << 20)) == 3 + 4 * 1001
 assert "numpy" not in sys.modules
 """
     subprocess.run([sys.executable, "-S", "-c", program], check=True)
+
+
+@pytest.mark.parametrize("joined", [1, 3, 64])
+def test_short_integers_are_joined_some_at_a_time(monkeypatch: pytest.MonkeyPatch, joined: int) -> None:
+    draw = random.Random(joined)
+    data = b"head" + u32([draw.getrandbits(draw.choice([3, 8, 12, 14, 32])) for _ in range(200)])
+    frame = compress._pack_short(data[:4], np.frombuffer(data[4:], "<u4"), 3)
+    monkeypatch.setattr(compress, "_JOINED", joined)
+    assert both(frame) == data
+
+
+def test_a_short_frame_of_long_integers_takes_little_memory() -> None:
+    """The worst that a frame can hold: it was ten times its bytes."""
+    count = 1 << 20
+    frame = b"\x03" + struct.pack("<II", 0, count) + zstd(b"\xff" * count + bytes(4 * count))
+    tracemalloc.start()
+    try:
+        assert unpack(frame, 4 * count) == bytes(4 * count)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4.5 * 4 * count

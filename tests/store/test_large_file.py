@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import random
 import resource
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -119,4 +121,29 @@ def test_a_sync_that_fails_closes_the_file(tmp_path: Path) -> None:
     file = LargeFile(tmp_path / "file")
     with mock.patch.object(os, "fsync", side_effect=OSError(5, "it broke")), pytest.raises(OSError, match="broke"):
         file.finish()
+    assert file._fd == -1
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_file_that_cannot_be_begun_is_closed(tmp_path: Path, call: int) -> None:
+    calls: list[int] = []
+    real = mmap.mmap
+
+    def mapping(*args: int) -> mmap.mmap:
+        calls.append(len(calls))
+        if len(calls) == call:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return real(*args)
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with mock.patch.object(mmap, "mmap", mapping), pytest.raises(OSError, match="allocate"):
+        LargeFile(tmp_path / "file")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_no_thread_is_an_error_of_the_system(tmp_path: Path) -> None:
+    file = LargeFile(tmp_path / "file")
+    no_thread = mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("can't start new thread"))
+    with no_thread, pytest.raises(OSError, match="can't start new thread"):
+        write_and_finish(file, bytes(2 * BLOCK))
     assert file._fd == -1

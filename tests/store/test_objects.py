@@ -72,6 +72,16 @@ def test_absent() -> None:
     assert not store.has(digest_of(b"x"))
 
 
+def test_a_codec_of_a_later_version_is_not_called_damage_alone() -> None:
+    """Whoever reads that must not delete the file before trying a newer castore."""
+    backend, store = store_in_one_place()
+    digest = store.put_bytes(b"data")
+    store.flush()
+    backend.put(object_key(digest), b"\x7fabc")
+    with pytest.raises(CorruptionError, match=r"\(codec 127, which a newer castore may know\)"):
+        store.get(digest)
+
+
 @pytest.mark.parametrize(("data", "tail"), [(b"raw, short", None), (b"zstd " * 100, None), (TOKENS[:1204], 4)])
 def test_every_truncation_and_bit_flip_is_detected(data: bytes, tail: int | None) -> None:
     _, store = store_in_one_place()

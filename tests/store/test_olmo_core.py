@@ -86,6 +86,31 @@ def test_of_two_part_ends_the_one_inside_a_document_is_found(tmp_path: Path) -> 
     assert read(OlmoCoreFolder(str(write_folder(tmp_path / "five", made, part_items=5)))) == made
 
 
+def test_of_two_part_ends_the_one_after_a_document_that_was_cut_is_found(tmp_path: Path) -> None:
+    """Neither ends in EOS; but one would be longer than what the directory was made with allows, if it went on."""
+    made: list[Document] = [
+        ([10, EOS], [0, 1]),
+        ([11, 12, 13, 14], [0, 1, 1, 1]),
+        ([15, 16, EOS], [0, 1, 1]),
+        ([17, 18, 19, EOS], [0, 1, 1, 1]),
+        ([20, EOS], [0, 1]),
+    ]
+    statistics = {"overall_statistics": {"total_instances": 5}, "configuration": {"max_sequence_length": 4}}
+    assert read(OlmoCoreFolder(str(write_folder(tmp_path / "out", made, part_items=6, statistics=statistics)))) == made
+
+
+def test_of_two_part_ends_behind_the_last_token_the_one_between_turns_is_found(tmp_path: Path) -> None:
+    """The token that ends a document ends every turn, and documents begin otherwise than turns."""
+    made: list[Document] = [
+        ([10, 11, EOS], [0, 0, 1]),
+        ([10, 11, EOS], [0, 1, 1]),
+        ([10, 11, EOS], [0, 0, 1]),
+        ([10, 11, EOS, 20, 14, EOS], [0, 0, 1, 0, 0, 1]),
+        ([10, 11, 15, EOS], [0, 0, 1, 1]),
+    ]
+    assert read(OlmoCoreFolder(str(write_folder(tmp_path / "out", made, part_items=6)))) == made
+
+
 def test_equal_data_have_equal_digests(tmp_path: Path) -> None:
     made = documents(20)
     folders = [OlmoCoreFolder(str(write_folder(tmp_path / name, made))) for name in ("a", "b")]

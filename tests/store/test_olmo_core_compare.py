@@ -43,6 +43,28 @@ def test_blocks_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, see
     b.close()
 
 
+@pytest.mark.parametrize("calls", [1, 2])
+def test_an_interrupt_while_blocks_are_compared_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    (tmp_path / "b").write_bytes(b"two")
+    left = [None] * calls
+
+    def compare(*_: int) -> int:
+        left.pop()
+        if not left:
+            raise KeyboardInterrupt
+        return 1
+
+    monkeypatch.setattr(file_compare, "_memcmp", lambda: compare)
+    a, b = ComparedFile(str(tmp_path / "a")), ComparedFile(str(tmp_path / "b"))
+    with pytest.raises(KeyboardInterrupt):
+        list(unequal_blocks(a, b, 0, 0, 3))
+    a.close()
+    b.close()
+
+
 @pytest.mark.parametrize("dtypes", [("<u4", "<u4"), ("<u2", "<u4"), ("<u1", "<u2")])
 def test_elements_that_differ(tmp_path: Path, dtypes: tuple[str, str]) -> None:
     """In parts of other sizes, in ids of other widths, at other places."""

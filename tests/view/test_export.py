@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import resource
 import signal
 import stat
 from pathlib import Path
@@ -471,6 +472,31 @@ def test_an_error_of_the_disk_at_any_moment(data: Any, tmp_path: Path, call: str
 
 
 # ---- in processes
+
+
+def descriptors() -> list[int]:
+    """What is open, but for what the listing of it takes: every other is open afterwards too."""
+    found = sorted(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    return [fd for fd in found if Path(f"/proc/self/fd/{fd}").exists()]
+
+
+@pytest.mark.parametrize("more", range(1, 10))
+def test_no_descriptor_is_left_open(data: Any, tmp_path: Path, more: int) -> None:
+    """However few the system gives: none is lost, and what was begun is removed, which takes two."""
+    open_now = descriptors()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = [fd for fd in range(open_now[-1] + 99) if fd not in open_now]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[more] + 1, before[1]))
+    try:
+        export_olmo_core(data, str(tmp_path / "out"), part_bytes=4096)
+    except (BackendError, CorruptionError):
+        left = []
+    else:
+        left = ["out"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert descriptors() == open_now
+    assert [path.name for path in tmp_path.iterdir()] == left
 
 
 @pytest.fixture(scope="module")
