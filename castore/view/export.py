@@ -112,20 +112,21 @@ def in_order(data: Dataset, temporary: str | None, *, stored: bool = False) -> I
         stored: In the stored order all the same.
     """
     order = None if stored else data.manifest.order
+    lengths = whole_lengths(data)
     source = whole(data, "source") if data.has("source") else np.zeros(data.manifest.samples, np.uint32)
     if order is None:
         at = 0
-        for samples in _in_stored_order(data):
+        for samples in _in_stored_order(data, lengths):
             yield Samples(samples.lengths, {**samples.columns, "source": source[at : at + len(samples)]})
             at += len(samples)
         return
     positions = order.positions(data.fetch)
     place = np.full(data.manifest.samples, -1, np.int64)
     place[positions] = np.arange(len(positions))
-    reorder = Reorder(whole_lengths(data)[positions], temporary)
+    reorder = Reorder(lengths[positions], temporary)
     try:
         at = 0
-        for samples in _in_stored_order(data):
+        for samples in _in_stored_order(data, lengths):
             reorder.add(place[at : at + len(samples)], samples)
             at += len(samples)
         at = 0
@@ -137,10 +138,10 @@ def in_order(data: Dataset, temporary: str | None, *, stored: bool = False) -> I
         reorder.close()
 
 
-def _in_stored_order(data: Dataset) -> Iterator[Samples]:
-    """Samples with token_ids and labels_mask, some chunks at a time."""
+def _in_stored_order(data: Dataset, lengths: NDArray[np.uint32]) -> Iterator[Samples]:
+    """Samples with token_ids and labels_mask, some chunks at a time, given the tokens of each."""
     ids, mask = data.tree("token_ids"), data.tree("labels_mask")
-    lengths, chunks = whole_lengths(data), data.passing()
+    chunks = data.passing()
     # Trees over equally many samples end together, or differ in an earlier chunk.
     pairs = zip(leaves(data.fetch, ids), leaves(data.fetch, mask), strict=False)
     while some := list(islice(pairs, CHUNKS)):
