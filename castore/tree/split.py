@@ -192,8 +192,10 @@ class BatchSplitter:
         sizes, at, count = [], 0, len(weights)
         while at < count:
             before = int(totals[at - 1]) if at else 0
-            # The first item that rules 2 and 3 may cut after, and the first that would be too much.
+            # The first item that rules 2 and 3 may cut after, and the first that would be too much. Half of a target of
+            # 1 is nothing, which the item before the cut weighs too.
             low, over = np.searchsorted(totals, (before + self._target // 2, before + 2 * self._target + 1)).tolist()
+            low = max(low, at)
             hit = int(np.searchsorted(hits, low))
             if hit < len(hits) and hits[hit] < over:
                 size = int(hits[hit]) + 1 - at

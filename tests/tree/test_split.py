@@ -59,6 +59,15 @@ def test_batch_splitter_is_the_reference(case: tuple[int, list[tuple[int, int]]]
     assert splitter.finish() == []
 
 
+@given(st.lists(st.tuples(hashes32, st.integers(1, 3)), max_size=80))
+def test_a_target_of_one_ends(sequence: list[tuple[int, int]]) -> None:
+    """Half of it is nothing: no run may be empty."""
+    splitter = BatchSplitter(1)
+    hashes, weights = (np.array([item[i] for item in sequence], np.int64) for i in (0, 1))
+    sizes = splitter.push(hashes.astype(np.uint64), weights)
+    assert sizes + splitter.finish() == reference.cut(sequence, 1)
+
+
 @given(items)
 def test_runs_are_bounded(case: tuple[int, list[tuple[int, int]]]) -> None:
     target, sequence = case
