@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from os import PathLike
 
+    from castore.dataset import Dataset
+    from castore.read.zarr_store import CastoreStore
     from castore.repository import Repository
-    from castore.view.dataset import Dataset
-    from castore.view.zarr_store import CastoreStore
 
 __version__ = "0.1.0"
 
@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Any:
 
         return Repository
     if name == "Dataset":
-        from castore.view.dataset import Dataset
+        from castore.dataset import Dataset
 
         return Dataset
     raise AttributeError(f"module 'castore' has no attribute {name!r}")

@@ -16,7 +16,7 @@ from castore.format.digest import Digest, digest_hex
 from castore.store.addresses import meanings, resolve
 from castore.store.backend import Backend
 from castore.store.cache import open_cache
-from castore.store.layout import open_layout
+from castore.store.marker import open_layout
 from castore.store.objects import ObjectStore
 from castore.store.origin import Origin as Origin
 from castore.store.protection import is_protected
@@ -25,20 +25,21 @@ from castore.store.urls import default_place, open_backend
 
 if TYPE_CHECKING:
     from castore.care.copy import Copied
+    from castore.dataset import Dataset
+    from castore.export.olmo_core import Exported
     from castore.format.codec import Value
-    from castore.ingest.given import ArraySpec
+    from castore.ingest.checked import ArraySpec
     from castore.ingest.import_folder import ImportResult, Like
     from castore.ingest.import_zarr import GroupImport
     from castore.ingest.job import TokenizeJob, TokenizeResult
-    from castore.ingest.write import Progress
+    from castore.ingest.run_writer import Progress
+    from castore.ingest.sample_writer import SampleWriter
     from castore.ingest.write_job import WriteResult
-    from castore.ingest.writer import SampleWriter
+    from castore.read.columns import Columns
+    from castore.read.zarr_content import DatasetContent
+    from castore.read.zarr_store import CastoreStore
+    from castore.train.instances import Instances, PackingRule
     from castore.tree.walk import Fetch
-    from castore.view.dataset import Dataset
-    from castore.view.export import Exported
-    from castore.view.instances import Instances, PackingRule
-    from castore.view.zarr_content import DatasetContent
-    from castore.view.zarr_store import CastoreStore
 
 
 class Repository:
@@ -133,10 +134,11 @@ class Repository:
 
     def _dataset_at(self, digest: Digest) -> Dataset | None:
         """The dataset of a run record or manifest, None if the object is neither."""
+        from castore.dataset import Dataset
         from castore.format.fields import kind_of
         from castore.format.manifest import MANIFEST_KIND
         from castore.format.run import RUN_KIND, Run
-        from castore.view.dataset import CachedFetch, Dataset
+        from castore.read.columns import CachedFetch
 
         # One cache for all datasets of the repository: what two of them share is read once.
         fetch = self._fetch = self._fetch or CachedFetch(self.objects.get, many=getattr(self.objects, "get_many", None))
@@ -208,8 +210,8 @@ class Repository:
         Raises:
             InvalidInputError: A name, array or recipe that cannot be; or a protected name.
         """
+        from castore.ingest.sample_writer import SampleWriter
         from castore.ingest.write_job import WriteJob
-        from castore.ingest.writer import SampleWriter
 
         who = origin or Origin.here()
         message = who.message or "write"
@@ -261,8 +263,8 @@ class Repository:
             ConflictError: Somebody moved the name meanwhile.
         """
         from castore.ingest.import_folder import import_folder
+        from castore.olmo.folder import OlmoCoreFolder
         from castore.store.imports import ImportStore
-        from castore.store.olmo_core import OlmoCoreFolder
 
         origin = origin or Origin.here()
         check_ref_name(name)
@@ -299,7 +301,7 @@ class Repository:
             ConflictError: Somebody moved the name meanwhile.
         """
         from castore.ingest.import_zarr import GroupSamples, write_group
-        from castore.view.zarr_store import open_group
+        from castore.read.zarr_store import open_group
 
         check_ref_name(name)
         origin = origin or Origin.here()
@@ -320,7 +322,7 @@ class Repository:
 
     def export(
         self,
-        data: Dataset,
+        data: Columns,
         folder: str,
         *,
         replace: bool = False,
@@ -329,7 +331,7 @@ class Repository:
         part_bytes: int | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> Exported:
-        """Write a dataset as files for OLMo-core, or in another of ``castore.view.layouts.LAYOUTS``.
+        """Write a dataset as files for OLMo-core, or in another of ``castore.export.layouts.LAYOUTS``.
 
         Args:
             data: The dataset.
@@ -341,13 +343,13 @@ class Repository:
             report: Called with tokens written and tokens in all.
 
         Raises:
-            InvalidInputError: ``part_bytes`` for another layout, or below ``castore.view.layout.PART_BYTES_MIN``.
+            InvalidInputError: ``part_bytes`` for another layout, or below ``castore.olmo.layout.PART_BYTES_MIN``.
         """
         import time
 
-        from castore.view.export import export_olmo_core
-        from castore.view.layout import part_size
-        from castore.view.layouts import export_layout
+        from castore.export.layouts import export_layout
+        from castore.export.olmo_core import export_olmo_core
+        from castore.olmo.layout import part_size
 
         if layout != "olmo-core":
             if part_bytes is not None:
@@ -370,7 +372,7 @@ class Repository:
         """
         from castore.format.packing import packing_name
         from castore.store.packings import PackingStore
-        from castore.view.instances import pack_dataset, read_instances
+        from castore.train.instances import pack_dataset, read_instances
 
         records = PackingStore(self.backend)
         name = packing_name(data.root, rule.value())
@@ -487,7 +489,7 @@ class Repository:
 
 def zarr_store(url: str | os.PathLike[str], name: str, *, grid: str = "regular") -> CastoreStore:
     """A dataset as a read-only zarr store (``castore.zarr_store``)."""
-    from castore.view.zarr_store import CastoreStore, check_grid
+    from castore.read.zarr_store import CastoreStore, check_grid
 
     check_grid(grid)
     repository = Repository.open(url)
@@ -496,7 +498,7 @@ def zarr_store(url: str | os.PathLike[str], name: str, *, grid: str = "regular")
 
 def open_zarr_content(url: str, digest: str, grid: str) -> DatasetContent:
     """What a zarr store shows, also where it was pickled to."""
-    from castore.view.zarr_content import DatasetContent
+    from castore.read.zarr_content import DatasetContent
 
     return DatasetContent(open_dataset(url, digest), grid)
 
@@ -511,7 +513,7 @@ def _as_like(data: Dataset) -> Like:
     import numpy as np
 
     from castore.ingest.import_folder import Like
-    from castore.view.arrays import whole, whole_keys
+    from castore.read.whole import whole, whole_keys
 
     source = whole(data, "source") if data.has("source") else np.zeros(data.samples, np.uint32)
     return Like(whole_keys(data), source, tuple(data.sources))

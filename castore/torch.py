@@ -23,8 +23,8 @@ import numpy as np
 
 from castore.errors import FormatError, InvalidInputError, MissingExtraError
 from castore.format.samples import offsets_of
-from castore.view.epochs import Epochs
-from castore.view.token_cache import TokenCache
+from castore.train.epochs import Epochs
+from castore.train.token_cache import TokenCache
 
 try:
     import torch
@@ -33,7 +33,7 @@ except ImportError as error:  # pragma: no cover - the extra is not installed
     raise MissingExtraError("torch", "torch") from error
 
 if TYPE_CHECKING:
-    from castore.view.dataset import Dataset
+    from castore.dataset import Dataset
 
 __all__ = ["DataLoader", "IterableDataset", "PackedDataset", "SampleDataset", "ShardedSampler", "collate"]
 
@@ -51,7 +51,7 @@ class SampleDataset(torch_data.Dataset[Item]):
     Args:
         data: A dataset of a repository.
         order: ``recorded``: as it would be exported; ``source``: as it is stored.
-        cache_bytes: Bytes of local files for decoded tokens (``castore.view.token_cache``); None: half of what is free
+        cache_bytes: Bytes of local files for decoded tokens (``castore.train.token_cache``); None: half of what is free
             there, 0: none.
         cache_folder: Where these files go; by default where temporary files do.
 
@@ -212,7 +212,7 @@ class ShardedSampler(torch_data.Sampler[int]):
 
     Args:
         count: Items of the dataset.
-        shuffle, seed, drop_last: As of ``castore.view.epochs.Epochs``.
+        shuffle, seed, drop_last: As of ``castore.train.epochs.Epochs``.
         rank, world_size: Of this process; by default those of ``torch.distributed`` where it is initialized.
     """
 
@@ -392,7 +392,7 @@ def _rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
 
 def _pad_token_id(data: Dataset) -> int | None:
     """Padding as the recorded tokenizer has it; EOS, which pads where there is no other."""
-    from castore.view.specials import special_token_id
+    from castore.read.tokenizer import special_token_id
 
     found = special_token_id(data, "pad_token")
     return special_token_id(data, "eos_token") if found is None else found

@@ -14,7 +14,7 @@ from castore_cli.text import echo_json, plural, printable, visible
 
 if TYPE_CHECKING:
     from castore.format.files import Vocabulary
-    from castore.view.dataset import Dataset
+    from castore.read.columns import Columns
 
 Spans = list[tuple[int, int]]
 
@@ -66,7 +66,7 @@ def cat(state: State, address: str, samples: range, decode: bool, tokens: bool, 
         _show(data, sample, vocabulary, bars=tokens, as_json=as_json)
 
 
-def _show(data: Dataset, sample: int, vocabulary: Vocabulary | None, *, bars: bool, as_json: bool) -> None:
+def _show(data: Columns, sample: int, vocabulary: Vocabulary | None, *, bars: bool, as_json: bool) -> None:
     tokens = data.token_ids(sample, sample + 1)[0]
     spans = data.spans(sample, sample + 1)[0] if data.has("labels_mask") else []
     origin = data.origin(sample)
@@ -91,7 +91,7 @@ def _show(data: Dataset, sample: int, vocabulary: Vocabulary | None, *, bars: bo
         click.echo("token_ids " + " ".join(map(str, tokens)))
         click.echo("trainable " + " ".join(f"{start}:{stop}" for start, stop in spans))
     elif use_colour():
-        from castore.view.specials import special_token_ids
+        from castore.read.tokenizer import special_token_ids
 
         click.echo(_coloured(tokens, spans, vocabulary, special_token_ids(data), bars=bars))
     else:

@@ -15,9 +15,9 @@ from castore_cli.text import echo_json, number, plural, visible
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from castore.view.causes import Cause
-    from castore.view.dataset import Dataset
-    from castore.view.trainer import Report, Tally
+    from castore.read.columns import Columns
+    from castore.train.causes import Cause
+    from castore.train.report import Report, Tally
 
 VERSION = 1
 """Version of the document of ``--json``: it grows when a field changes its meaning or goes."""
@@ -69,10 +69,10 @@ def check(
 
     Exit codes: 0 done, 1 more is dropped than --max-loss allows, 2 trouble.
     """
-    from castore.view.causes import causes
-    from castore.view.layout import part_size
-    from castore.view.olmo_core import check_olmo_core
-    from castore.view.trainer import Rule
+    from castore.olmo.layout import part_size
+    from castore.train.causes import causes
+    from castore.train.check import check_olmo_core
+    from castore.train.report import Rule
     from castore_cli.progress import Meter
 
     limit = None if max_loss is None else _share_of(max_loss)
@@ -112,9 +112,9 @@ def _share_of(text: str) -> Fraction:
     return share
 
 
-def _eos(data: Dataset) -> int:
+def _eos(data: Columns) -> int:
     from castore.errors import InvalidInputError
-    from castore.view.specials import special_token_id
+    from castore.read.tokenizer import special_token_id
 
     found = special_token_id(data, "eos_token")
     if found is None:
@@ -125,7 +125,7 @@ def _eos(data: Dataset) -> int:
 # ---- JSON
 
 
-def _document(data: Dataset, report: Report, found: list[Cause], max_loss: str | None, over: bool) -> dict[str, Any]:
+def _document(data: Columns, report: Report, found: list[Cause], max_loss: str | None, over: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     rule = report.rule
@@ -186,7 +186,7 @@ def _counts(tally: Tally) -> dict[str, Any]:
 # ---- text
 
 
-def _print(data: Dataset, report: Report, found: list[Cause], max_loss: str | None, over: bool) -> None:
+def _print(data: Columns, report: Report, found: list[Cause], max_loss: str | None, over: bool) -> None:
     total = report.total
     verdict = (
         f"OLMo-core drops {_of(total.dropped_tokens, total.tokens, 'tokens')} and "
@@ -227,7 +227,7 @@ def _places(report: Report) -> int:
     return report.instances * report.rule.sequence_length
 
 
-def _name(data: Dataset, source: int) -> str:
+def _name(data: Columns, source: int) -> str:
     sources = data.run.sources if data.run else []
     return str(sources[source].get("name", source)) if source < len(sources) else str(source)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from castore.diff.lock import Lock
+    from castore.read.columns import Columns
     from castore.repository import Origin, Repository
-    from castore.view.dataset import Dataset
-    from castore.view.lock import Lock
 
 
 SEED_MAX = (1 << 63) - 1
@@ -36,7 +36,7 @@ class State:
         """Open the repository; ``create`` for commands that write data into it."""
         return self._open(self.url, create=create)
 
-    def dataset(self, address: str) -> tuple[Repository, Dataset]:
+    def dataset(self, address: str) -> tuple[Repository, Columns]:
         """The dataset that an address names, ``URL#name`` included, and the repository that has it."""
         from castore.errors import NotFoundError
 
@@ -55,37 +55,37 @@ class State:
         """Another repository."""
         return self._open(url, create=create)
 
-    def pair(self, a: str, b: str) -> tuple[Dataset, Dataset]:
+    def pair(self, a: str, b: str) -> tuple[Columns, Columns]:
         """Two datasets to compare; either address may also be an output directory of open-instruct.
 
         A directory is taken to be in the order of the other side where that can be.
         """
         folders = self.is_folder(a), self.is_folder(b)
         if all(folders):
-            from castore.view.folder_pair import open_folders
+            from castore.diff.folder_pair import open_folders
 
             return open_folders(a, b)
         data_a = None if folders[0] else self.dataset(a)[1]
         data_b = None if folders[1] else self.dataset(b)[1]
         if data_a is None or data_b is None:
-            from castore.view.directory import directory_dataset
+            from castore.olmo.directory import directory_dataset
 
             data_a = data_a or directory_dataset(a, data_b)
             data_b = data_b or directory_dataset(b, data_a)
         return data_a, data_b
 
-    def beside_lock(self, address: str, lock: Lock) -> tuple[Dataset | None, Dataset]:
+    def beside_lock(self, address: str, lock: Lock) -> tuple[Columns | None, Columns]:
         """The dataset that a lock file expects, None where no repository at hand has it, and the one of an address."""
         folder = self.is_folder(address)
         found = None if folder else self.dataset(address)[1]
         expected = None if found is not None and found.root == lock.root else self._locked(lock)
         if found is None:
-            from castore.view.directory import directory_dataset
+            from castore.olmo.directory import directory_dataset
 
             found = directory_dataset(address, expected, lock.seeded_order())
         return expected, found
 
-    def _locked(self, lock: Lock) -> Dataset | None:
+    def _locked(self, lock: Lock) -> Columns | None:
         """The dataset of a lock file, from the repository or one that was opened already."""
         from castore.errors import NotFoundError
 

@@ -12,10 +12,10 @@ from castore_cli.text import echo_json
 from castore_cli.watch import Watch
 
 if TYPE_CHECKING:
-    from castore.view.changes import Change
-    from castore.view.compare import Comparison
-    from castore.view.dataset import Dataset
-    from castore.view.divergence import Divergence, Side
+    from castore.diff.compare import Comparison
+    from castore.diff.divergence import Divergence, Side
+    from castore.diff.edits import Change
+    from castore.read.columns import Columns
     from castore_cli.expect import Expected
 
 
@@ -102,7 +102,7 @@ def diff(
             result = expected.by_roots()
             different = not (result.equal if only is None else result.arrays[only])
         else:
-            from castore.view.compare import compare
+            from castore.diff.compare import compare
 
             result = compare(*data, context=around, only=only, changes=detailed, places=places)
             result = expected.with_causes(result) if expected is not None else result
@@ -142,7 +142,7 @@ def diff(
     raise click.exceptions.Exit(1 if different else 0)
 
 
-def _title(result: Comparison, data: tuple[Dataset, Dataset], only: str | None, expected: Expected | None) -> str:
+def _title(result: Comparison, data: tuple[Columns, Columns], only: str | None, expected: Expected | None) -> str:
     from castore_cli.diff_text import headline
 
     if expected is None:
@@ -150,7 +150,7 @@ def _title(result: Comparison, data: tuple[Dataset, Dataset], only: str | None, 
     return expected.headline(result, "" if expected.data is None else headline(result, data, only))
 
 
-def _document(result: Comparison, a: Dataset, b: Dataset, reads: dict[str, int]) -> dict[str, object]:
+def _document(result: Comparison, a: Columns, b: Columns, reads: dict[str, int]) -> dict[str, object]:
     """The document of ``--json``; docs/reference/diff.md describes it."""
     return {
         "version": 1,

@@ -15,10 +15,10 @@ from castore_cli.diff_text import print_head, print_reads
 from castore_cli.text import number, plural, visible
 
 if TYPE_CHECKING:
-    from castore.view.aligned import Pair, Sample, Stretch
-    from castore.view.compare import Comparison
-    from castore.view.dataset import Dataset
-    from castore.view.hunks import Hunk
+    from castore.diff.compare import Comparison
+    from castore.diff.hunks import Hunk
+    from castore.diff.side_by_side import Pair, Sample, Stretch
+    from castore.read.columns import Columns
 
 WIDTH, WIDTH_MIN = 100, 20
 """Columns where nobody says how many there are, and fewest that are used."""
@@ -39,7 +39,7 @@ _STYLES: dict[str, dict[str, object]] = {
 def print_side_by_side(
     result: Comparison,
     title: str,
-    data: tuple[Dataset, Dataset],
+    data: tuple[Columns, Columns],
     names: tuple[str, str],
     reads: Callable[[], dict[str, int]],
     *,
@@ -48,7 +48,7 @@ def print_side_by_side(
     note: str = "",
 ) -> None:
     """Print a comparison: one line that says it, the causes, and the samples, each as soon as it is read."""
-    from castore.view.aligned import shown_hunks
+    from castore.diff.side_by_side import shown_hunks
 
     print_head(result, title, groups=True)
     hunks = list(shown_hunks(result.hunks))
@@ -67,8 +67,8 @@ def print_side_by_side(
         click.echo(note)
 
 
-def _read(data: tuple[Dataset, Dataset], hunks: Sequence[Hunk], context: int) -> Iterator[Pair]:
-    from castore.view.aligned import read_pair
+def _read(data: tuple[Columns, Columns], hunks: Sequence[Hunk], context: int) -> Iterator[Pair]:
+    from castore.diff.side_by_side import read_pair
 
     for hunk in hunks:
         for i in range(hunk.size):

@@ -12,8 +12,8 @@ from castore_cli.html import clip, safe
 from castore_cli.text import number, plural
 
 if TYPE_CHECKING:
-    from castore.view.compare import Comparison
-    from castore.view.hunks import Hunk
+    from castore.diff.compare import Comparison
+    from castore.diff.hunks import Hunk
 
 BINS = 240
 _WIDTH, _LEFT, _HEIGHT, _GAP = 1180, 120, 26, 8

@@ -8,9 +8,9 @@ from castore_cli.diff_text import cause_lines, hunk_lines
 from castore_cli.text import number, plural, visible
 
 if TYPE_CHECKING:
-    from castore.view.compare import Comparison
-    from castore.view.divergence import Divergence, Side
-    from castore.view.groups import Changes
+    from castore.diff.compare import Comparison
+    from castore.diff.divergence import Divergence, Side
+    from castore.diff.groups import Changes
 
 
 COMMENT_BYTES_MAX = 65_536

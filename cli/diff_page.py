@@ -22,10 +22,10 @@ from castore_cli.html import clip, element, safe, token_text
 from castore_cli.text import number, plural, size
 
 if TYPE_CHECKING:
-    from castore.view.compare import Comparison
-    from castore.view.dataset import Dataset
-    from castore.view.divergence import Divergence, Side
-    from castore.view.recipes import RecipeChange
+    from castore.diff.compare import Comparison
+    from castore.diff.divergence import Divergence, Side
+    from castore.diff.recipes import RecipeChange
+    from castore.read.columns import Columns
 
 MARK = b"<!doctype html>\n<!-- castore diff -->\n"
 """How a page begins, by which it is known to be one."""
@@ -53,7 +53,7 @@ class Page:
     result: Comparison
     title: str
     names: tuple[str, str]
-    data: tuple[Dataset, Dataset] | None
+    data: tuple[Columns, Columns] | None
     note: str
     reads: dict[str, int]
 
@@ -295,7 +295,7 @@ def _total(result: Comparison) -> str:
     return plural(places(result), "sample")
 
 
-def _sources(data: Dataset) -> list[tuple[str, int]]:
+def _sources(data: Columns) -> list[tuple[str, int]]:
     """Names of the sources and the samples of each, in stored order; empty if that is not known."""
     if data.run is None:
         return []

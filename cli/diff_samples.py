@@ -12,10 +12,10 @@ from castore_cli.html import clip, element, safe, token_text
 from castore_cli.text import number, plural
 
 if TYPE_CHECKING:
-    from castore.view.aligned import Pair, Sample, Stretch
-    from castore.view.compare import Comparison
-    from castore.view.dataset import Dataset
-    from castore.view.hunks import Hunk
+    from castore.diff.compare import Comparison
+    from castore.diff.hunks import Hunk
+    from castore.diff.side_by_side import Pair, Sample, Stretch
+    from castore.read.columns import Columns
 
 STRETCH_TOKENS_MAX, STRETCHES_MAX, TOKEN_CHARACTERS_MAX = 400, 400, 100
 """Most tokens of a stretch, stretches of a sample, and characters of a token on a page."""
@@ -41,7 +41,7 @@ class Picked:
 def pick(result: Comparison, limit: int) -> list[Picked]:
     """The pairs that a page shows, in stored order: all, or examples of every kind of change, the first, and some from
     everywhere."""
-    from castore.view.aligned import shown_hunks
+    from castore.diff.side_by_side import shown_hunks
 
     hunks = list(shown_hunks(result.hunks))
     ends = list(accumulate(hunk.size for hunk in hunks))
@@ -90,9 +90,9 @@ def _indices(hunks: Sequence[Hunk], ends: Sequence[int], samples: Sequence[tuple
 # ---- one of them
 
 
-def card(a: Dataset, b: Dataset, one: Picked, names: tuple[str, str], context: int) -> str:
+def card(a: Columns, b: Columns, one: Picked, names: tuple[str, str], context: int) -> str:
     """A pair of samples as HTML."""
-    from castore.view.aligned import read_pair
+    from castore.diff.side_by_side import read_pair
 
     pair = read_pair(a, b, one.op, one.a, one.b, one.arrays, context)
     sign, word = _SIGNS[one.op]

@@ -12,10 +12,10 @@ from castore_cli.context import use_colour
 from castore_cli.text import number, plural, printable, size, visible
 
 if TYPE_CHECKING:
-    from castore.view.compare import Comparison
-    from castore.view.dataset import Dataset
-    from castore.view.divergence import Divergence, Side
-    from castore.view.hunks import Hunk
+    from castore.diff.compare import Comparison
+    from castore.diff.divergence import Divergence, Side
+    from castore.diff.hunks import Hunk
+    from castore.read.columns import Columns
 
 SIGNS = {"replace": "~", "insert": "+", "delete": "-"}
 COLOURS = {"~": "yellow", "+": "green", "-": "red"}
@@ -56,7 +56,7 @@ def print_reads(reads: dict[str, int]) -> None:
     click.echo(_dim(f"read {plural(reads['objects'], 'object')}, {size(reads['bytes'])}"))
 
 
-def headline(result: Comparison, data: tuple[Dataset, Dataset], only: str | None) -> str:
+def headline(result: Comparison, data: tuple[Columns, Columns], only: str | None) -> str:
     """What is equal and what is not, in one line."""
     if result.equal:
         tokens = number(data[0].manifest.tokens)
@@ -85,7 +85,7 @@ def headline(result: Comparison, data: tuple[Dataset, Dataset], only: str | None
     return f"different: {said} of {totals}{also}{order}"
 
 
-def _same_samples(data: tuple[Dataset, Dataset], samples: str) -> str:
+def _same_samples(data: tuple[Columns, Columns], samples: str) -> str:
     """What is to say of equal samples in orders that are not equal."""
     a, b = (side.manifest.order for side in data)
     if a is not None and b is not None and replace(a, take=b.take) == b:
@@ -93,7 +93,7 @@ def _same_samples(data: tuple[Dataset, Dataset], samples: str) -> str:
     return f"another order of the same {samples}"
 
 
-def _order(data: tuple[Dataset, Dataset]) -> str:
+def _order(data: tuple[Columns, Columns]) -> str:
     """What is to say of two orders that are not equal: a seed shuffles another number of samples in another way."""
     a, b = (side.manifest.order for side in data)
     same_seed = a is not None and b is not None and (a.algorithm, a.seed) == (b.algorithm, b.seed) and not a.chunks

@@ -10,9 +10,9 @@ from castore_cli.lock import read_lock
 from castore_cli.text import number, plural
 
 if TYPE_CHECKING:
-    from castore.view.compare import Comparison
-    from castore.view.dataset import Dataset
-    from castore.view.lock import Lock
+    from castore.diff.compare import Comparison
+    from castore.diff.lock import Lock
+    from castore.read.columns import Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Expected:
 
     path: str
     lock: Lock
-    data: Dataset | None
-    found: Dataset
+    data: Columns | None
+    found: Columns
 
     @classmethod
     def open(cls, state: State, path: str, address: str) -> Expected:
@@ -46,7 +46,7 @@ class Expected:
 
     def by_roots(self) -> Comparison:
         """All that the lock file alone can tell: no samples, but arrays, order, counts and causes."""
-        from castore.view.compare import Comparison
+        from castore.diff.compare import Comparison
 
         lock, found = self.lock, self.found
         equal = found.root == lock.root

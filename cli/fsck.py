@@ -41,7 +41,7 @@ def fsck(state: State, sample: float, repair_from: str | None, as_json: bool, qu
 
     Nothing is deleted, and nothing is changed but what --repair-from puts in place of what is damaged or missing.
     """
-    from castore.care.check import check
+    from castore.care.fsck import check
     from castore.store.urls import open_backend
     from castore_cli.progress import Meter
 

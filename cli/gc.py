@@ -52,7 +52,7 @@ def gc(
     Others may go on working. An object goes only if it was neither stored nor reused within --grace, so this must be
     longer than the longest run.
     """
-    from castore.care.collect import Policy, collect
+    from castore.care.gc import Policy, collect
     from castore_cli.progress import Meter
 
     repository = state.open()

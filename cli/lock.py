@@ -9,7 +9,7 @@ import click
 from castore_cli.context import State
 
 if TYPE_CHECKING:
-    from castore.view.lock import Lock
+    from castore.diff.lock import Lock
 
 
 @click.command()
@@ -20,7 +20,7 @@ def lock(state: State, address: str) -> None:
 
     'castore diff NAME --expect castore.lock' compares with it later, without the data of now.
     """
-    from castore.view.lock import Lock
+    from castore.diff.lock import Lock
 
     _, data = state.dataset(address)
     click.echo(Lock.of(data, address).text(), nl=False)
@@ -32,8 +32,8 @@ def read_lock(path: str) -> Lock:
     Raises:
         InvalidInputError: There is none, or it is none.
     """
+    from castore.diff.lock import LOCK_BYTES, Lock
     from castore.errors import InvalidInputError
-    from castore.view.lock import LOCK_BYTES, Lock
 
     with open(path, "rb") as file:
         raw = file.read(LOCK_BYTES + 1)

@@ -11,7 +11,7 @@ from castore_cli.context import State, local_time, use_colour
 from castore_cli.text import echo_json, number, plural, share, visible
 
 if TYPE_CHECKING:
-    from castore.view.dataset import Dataset
+    from castore.read.columns import Columns
 
 
 @click.command()
@@ -35,7 +35,7 @@ def show(state: State, address: str, dropped: bool, as_json: bool) -> None:
             _print(name, value)
 
 
-def _document(data: Dataset) -> dict[str, Any]:
+def _document(data: Columns) -> dict[str, Any]:
     manifest, run = data.manifest, data.run
     document: dict[str, Any] = {
         "root": data.root,
@@ -61,7 +61,7 @@ def _document(data: Dataset) -> dict[str, Any]:
     return document
 
 
-def _dropped(data: Dataset) -> list[dict[str, Any]]:
+def _dropped(data: Columns) -> list[dict[str, Any]]:
     from castore.errors import FormatError
     from castore.format.files import DROPPED_FILE, decode_dropped
 

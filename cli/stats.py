@@ -12,8 +12,8 @@ from castore_cli.numbers import Number
 from castore_cli.text import echo_json, number, plural, share, visible
 
 if TYPE_CHECKING:
-    from castore.view.dataset import Dataset
-    from castore.view.summary import Summary
+    from castore.read.columns import Columns
+    from castore.train.summary import Summary
 
 BAR = 30
 """Characters of the longest bar."""
@@ -34,7 +34,7 @@ BAR = 30
 @click.pass_obj
 def stats(state: State, address: str, sequence_lengths: tuple[int, ...], html_file: str | None, as_json: bool) -> None:
     """Show lengths, trained shares by source and packing of the dataset at ADDRESS."""
-    from castore.view.summary import SEQUENCE_LENGTHS, summary
+    from castore.train.summary import SEQUENCE_LENGTHS, summary
 
     if html_file is not None:
         from castore_cli.page_file import check_page, write_file
@@ -53,8 +53,8 @@ def stats(state: State, address: str, sequence_lengths: tuple[int, ...], html_fi
         click.echo(f"{html_file}: {plural(found.samples, 'sample')}, {plural(found.tokens, 'token')}")
 
 
-def _document(data: Dataset, found: Summary) -> dict[str, Any]:
-    from castore.view.summary import PERCENTILES
+def _document(data: Columns, found: Summary) -> dict[str, Any]:
+    from castore.train.summary import PERCENTILES
 
     percentiles = {f"p{p}": n for p, n in zip(PERCENTILES, found.percentiles, strict=True)}
     return {

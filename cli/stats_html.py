@@ -9,8 +9,8 @@ from castore_cli.html import safe
 from castore_cli.text import number, share
 
 if TYPE_CHECKING:
-    from castore.view.dataset import Dataset
-    from castore.view.summary import Summary
+    from castore.read.columns import Columns
+    from castore.train.summary import Summary
 
 MARK = b"<!doctype html>\n<!-- castore stats -->\n"
 """What a page begins with."""
@@ -32,13 +32,13 @@ th:first-child, td:first-child { text-align: left; overflow-wrap: anywhere; }
 """
 
 
-def page(address: str, data: Dataset, found: Summary) -> str:
+def page(address: str, data: Columns, found: Summary) -> str:
     """The page.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    from castore.view.plots import plots
+    from castore.train.plots import plots
 
     drawn = plots(found)
     tiles = [

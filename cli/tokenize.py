@@ -103,7 +103,7 @@ def tokenize(
     interrupted goes on when it is started again.
     """
     from castore.ingest.job import TokenizeJob
-    from castore.ingest.write import Progress
+    from castore.ingest.run_writer import Progress
     from castore_cli.progress import Meter
 
     job = TokenizeJob(

@@ -21,7 +21,7 @@ from castore.errors import (
 from castore.format.digest import Digest, digest_of
 from castore.repository import Origin, Repository
 from castore.store.backend import MemoryBackend
-from castore.store.layout import open_layout
+from castore.store.marker import open_layout
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend
 from tests.support.jobs import ORIGIN, example_rows, make_job, run_job, write_rows

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from castore.errors import BackendError
 from castore.format.digest import DIGEST_BYTES, Digest
 from castore.store.backend import Backend
-from castore.store.layout import FORMAT_KEY
+from castore.store.marker import FORMAT_KEY
 from castore.store.objects import TRASH_FOLDER, digest_of_key
 from castore.store.protection import PROTECTED_KEY
 

@@ -14,7 +14,7 @@ from castore.format.digest import Digest, is_digest_hex
 from castore.format.unit import Unit
 from castore.store.backend import Backend
 from castore.store.imports import IMPORT_BYTES_MAX, decode_import
-from castore.store.layout import FORMAT_KEY, MARKER_BYTES_MAX, check_marker_bytes, open_layout
+from castore.store.marker import FORMAT_KEY, MARKER_BYTES_MAX, check_marker_bytes, open_layout
 from castore.store.objects import ObjectStore, object_key, trash_key
 from castore.store.packings import PACKING_BYTES_MAX, digests_of_packing
 from castore.store.records import unseal

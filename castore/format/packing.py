@@ -22,7 +22,7 @@ PACKING_CHUNK = 1 << 20
 """Numbers in a chunk of a packing's column, the last one aside."""
 
 ALGORITHM = "best-fit-1"
-"""``tight_fit`` of ``castore.view.best_fit`` for mode ``documents``, else ``best_fit``. Others have another name."""
+"""``tight_fit`` of ``castore.train.best_fit`` for mode ``documents``, else ``best_fit``. Others have another name."""
 
 COLUMNS = ("instance_documents", "document_segments", "segment_sample", "segment_start", "segment_length")
 """Columns of uint32: documents in each instance, segments in each document, and of each segment the sample it is of,

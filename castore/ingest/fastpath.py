@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from castore.ingest.folder import byte_alphabet
 from castore.ingest.labels import (
     NOT_DERIVABLE,
     NOTHING_TRAINABLE,
@@ -30,7 +29,8 @@ from castore.ingest.labels import (
     merge_spans,
     verify_spans,
 )
-from castore.ingest.words import WordEncoder, rule_of
+from castore.ingest.tokenizer_folder import byte_alphabet
+from castore.ingest.word_encoder import WordEncoder, rule_of
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -19,12 +19,12 @@ from castore.format.object import Object
 from castore.format.order import Order, explicit_order
 from castore.format.run import Run
 from castore.format.schema import DATA_ARRAYS
-from castore.ingest.folder import TokenizerFolder
+from castore.ingest.tokenizer_folder import TokenizerFolder
+from castore.olmo.folder import OlmoCoreFolder, check_statistics
+from castore.olmo.scan import FolderScan, folder_sources, supposed_sources
+from castore.olmo.sources import integer_of, text_of
 from castore.store.imports import Imported, ImportStore, import_name
 from castore.store.objects import ObjectStore
-from castore.store.olmo_core import OlmoCoreFolder, check_statistics
-from castore.store.olmo_core_scan import FolderScan, folder_sources, supposed_sources
-from castore.store.olmo_core_sources import integer_of, text_of
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
 from castore.tree.walk import Tree, reachable

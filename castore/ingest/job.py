@@ -27,9 +27,9 @@ from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
 from castore.ingest.hub import FILE_SPLIT, MAIN_REVISION, open_source
 from castore.ingest.mix import Amount, small_count_warning
 from castore.ingest.pool import open_pool
+from castore.ingest.run_writer import MixItem, Progress, RunWriter, Written
 from castore.ingest.source import BLOCK_BYTES_TARGET
 from castore.ingest.tokenizer import ChatTemplate, ChatTokenizer, TokenizerFolder
-from castore.ingest.write import MixItem, Progress, RunWriter, Written
 from castore.store.objects import ObjectStore
 from castore.store.units import UnitStore
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME

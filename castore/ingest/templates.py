@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from castore.errors import InvalidInputError
-from castore.store.olmo_core_files import TOKENIZER_FILE_BYTES_MAX
+from castore.olmo.files import TOKENIZER_FILE_BYTES_MAX
 
 BOS_PREFIX = "{{ bos_token }}"
 

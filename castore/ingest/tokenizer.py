@@ -16,9 +16,9 @@ from castore.errors import InvalidInputError
 from castore.ingest.chat import Conversation, RowError, explain_render_failure, json_parser, parse_row
 from castore.ingest.compiled import row_renderer
 from castore.ingest.fastpath import ID_BYTES, FastTokenizer, Labelled, Row
-from castore.ingest.folder import TOKENIZER, TokenizerFolder
 from castore.ingest.labels import NOTHING_TRAINABLE, exact_labels
 from castore.ingest.templates import ChatTemplate
+from castore.ingest.tokenizer_folder import TOKENIZER, TokenizerFolder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

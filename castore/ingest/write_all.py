@@ -9,8 +9,8 @@ import numpy as np
 
 from castore.errors import InvalidInputError
 from castore.format.schema import IGNORED_LABEL
+from castore.ingest.sample_writer import SampleWriter
 from castore.ingest.write_job import WriteResult
-from castore.ingest.writer import SampleWriter
 
 _EXAMPLE = frozenset({"input_ids", "labels", "labels_mask", "attention_mask"})
 

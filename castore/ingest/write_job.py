@@ -10,7 +10,7 @@ from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
 from castore.format.object import Object
 from castore.format.run import Run
-from castore.ingest.given import ArraySpec
+from castore.ingest.checked import ArraySpec
 from castore.store.writes import SourceTotal
 from castore.tree.split import CHUNK_BYTES, FANOUT
 
@@ -69,7 +69,7 @@ def run_record(
     """The run record of a finished write."""
     configuration: dict[str, Value] = {"num_examples": job.num_examples, "shuffle_seed": job.shuffle_seed}
     if job.tokenizer is not None:
-        from castore.ingest.folder import TokenizerFolder
+        from castore.ingest.tokenizer_folder import TokenizerFolder
 
         configuration |= {"tokenizer": job.tokenizer, "vocab_size": TokenizerFolder.load(job.tokenizer).vocab_size}
     names = ("samples", "tokens", "trainable")
@@ -86,7 +86,7 @@ def run_record(
 
 def tokenizer_files(path: str) -> dict[str, Object]:
     """The tokenizer's files and its vocabulary as objects, by the names that a run record lists them under."""
-    from castore.ingest.folder import TokenizerFolder
+    from castore.ingest.tokenizer_folder import TokenizerFolder
 
     folder = TokenizerFolder.load(path)
     files = {f"tokenizer/{name}": encode_file(content) for name, content in sorted(folder.files.items())}

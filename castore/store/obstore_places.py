@@ -14,7 +14,7 @@ from typing import Any
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from castore.errors import InvalidInputError
-from castore.store.obstore_backend import ObstoreBackend
+from castore.store.obstore import ObstoreBackend
 
 S3_PROTOCOLS = ("s3", "s3a")
 GCS_PROTOCOLS = ("gs", "gcs")

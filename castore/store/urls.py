@@ -61,7 +61,7 @@ def open_backend(url: str) -> Backend:
 def _open_fsspec(url: str, protocol: str) -> Backend:
     from fsspec.core import url_to_fs
 
-    from castore.store.fsspec_backend import FsspecBackend
+    from castore.store.fsspec import FsspecBackend
 
     try:
         filesystem, root = url_to_fs(url)

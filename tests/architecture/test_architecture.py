@@ -21,7 +21,7 @@ EXACT = [path for path in FILES if path.parent.name in ("format", "tree")]
 MODULES = sorted(module.name for module in pkgutil.walk_packages([str(PACKAGE)], "castore."))
 
 QUICK = [
-    "castore.view.compare",
+    "castore.diff.compare",
     "castore.store.local",
     "castore.store.objects",
     "castore.store.refs",

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 
 import castore
+from castore.export.olmo_core import export_olmo_core
 from castore.format.samples import offsets_of
+from castore.olmo.layout import id_bytes
+from castore.read.columns import vocab_size_of
 from castore.torch import DataLoader, PackedDataset, SampleDataset
-from castore.view.export import export_olmo_core
-from castore.view.layout import id_bytes, vocab_size_of
 
 EPOCHS = 4
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from castore.care.check import check
-from castore.care.collect import Policy, collect
+from castore.care.fsck import check
+from castore.care.gc import Policy, collect
 from castore.care.usage import usage
 from tests.support.many import ManyObjects
 

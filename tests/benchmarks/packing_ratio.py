@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from castore.repository import Origin, Repository
-from castore.view.instances import packing_rule
+from castore.train.instances import packing_rule
 
 SEQUENCE_LENGTH = 4096
 EOS, PAD, VOCABULARY = 0, 1, 50_000

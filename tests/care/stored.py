@@ -7,7 +7,7 @@ from pathlib import Path
 from castore.format.digest import Digest
 from castore.repository import Repository
 from castore.store.backend import Backend
-from castore.store.layout import open_layout
+from castore.store.marker import open_layout
 from tests.support.jobs import ORIGIN, PROCESS_SIZES, example_rows, run_job, write_rows
 from tests.support.servers import Server
 

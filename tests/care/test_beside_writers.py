@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from castore.care.check import check
-from castore.care.collect import Policy, collect
+from castore.care.fsck import check
+from castore.care.gc import Policy, collect
 from castore.repository import Repository
 from castore.store.local import LocalBackend
 from castore.store.urls import open_backend

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from castore.care.check import check
+from castore.care.fsck import check
 from castore.errors import ConflictError, CorruptionError, InvalidInputError, NotFoundError
 from castore.repository import Origin, Repository
 from castore.store.backend import Backend, MemoryBackend
-from castore.store.layout import open_layout
-from tests.care.test_check import filled, healthy  # noqa: F401 - a fixture
+from castore.store.marker import open_layout
+from tests.care.test_fsck import filled, healthy  # noqa: F401 - a fixture
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend, SimulatedCrash
 from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import zstandard
 
-from castore.care.check import check
-from castore.care.collect import Policy, collect
+from castore.care.fsck import check
+from castore.care.gc import Policy, collect
 from castore.care.usage import usage
 from castore.errors import BackendError, CastoreError, CorruptionError
 from castore.format.chunk import encode_values
@@ -32,8 +32,8 @@ from castore.store.local import LocalBackend
 from castore.store.objects import ObjectStore, object_key
 from castore.store.refs import RefEntry
 from castore.tree.walk import Tree, leaves
-from tests.care.test_check import filled, healthy, names_of  # noqa: F401 - a fixture
 from tests.care.test_copy import objects_of, opened
+from tests.care.test_fsck import filled, healthy, names_of  # noqa: F401 - a fixture
 from tests.cli.conftest import Run, run  # noqa: F401 - a fixture
 from tests.support.faults import FaultyBackend
 from tests.support.jobs import ORIGIN

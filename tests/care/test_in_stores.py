@@ -8,13 +8,13 @@ from threading import Lock
 
 import pytest
 
-from castore.care.check import check
-from castore.care.collect import Policy, collect
+from castore.care.fsck import check
+from castore.care.gc import Policy, collect
 from castore.care.usage import usage
 from castore.format.digest import digest_hex
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
-from castore.store.obstore_backend import REQUESTS_AT_ONCE, ObstoreBackend
+from castore.store.obstore import REQUESTS_AT_ONCE, ObstoreBackend
 from castore.store.signatures import SignatureStore
 from castore.store.urls import open_backend
 from tests.care.stored import chunk_of_change, copied, make_source, opened, reach

@@ -6,8 +6,8 @@ import tracemalloc
 
 import pytest
 
-from castore.care.check import check
-from castore.care.collect import Policy, collect
+from castore.care.fsck import check
+from castore.care.gc import Policy, collect
 from castore.care.usage import usage
 from tests.support.many import ManyObjects
 

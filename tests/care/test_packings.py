@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from castore.care.check import check
-from castore.care.collect import DAY_S, Policy, collect
+from castore.care.fsck import check
+from castore.care.gc import DAY_S, Policy, collect
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
-from tests.care.test_collect import Clock
+from tests.care.test_gc import Clock
 from tests.support.jobs import example_rows, run_job, write_rows
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from castore.care.check import check
+from castore.care.fsck import check
 from castore.care.sign import TrustedKey, read_private_key, read_trusted, sign, verify
 from castore.errors import CorruptionError, InvalidInputError, SignatureError
 from castore.format.digest import Digest
 from castore.repository import Repository
 from castore.store.local import LocalBackend
 from castore.store.signatures import Signature, SignatureStore, signed_bytes
-from tests.care.test_check import healthy  # noqa: F401 - a fixture
+from tests.care.test_fsck import healthy  # noqa: F401 - a fixture
 from tests.care.test_hostile import repo  # noqa: F401 - a fixture
 from tests.cli.conftest import Run, run  # noqa: F401 - a fixture
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from castore.care.collect import Policy, collect
+from castore.care.gc import Policy, collect
 from castore.care.usage import usage
 from castore.errors import NotFoundError
 from castore.repository import Origin, Repository
 from castore.store.backend import MemoryBackend
-from castore.store.layout import open_layout
+from castore.store.marker import open_layout
 from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows
 
 NOW = Policy(0, 0, 0)

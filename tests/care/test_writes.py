@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from castore.care.check import check
-from castore.care.collect import DAY_S, Policy, collect
-from castore.ingest import writer as writer_module
+from castore.care.fsck import check
+from castore.care.gc import DAY_S, Policy, collect
+from castore.ingest import sample_writer as writer_module
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
-from castore.store.layout import open_layout
-from tests.care.test_collect import Clock
+from castore.store.marker import open_layout
+from tests.care.test_gc import Clock
 from tests.support.complete import check_complete
 
 ARRAYS = {"weight": ("float32", "token")}

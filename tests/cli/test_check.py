@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from castore.repository import Repository
-from castore.view.olmo_core import check_olmo_core
-from castore.view.trainer import Rule
+from castore.train.check import check_olmo_core
+from castore.train.report import Rule
 from tests.support.commands import castore
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"

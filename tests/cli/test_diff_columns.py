@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from castore.diff.edits import Change, label_flips, token_edits
+from castore.diff.side_by_side import Pair, Sample, stretches
 from castore.format.files import Vocabulary
-from castore.view.aligned import Pair, Sample, stretches
-from castore.view.changes import Change, label_flips, token_edits
 from castore_cli.diff_columns import pair_lines
 from tests.cli.conftest import Run, tokenize
 from tests.cli.test_diff import plain

@@ -86,7 +86,7 @@ def test_kinds_of_change_in_json(run: Run, folder: Path) -> None:
 
 
 def test_the_place_of_a_large_shuffled_dataset_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("castore.view.layout.PLACED_SAMPLES_MAX", 10)
+    monkeypatch.setattr("castore.olmo.layout.PLACED_SAMPLES_MAX", 10)
     first = run("diff", "base", "word", "--json", status=1).json["first"]
     assert (first["placed"], first["place_a"], first["place_b"]) == (False, None, None)
     assert "--place says where" in run("diff", "base", "word", status=1).out

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import castore
-from castore.view.lock import Lock
+from castore.diff.lock import Lock
 from tests.cli.conftest import Run
 
 SOURCE = "a\x1b]0;title\x07\x1b[31m\u202e\x9b\nb"

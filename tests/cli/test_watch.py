@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from castore.view import compare as comparing
+from castore.diff import compare as comparing
 from castore_cli import watch
 from tests.cli.conftest import Run
 

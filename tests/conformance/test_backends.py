@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from castore.store.backend import Backend, MemoryBackend, is_key
-from castore.store.fsspec_backend import FsspecBackend
+from castore.store.fsspec import FsspecBackend
 from castore.store.local import LocalBackend
 from tests.conformance.suite import BackendTests
 

@@ -15,12 +15,12 @@ import pytest
 
 import castore
 from castore import errors
+from castore.dataset import Dataset
+from castore.ingest.sample_writer import SampleWriter
 from castore.ingest.write_job import WriteResult
-from castore.ingest.writer import SampleWriter
+from castore.read.reader import ArrayView, Batch, Sample, SampleView
 from castore.repository import Repository
-from castore.view.dataset import Dataset
-from castore.view.instances import Instances
-from castore.view.reader import ArrayView, Batch, Sample, SampleView
+from castore.train.instances import Instances
 from castore_cli.main import COMMANDS
 from castore_cli.main import castore as program
 from tests.docs import console
@@ -204,6 +204,12 @@ def _metavar(option: click.Option) -> str:
     return "|".join(str(choice) for choice in option.type.choices)
 
 
+def _assigned(kind: type) -> set[str]:
+    """Names that a class and its bases give to ``self``."""
+    sources = [inspect.getsource(each) for each in kind.__mro__ if each.__module__.startswith("castore")]
+    return set(re.findall(r"self\.(\w+)", "".join(sources)))
+
+
 def test_the_python_reference_has_what_there_is() -> None:
     text = (PROJECT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
@@ -212,7 +218,7 @@ def test_the_python_reference_has_what_there_is() -> None:
     for name in set(castore.__all__) - {"__version__"}:
         assert re.search(rf"^\|.*`{name}[(`].*\|", sections["castore"], re.MULTILINE), name
     for kind in kinds:
-        known = {*dir(kind), *inspect.get_annotations(kind), *re.findall(r"self\.(\w+)", inspect.getsource(kind))}
+        known = {*dir(kind), *inspect.get_annotations(kind), **_assigned(kind)}
         rows = re.findall(r"^\| ((?:`[^`]+`,? ?)+) \|", sections[kind.__name__].partition("| option")[0], re.MULTILINE)
         assert rows
         for name in (part for row in rows for part in re.findall(r"`(\w+)", row)):

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from castore.format import chunk, codec, files, manifest, node, order, packing, run, samples, schema, unit
-from castore.store import backend, compress, imports, layout, objects, packings, refs, signatures, units, writes
+from castore.store import backend, compress, imports, marker, objects, packings, refs, signatures, units, writes
 from castore.tree import split
 from tests.vectors import generate
 
 DOCS = Path(__file__).parents[2] / "docs" / "format"
 PAGES = sorted(DOCS.glob("*.md"))
-MODULES = (backend, chunk, codec, compress, files, layout, manifest, node, objects, order, refs, run, samples, schema)
+MODULES = (backend, chunk, codec, compress, files, marker, manifest, node, objects, order, refs, run, samples, schema)
 MODULES += (imports, packings, signatures, split, unit, units, writes)
 
 
@@ -32,7 +32,7 @@ def test_limits() -> None:
 
 
 def test_numbers_of_this_version() -> None:
-    assert (layout.FORMAT_VERSION, manifest.FORMAT_VERSION, unit.UNIT_VERSION, refs.REF_ENTRY_VERSION) == (1, 1, 1, 1)
+    assert (marker.FORMAT_VERSION, manifest.FORMAT_VERSION, unit.UNIT_VERSION, refs.REF_ENTRY_VERSION) == (1, 1, 1, 1)
     assert (writes.WRITE_VERSION, imports.IMPORT_VERSION, signatures.SIGNATURE_VERSION) == (1, 1, 1)
     assert packing.PACKING_VERSION == 1
     assert f"`{packing.ALGORITHM}`" in page("packings")

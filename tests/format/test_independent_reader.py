@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import castore
+from castore.diff.trees import sample_key
 from castore.format.digest import Digest
 from castore.format.files import encode_file
 from castore.format.manifest import Manifest, SplitRule
@@ -19,13 +20,12 @@ from castore.format.object import Object
 from castore.format.order import EXPLICIT, PCG64_PERMUTATION, Order, explicit_order
 from castore.format.run import Run
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
-from castore.store.layout import open_layout
 from castore.store.local import LocalBackend
+from castore.store.marker import open_layout
 from castore.store.objects import ObjectStore
 from castore.store.refs import RefStore
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT
-from castore.view.trees import sample_key
 from tests.support import bare_reader, reference
 from tests.support.strategies import Row, piece_of, random_rows
 

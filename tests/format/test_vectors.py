@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from castore.diff.trees import sample_key
 from castore.errors import CastoreError
 from castore.format.chunk import decode_spans, decode_values, encode_values
 from castore.format.codec import decode, encode
@@ -32,14 +33,13 @@ from castore.format.samples import SpanColumn, sample_keys
 from castore.format.unit import Unit, recipe_digest, unit_name
 from castore.store.backend import MemoryBackend
 from castore.store.compress import pack, unpack
-from castore.store.layout import open_layout
+from castore.store.marker import open_layout
 from castore.store.objects import OBJECT_BYTES_MAX, object_key
 from castore.store.records import seal, unseal
 from castore.store.refs import RefEntry
 from castore.store.units import unit_key
 from castore.store.writes import Stored, write_key, write_name
 from castore.tree.split import Splitter, level_hash
-from castore.view.trees import sample_key
 from tests.support import reference
 from tests.vectors import generate
 from tests.vectors.generator import samples

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 
 from castore.errors import InvalidInputError, SourceError
+from castore.export.olmo_core import export_olmo_core
 from castore.ingest.job import TokenizeResult
-from castore.ingest.write import Progress
+from castore.ingest.run_writer import Progress
 from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
-from castore.view.export import export_olmo_core
 from tests.ingest.tiny import make_folder
 from tests.support.complete import Row, check_complete
 from tests.support.jobs import counted_tokenizing, example_rows, row, run_job, write_rows

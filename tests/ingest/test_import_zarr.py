@@ -12,10 +12,10 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 import castore
+from castore.dataset import Dataset
 from castore.errors import InvalidInputError
 from castore.ingest import import_zarr
 from castore.repository import Repository
-from castore.view.dataset import Dataset
 from tests.support.complete import check_complete
 from tests.support.jobs import ORIGIN, example_rows, make_job, write_rows
 

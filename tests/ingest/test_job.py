@@ -12,7 +12,7 @@ from blake3 import blake3
 from castore.errors import InvalidInputError
 from castore.format.files import TEMPLATE_FILE, VOCABULARY_FILE, decode_file, decode_vocabulary
 from castore.format.order import Order
-from castore.ingest.folder import TokenizerFolder
+from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from tests.support.complete import check_complete

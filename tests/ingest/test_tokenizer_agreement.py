@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from castore.ingest.templates import REGISTERED
 from castore.ingest.tokenizer import ChatTemplate, ChatTokenizer, TokenizedRows, TokenizerFolder
-from castore.ingest.words import CL100K, GPT2, WordEncoder
+from castore.ingest.word_encoder import CL100K, GPT2, WordEncoder
 from tests.ingest.tiny import EXACT, FAST, FRAGMENTS, ROLES, as_rows, hostile, make_folder, train
 
 ARRAYS = ("rows", "lengths", "token_ids", "span_counts", "span_starts", "span_ends")
@@ -187,7 +187,7 @@ def _word_encoders() -> list:  # type: ignore[type-arg]
 
 
 def test_the_dictionary_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("castore.ingest.words.WORDS_MAX", 10)
+    monkeypatch.setattr("castore.ingest.word_encoder.WORDS_MAX", 10)
     library = train("dolma")
     words = WordEncoder(library, CL100K)
     text = " ".join(f"w{number}x" for number in range(100)) + " " + "y" * 500

@@ -161,7 +161,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").unlink()
     os.mkfifo(tmp_path / "tokenizer_config.json")
     load = (
-        "import sys, castore.ingest.folder as f\n"
+        "import sys, castore.ingest.tokenizer_folder as f\n"
         "try: f.TokenizerFolder.load(sys.argv[1])\n"
         "except f.InvalidInputError as error: print(error)"
     )

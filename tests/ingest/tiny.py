@@ -9,8 +9,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from castore.ingest.folder import TokenizerFolder
-from castore.ingest.words import CL100K
+from castore.ingest.tokenizer_folder import TokenizerFolder
+from castore.ingest.word_encoder import CL100K
 
 Message = dict[str, Any]
 

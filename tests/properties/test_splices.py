@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from castore.diff.trees import TreePair
 from castore.tree.align import Gap
 from castore.tree.diff import unequal
-from castore.view.trees import TreePair
 from tests.support.built import Built, build
 from tests.support.strategies import Edit, Row, edit_scripts, edited, random_rows, row_lists
 

@@ -243,7 +243,7 @@ def test_reading_and_importing_do_without_numpy() -> None:
     program = f"""
 import sys
 sys.path[:0] = {sys.path!r}
-from castore.store import compress, local, objects, refs, urls, layout
+from castore.store import compress, local, marker, objects, refs, urls
 heavy = {{"numpy", "fsspec", "zarr", "zstandard", "pathlib", "uuid", "concurrent.futures"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 data = compress.unpack({SPLIT!r}, 1 << 20)

@@ -334,7 +334,7 @@ def test_what_is_there_is_renewed_and_not_written_again(moto: Server, monkeypatc
 def test_what_is_swept_while_it_is_renewed_comes_back(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A collection that saw the old age removes after the renewal: an object returns, a record is let go."""
     url = _reach(moto, monkeypatch)
-    monkeypatch.setattr("castore.store.obstore_backend._YOUNG_S", 0.0)  # as if a collection were after the youngest
+    monkeypatch.setattr("castore.store.obstore._YOUNG_S", 0.0)  # as if a collection were after the youngest
     objects, value = Repository.open(url, create=True).objects, os.urandom(1000)
     digest = objects.put_bytes(value)
     objects.flush()

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from castore.dataset import Dataset
 from castore.format.chunk import decode_spans, decode_values, uint32s
 from castore.format.digest import Digest, digest_of
 from castore.format.manifest import Manifest, Root, SplitRule
@@ -15,7 +16,6 @@ from castore.format.samples import Piece
 from castore.format.schema import Array
 from castore.tree.build import Cut, SequenceBuilder
 from castore.tree.walk import Tree, leaves
-from castore.view.dataset import Dataset
 from tests.support.strategies import ARRAYS, Row, piece_of
 
 SMALL = 512

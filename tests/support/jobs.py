@@ -12,11 +12,11 @@ from unittest import mock
 
 from castore.ingest import job as job_module
 from castore.ingest.job import Sizes, TokenizeJob, TokenizeResult
+from castore.ingest.run_writer import Progress
 from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
-from castore.ingest.write import Progress
 from castore.repository import Origin, Repository
 from castore.store.backend import Backend
-from castore.store.layout import open_layout
+from castore.store.marker import open_layout
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 CONVERSATIONS = EXAMPLES / "conversations.jsonl"

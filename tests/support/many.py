@@ -13,7 +13,7 @@ from castore.format.node import Entry as Child
 from castore.format.node import encode_node
 from castore.format.schema import TOKEN_IDS
 from castore.store.backend import Entry, MemoryBackend
-from castore.store.layout import open_layout
+from castore.store.marker import open_layout
 from castore.store.objects import digest_of_key, object_key
 from castore.store.refs import RefStore
 

@@ -22,11 +22,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from castore.dataset import Dataset
+from castore.export.olmo_core import export_olmo_core
 from castore.repository import Repository
-from castore.view.dataset import Dataset
-from castore.view.export import export_olmo_core
-from castore.view.olmo_core import check_olmo_core
-from castore.view.trainer import Report, Rule
+from castore.train.check import check_olmo_core
+from castore.train.report import Report, Rule
 from tests.support.commands import castore
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"

@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 
 import castore
+from castore.dataset import Dataset
 from castore.errors import CorruptionError, FormatError, InvalidInputError
+from castore.export.olmo_core import export_olmo_core
 from castore.store.objects import object_key
+from castore.train import token_cache
+from castore.train.token_cache import TokenCache
 from castore.tree.walk import leaves
-from castore.view import token_cache
-from castore.view.dataset import Dataset
-from castore.view.export import export_olmo_core
-from castore.view.token_cache import TokenCache
 from tests.support.commands import castore as run
 from tests.support.commands import environment
 
@@ -245,7 +245,7 @@ def test_a_full_disk_costs_time_and_nothing_else(data: Dataset, monkeypatch: pyt
     def refuse(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("castore.view.token_cache._write", refuse)
+    monkeypatch.setattr("castore.train.token_cache._write", refuse)
     for sample in (0, 3, len(data) - 1):
         assert cache.read(sample)[0].tolist() == data[sample].token_ids.tolist()
         assert cache.read(sample, 2, 5)[1].tolist() == data[sample].labels_mask[2:5].tolist()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import castore
-from castore.view.dataset import Dataset
+from castore.dataset import Dataset
 from tests.docs import console
 from tests.support.jobs import ORIGIN, TOKENIZER, example_rows, make_job, write_rows
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from castore.diff.trees import sample_key
 from castore.format.chunk import decode_values
 from castore.format.fields import kind_of
 from castore.format.manifest import Root
@@ -15,7 +16,6 @@ from castore.format.node import decode_node
 from castore.format.samples import Piece, Samples
 from castore.tree.build import SequenceBuilder
 from castore.tree.walk import leaves
-from castore.view.trees import sample_key
 from tests.support import reference
 from tests.support.built import FEW, SMALL, Built, build
 from tests.support.strategies import ARRAYS, Row, piece_of, random_rows, row_lists

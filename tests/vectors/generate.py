@@ -26,7 +26,7 @@ from castore.format.run import Run
 from castore.format.samples import Piece, Samples, sample_keys
 from castore.format.schema import DATA_ARRAYS, LENGTH, PROVENANCE_ARRAYS, TOKEN_IDS, Array
 from castore.format.unit import Slice, Unit, recipe_digest, unit_name
-from castore.store.layout import FORMAT_VERSION
+from castore.store.marker import FORMAT_VERSION
 from castore.store.objects import object_key
 from castore.store.records import seal
 from castore.store.refs import RefEntry

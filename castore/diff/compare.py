@@ -1,0 +1,179 @@
+"""Comparing two datasets: equal or not, and if not, where and how (``docs/reference/diff.md``).
+
+What only a difference needs is imported when there is one: equal datasets are compared by every build.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from castore.diff.recipes import RecipeChange, recipe_changes, recipe_differences
+from castore.read.columns import Columns
+
+if TYPE_CHECKING:
+    from castore.diff.divergence import Divergence as Divergence
+    from castore.diff.divergence import Side as Side
+    from castore.diff.edits import Change
+    from castore.diff.groups import Changes
+    from castore.diff.hunks import Hunk as Hunk
+    from castore.diff.hunks import Pair
+
+CUTS_MAX, CUT_TOKENS_MAX = 1024, 1 << 22
+"""Samples that differ, or tokens in all, up to which arrays with other trees are compared by their elements."""
+
+DERIVED = frozenset({"key", "length"})
+"""Arrays that follow from the token ids, so that comparing them would say everything twice."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """What ``compare`` found.
+
+    Attributes:
+        equal: The roots are the same.
+        arrays: By name, whether it is equal, element by element; where more than ``CUTS_MAX`` samples differ in more
+            than ``CUT_TOKENS_MAX`` tokens, whether its tree is.
+        same_order: Both are read in the same order of samples.
+        hunks: All differences between the samples in stored order.
+        first: The first of them in detail, None if the samples are equal.
+        recipe: Entries of the recipes and sources that differ, as (name, a, b); empty where a side has no run record.
+        causes: The same in words, the likeliest explanation of differing data first.
+        first_change: How the two samples of ``first`` differ as a whole; None if one side has no sample there.
+        aligned: The kinds of change among replaced samples, None if they were not asked for.
+        reordered: Samples that both sides have, if their orders are too different to be told as moves; else 0. The
+            hunks then are what one side alone has, and samples whose labels differ; they do not make b of a.
+    """
+
+    equal: bool
+    arrays: dict[str, bool]
+    same_order: bool
+    samples_a: int
+    samples_b: int
+    hunks: list[Hunk] = field(default_factory=list)
+    first: Divergence | None = None
+    recipe: list[tuple[str, object, object]] = field(default_factory=list)
+    causes: list[RecipeChange] = field(default_factory=list)
+    first_change: Change | None = None
+    aligned: Changes | None = None
+    reordered: int = 0
+
+    def __repr__(self) -> str:
+        if self.equal:
+            return f"<Comparison: equal, {self.samples_a} samples>"
+        counts = {"replaced": self.count("replace"), "inserted": self.count("insert"), "deleted": self.count("delete")}
+        said = [f"{count} {word}" for word, count in {**counts, "moved": self.moved}.items() if count]
+        order = [] if self.same_order else ["another order"]
+        return f"<Comparison: different, {', '.join([*said, *order])}; {self.samples_a} and {self.samples_b} samples>"
+
+    @property
+    def changes(self) -> Changes:
+        """The kinds of change among replaced samples; none if samples were not aligned."""
+        if self.aligned is not None:
+            return self.aligned
+        from castore.diff.groups import Changes
+
+        return Changes()
+
+    def count(self, op: str) -> int:
+        """Samples of one kind: ``replace``, and ``insert`` and ``delete`` without those that have only moved."""
+        return sum(hunk.size for hunk in self.hunks if hunk.op == op and not hunk.moved)
+
+    @property
+    def moved(self) -> int:
+        """Samples that both sides have, in another place."""
+        return self.reordered + sum(hunk.size for hunk in self.hunks if hunk.op == "delete" and hunk.moved)
+
+    @property
+    def same_samples(self) -> bool:
+        """The samples are equal, whatever their order."""
+        return all(hunk.moved and not hunk.arrays for hunk in self.hunks)
+
+
+def compare(
+    a: Columns, b: Columns, *, context: int = 8, only: str | None = None, changes: bool = True, places: bool = False
+) -> Comparison:
+    """Compare two datasets, reading only what differs.
+
+    Args:
+        a, b: The datasets; their ``fetch`` may be of two repositories.
+        context: Tokens shown before and after the first divergence.
+        only: Name of the one array to compare.
+        changes: Align replaced samples, and group what changed in them.
+        places: Find the places in an export even if that takes the lengths of very many samples.
+    """
+    recipe = list(recipe_differences(a, b))
+    names = _names(a, b)
+    pair = None if a.root and a.root == b.root else _pair(a, b)
+    if pair is None or pair.equal():
+        samples = a.manifest.samples
+        causes = recipe_changes(a, b, recipe) if recipe else []
+        return Comparison(True, dict.fromkeys(names, True), True, samples, samples, recipe=recipe, causes=causes)
+    from castore.diff.divergence import first_divergence
+    from castore.diff.hunks import find
+
+    if a is not b:
+        b.stand_beside(a)
+    found = find(pair, [name for name in names if name not in DERIVED] if only is None else [only])
+    hunks = found.hunks
+    roots = {name: pair.same(name) or _same_values(pair, name, hunks) for name in names}
+    change, aligned = None, None
+    if hunks and changes:
+        from castore.diff.replaced import changes_of, first_change
+
+        change, aligned = first_change(a, b, hunks[0]), changes_of(a, b, hunks)
+    return Comparison(
+        False,
+        roots,
+        a.manifest.order == b.manifest.order,
+        a.manifest.samples,
+        b.manifest.samples,
+        hunks,
+        first_divergence(a, b, hunks[0], context, places) if hunks else None,
+        recipe,
+        recipe_changes(a, b, recipe),
+        change,
+        aligned,
+        found.reordered,
+    )
+
+
+def _same_values(pair: Pair, name: str, hunks: list[Hunk]) -> bool:
+    """Whether an array is equal, element by element, though its tree is not.
+
+    All arrays are cut where the tokens are, so that other tokens may cut equal labels in other places. Looked at only
+    where that reads few chunks.
+    """
+    if name in ("token_ids", "key") or pair.a.samples != pair.b.samples:
+        return False
+    if not (pair.a.has_data(name) and pair.b.has_data(name)):
+        return False
+    if any(hunk.op != "replace" or name in hunk.arrays for hunk in hunks):
+        return False
+    if sum(hunk.size for hunk in hunks) > CUTS_MAX and pair.a.manifest.tokens > CUT_TOKENS_MAX:
+        return False
+    return next(pair.changed(name, 0, 0, pair.a.samples), None) is None
+
+
+def _pair(a: Columns, b: Columns) -> Pair | None:
+    """What to compare; None for directories that are known to be equal."""
+    if a.root or b.root:
+        from castore.diff.trees import TreePair
+
+        return TreePair(a, b)
+    from castore.diff.folder_pair import SameFolder
+
+    if isinstance(a, SameFolder) and isinstance(b, SameFolder):
+        return None
+    from castore.diff.folders import FolderDataset, FolderPair
+
+    assert isinstance(a, FolderDataset)
+    assert isinstance(b, FolderDataset)
+    return FolderPair(a, b)
+
+
+def _names(a: Columns, b: Columns) -> list[str]:
+    """Arrays of either side: the first of the manifest first, so that the tokens lead."""
+    lead = [name for name in ("token_ids", "labels_mask") if name in a.manifest.arrays or name in b.manifest.arrays]
+    rest = {*a.manifest.arrays, *b.manifest.arrays}.difference(lead)
+    return [*lead, *sorted(rest)]

@@ -1,0 +1,196 @@
+"""What differs in how two datasets came to be: usually why the data differ, and told before them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from castore.format.digest import is_digest_hex
+from castore.format.files import TEMPLATE_FILE, decode_file
+from castore.format.run import Run
+from castore.read.columns import Columns
+
+TEMPLATE_LINES_MAX = 12
+"""Lines of a template's changes that are told."""
+
+
+class RecipeChange(NamedTuple):
+    """One thing that differs between two runs.
+
+    Attributes:
+        id: A word for programs; it keeps its meaning: ``tokenizer``, ``template``, ``length``, ``library``, ``code``,
+            ``special-tokens``, ``transform``, ``sources``, ``selection``, ``order``, ``not-recorded``, ``other``.
+        text: One sentence for people.
+        a, b: The two values, as the run records have them; None where there is none.
+        lines: More for people, such as the lines of a template that changed.
+    """
+
+    id: str
+    text: str
+    a: object = None
+    b: object = None
+    lines: tuple[str, ...] = ()
+
+
+def recipe_differences(a: Columns, b: Columns) -> Iterator[tuple[str, object, object]]:
+    """Entries of recipes and sources that differ, apart from names, times and places: (entry, a, b)."""
+    if a.run_digest == b.run_digest or a.run is None or b.run is None:
+        return
+    if not a.run.recipe or not b.run.recipe:
+        if a.run.recipe or b.run.recipe:
+            said = ["recorded" if side.recipe else "not recorded" for side in (a.run, b.run)]
+            yield "recipe", said[0], said[1]
+        return
+    yield from _differences("recipe", dict(a.run.recipe), dict(b.run.recipe))
+    for name in ("mix_seed", "num_examples", "shuffle_seed"):
+        pair = a.run.configuration.get(name), b.run.configuration.get(name)
+        if pair[0] != pair[1]:
+            yield name, pair[0], pair[1]
+    digests = [_digests(side.run.sources) for side in (a, b) if side.run]
+    if digests[0] != digests[1]:
+        yield "sources", digests[0], digests[1]
+
+
+def _digests(sources: Iterable[object]) -> list[str]:
+    return [f"{s.get('amount')} of {str(s.get('digest'))[:12]}" for s in sources if isinstance(s, dict)]
+
+
+def _differences(path: str, x: object, y: object) -> Iterator[tuple[str, object, object]]:
+    if isinstance(x, dict) and isinstance(y, dict):
+        for key in sorted({*x, *y}):
+            yield from _differences(f"{path}.{key}", x.get(key), y.get(key))
+    elif x != y:
+        yield path, x, y
+
+
+# ---- for people
+
+
+def recipe_changes(a: Columns, b: Columns, differences: Iterable[tuple[str, object, object]]) -> list[RecipeChange]:
+    """What differs, the likeliest explanation of differing data first.
+
+    Args:
+        a, b: The datasets.
+        differences: From ``recipe_differences``.
+    """
+    if a.run is None or b.run is None:
+        return []
+    found = [_change(a, b, entry, x, y) for entry, x, y in differences]
+    version_a, version_b = (run.origin.get("castore") for run in (a.run, b.run))
+    if found and version_a and version_b and version_a != version_b:
+        found.append(RecipeChange("code", f"castore {_shown(version_a)} → {_shown(version_b)}", version_a, version_b))
+    return sorted(found, key=lambda change: _RANKS.index(change.id))
+
+
+_WORDS = {
+    "tokenizer": "tokenizer",
+    "added_tokens": "special-tokens",
+    "special_tokens": "special-tokens",
+    "split_special_tokens": "special-tokens",
+    "template": "template",
+    "date": "template",
+    "max_seq_length": "length",
+    "tokenizers": "library",
+    "transform": "transform",
+    "transform_version": "transform",
+    "trained_turns": "transform",
+}
+"""Entry of the recipe to id."""
+
+_RANKS = [
+    "tokenizer",
+    "special-tokens",
+    "template",
+    "length",
+    "transform",
+    "library",
+    "sources",
+    "selection",
+    "order",
+    "other",
+    "not-recorded",
+    "code",
+]
+
+
+def _change(a: Columns, b: Columns, entry: str, x: object, y: object) -> RecipeChange:
+    assert a.run is not None
+    assert b.run is not None
+    if entry == "sources":
+        return RecipeChange("sources", _sources_text(a.run, b.run), x, y)
+    if entry in ("mix_seed", "num_examples"):
+        return RecipeChange("selection", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
+    if entry == "shuffle_seed":
+        return RecipeChange("order", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
+    if entry == "recipe":
+        side = "the first" if x == "not recorded" else "the second"
+        return RecipeChange("not-recorded", f"the recipe of {side} was not recorded", x, y)
+    name = entry.split(".")[1]
+    word = _WORDS.get(name, "other")
+    if word == "tokenizer":
+        return RecipeChange(word, f"another tokenizer.json: {_shown(x)} → {_shown(y)}{_vocabularies(a, b)}", x, y)
+    if name == "template":
+        lines = _template_lines(a, b)
+        return RecipeChange(word, f"another chat template: {_shown(x)} → {_shown(y)}", x, y, lines)
+    if name == "tokenizers":
+        return RecipeChange(word, f"library tokenizers: {_shown(x)} → {_shown(y)}", x, y)
+    return RecipeChange(word, f"{entry.removeprefix('recipe.')}: {_shown(x)} → {_shown(y)}", x, y)
+
+
+def _vocabularies(a: Columns, b: Columns) -> str:
+    files_a, files_b = (side.run.files if side.run else {} for side in (a, b))
+    pair = files_a.get("vocabulary"), files_b.get("vocabulary")
+    if None in pair:
+        return ""
+    return ", with the same vocabulary" if pair[0] == pair[1] else ", with another vocabulary"
+
+
+def _template_lines(a: Columns, b: Columns) -> tuple[str, ...]:
+    """The lines of two templates that differ, as ``- …`` and ``+ …``."""
+    text_a, text_b = _template(a), _template(b)
+    if text_a is None or text_b is None:
+        return ()
+    from difflib import unified_diff  # only here: it costs start-up
+
+    lines = [line for line in unified_diff(text_a, text_b, lineterm="", n=0) if line[:2] not in ("--", "++", "@@")]
+    shown = [f"{line[0]} {line[1:]}" for line in lines[:TEMPLATE_LINES_MAX]]
+    rest = len(lines) - len(shown)
+    return (*shown, f"… and {rest:,} more lines") if rest else tuple(shown)
+
+
+def _template(data: Columns) -> list[str] | None:
+    files = data.run.files if data.run else {}
+    if TEMPLATE_FILE not in files:
+        return None
+    return decode_file(data.fetch(files[TEMPLATE_FILE])).decode("utf-8", "replace").splitlines()
+
+
+def _sources_text(a: Run, b: Run) -> str:
+    sources_a, sources_b = ([s for s in run.sources if isinstance(s, dict)] for run in (a, b))
+    if len(sources_a) != len(sources_b):
+        return f"{len(sources_a):,} sources → {len(sources_b):,}"
+    texts = []
+    for number, (x, y) in enumerate(zip(sources_a, sources_b, strict=True), 1):
+        said = [f"{field} {_shown(x.get(field))} → {_shown(y.get(field))}" for field in _fields(x, y)]
+        if said:
+            texts.append(f"source {number} ({_base_name(y)}): {', '.join(said)}")
+    return "; ".join(texts[:3]) + (f"; and {len(texts) - 3:,} more" if len(texts) > 3 else "")
+
+
+def _fields(x: Mapping[str, object], y: Mapping[str, object]) -> list[str]:
+    """What to say of two sources: the digest only if the rows are as many."""
+    fields = [field for field in ("amount", "rows") if x.get(field) != y.get(field)]
+    return fields if fields or x.get("digest") == y.get("digest") else ["digest"]
+
+
+def _base_name(source: Mapping[str, object]) -> str:
+    return str(source.get("name", "?")).rstrip("/").rpartition("/")[2]
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    text = value.hex() if isinstance(value, bytes) else str(value)
+    if is_digest_hex(text):
+        return text[:12]
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,153 @@
+"""The documents of an output directory in a given order, as pieces for a builder, and the sources they are of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castore.format.codec import Value
+from castore.format.samples import Piece, Samples, SpanColumn, offsets_of, sample_keys
+from castore.format.schema import LABELS_MASK, TOKEN_IDS
+from castore.olmo.folder import OlmoCoreFolder
+from castore.olmo.sources import (
+    source_documents,
+    sources_in_mix_order,
+    sources_of_names,
+    sources_of_numbers,
+    text_of,
+)
+
+BATCH_TOKENS = 1 << 20
+"""Tokens handled together: enough for numpy to be fast, few enough to stay in the processor's cache and in memory."""
+
+SourceCount = tuple[dict[str, Value], int]
+"""A source as a run record lists it, and how many documents in stored order are of it."""
+
+
+class FolderScan:
+    """The documents of a folder in an order of choice.
+
+    Args:
+        folder: The folder.
+        documents: Document at each stored place, int64[n]; None for the folder's own order.
+
+    Attributes:
+        lengths: Tokens of each document in that order, uint32[n].
+        trainable_total: Trainable tokens of the pieces given so far.
+    """
+
+    def __init__(self, folder: OlmoCoreFolder, documents: NDArray[np.int64] | None) -> None:
+        self._folder, self._documents = folder, documents
+        self.lengths = folder.lengths if documents is None else folder.lengths[documents]
+        self.trainable_total = 0
+
+    def batches(self) -> Iterator[tuple[int, NDArray[np.uint8], Samples]]:
+        """First document, keys and samples of every batch."""
+        offsets = offsets_of(self.lengths)
+        lo, count = 0, len(self.lengths)
+        while lo < count:
+            hi = max(int(np.searchsorted(offsets, offsets[lo] + BATCH_TOKENS, side="right")) - 1, lo + 1)
+            samples = self.samples(lo, hi)
+            token_ids = samples.columns[TOKEN_IDS.name]
+            assert isinstance(token_ids, np.ndarray)
+            yield lo, sample_keys(token_ids, samples.lengths), samples
+            lo = hi
+
+    def samples(self, lo: int, hi: int) -> Samples:
+        """Documents at places ``lo`` to ``hi``."""
+        if self._documents is None:
+            return self._folder.samples(lo, hi)
+        return self._folder.chosen(self._documents[lo:hi])
+
+    def trainable(self) -> NDArray[np.int64]:
+        """Trainable tokens of every document, int64[n]."""
+        counts = [_trainable(self.samples(lo, hi)) for lo, hi in _ranges(len(self.lengths), 4096)]
+        return np.concatenate(counts) if counts else np.zeros(0, np.int64)
+
+    def pieces(self, sources: Sequence[SourceCount], numbers: NDArray[np.uint32] | None = None) -> Iterator[Piece]:
+        """Pieces for a builder.
+
+        Args:
+            sources: Sources, whose documents follow one another unless ``numbers`` are given.
+            numbers: Source of every document in this order, uint32[n].
+        """
+        source_stops = np.cumsum([count for _, count in sources], dtype=np.int64)
+        for lo, keys, samples in self.batches():
+            self.trainable_total += int(_trainable(samples).sum())
+            hi = lo + len(samples)
+            if numbers is None:
+                source = np.searchsorted(source_stops, np.arange(lo, hi), side="right").astype(np.uint32)
+            else:
+                source = numbers[lo:hi]
+            yield Piece(samples.lengths, keys, {"source": source}, _given(samples))
+
+
+def _given(samples: Samples) -> Callable[[], Samples]:
+    return lambda: samples
+
+
+def _ranges(count: int, step: int) -> list[tuple[int, int]]:
+    return [(lo, min(lo + step, count)) for lo in range(0, count, step)]
+
+
+def _trainable(samples: Samples) -> NDArray[np.int64]:
+    spans = samples.columns[LABELS_MASK.name]
+    assert isinstance(spans, SpanColumn)
+    sums = np.concatenate([[0], np.cumsum(spans.stops - spans.starts, dtype=np.int64)])
+    return np.diff(sums[offsets_of(spans.counts)])
+
+
+def folder_sources(folder: OlmoCoreFolder, scan: FolderScan, *, undone: bool) -> list[SourceCount]:
+    """Sources with their number of documents, in stored order.
+
+    Documents of several sources are told apart only once the shuffle is undone; otherwise the directory is one source.
+
+    Args:
+        folder: The folder.
+        scan: Its documents in stored order.
+        undone: The shuffle was undone.
+    """
+    listed = folder.statistics.datasets
+    if len(listed) == 1:
+        return [(source_documents(listed)[0], len(scan.lengths))]
+    ordered = sources_in_mix_order(listed, scan.lengths, scan.trainable) if undone else None
+    if ordered is not None:
+        counts = [int(entry["final_instances_in_output"]) for entry in ordered]
+        return list(zip(source_documents(ordered), counts, strict=True))
+    return [
+        (
+            {"amount": "1.0", "name": text_of(folder.path), "rows": len(scan.lengths), "split": "train"},
+            len(scan.lengths),
+        )
+    ]
+
+
+def supposed_sources(
+    folder: OlmoCoreFolder,
+    scan: FolderScan,
+    names: Sequence[str],
+    numbers: NDArray[np.uint32],
+    *,
+    by_name: bool = False,
+) -> list[SourceCount] | None:
+    """Sources with their number of documents, if the statistics bear out what the documents are supposed to be of.
+
+    Args:
+        folder: The folder.
+        scan: Its documents in stored order.
+        names: Of the sources.
+        numbers: Supposed source of every document in stored order, uint32[n].
+        by_name: It is enough that the statistics list no datasets of other names.
+    """
+    listed = folder.statistics.datasets
+    if len(names) < 2 or not len(numbers) or int(numbers.max()) >= len(names):
+        return None
+    found = sources_of_numbers(listed, names, numbers, scan.lengths, scan.trainable)
+    if found is None and by_name:
+        found = sources_of_names(listed, names)
+    if found is None:
+        return None
+    counts = np.bincount(numbers, minlength=len(names)).tolist()
+    return list(zip(source_documents(found), counts, strict=True))

@@ -1,1 +1,0 @@
-"""Reading a repository: datasets, differences, exports. Writes nothing into it."""
