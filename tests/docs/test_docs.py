@@ -218,7 +218,7 @@ def test_the_python_reference_has_what_there_is() -> None:
     for name in set(castore.__all__) - {"__version__"}:
         assert re.search(rf"^\|.*`{name}[(`].*\|", sections["castore"], re.MULTILINE), name
     for kind in kinds:
-        known = {*dir(kind), *inspect.get_annotations(kind), **_assigned(kind)}
+        known = {*dir(kind), *inspect.get_annotations(kind), *_assigned(kind)}
         rows = re.findall(r"^\| ((?:`[^`]+`,? ?)+) \|", sections[kind.__name__].partition("| option")[0], re.MULTILINE)
         assert rows
         for name in (part for row in rows for part in re.findall(r"`(\w+)", row)):

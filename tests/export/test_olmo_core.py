@@ -510,7 +510,7 @@ def repo(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_in_the_middle(repo: Path, tmp_path: Path) -> None:
     target = tmp_path / "out"
     script = (
-        "import time; from castore.view import export; real = export._Parts.write\n"
+        "import time; from castore.export import olmo_core as export; real = export._Parts.write\n"
         "def slow(*a):\n    real(*a); open('started', 'w').close(); time.sleep(60)\n"
         "export._Parts.write = slow\nfrom castore_cli.main import main; main()"
     )
