@@ -21,6 +21,7 @@ from castore.format.codec import Value, encode
 from castore.format.digest import Digest
 from castore.format.manifest import Manifest, SplitRule
 from castore.format.order import Order
+from castore.format.run import RUN_SOURCES_MAX, RunOrigin, SourceRecord
 from castore.format.samples import Piece
 from castore.format.schema import DATA_ARRAYS, SOURCE
 from castore.ingest.checked import Checked, Gathered, as_numpy, checked, extra_arrays
@@ -64,7 +65,7 @@ class SampleWriter:
         job: WriteJob,
         backend: Backend,
         objects: ObjectStore,
-        origin: Mapping[str, Value],
+        origin: RunOrigin,
         publish: Callable[[Digest], None],
     ) -> None:
         _check_recipe(job.recipe)
@@ -215,7 +216,11 @@ class SampleWriter:
             return source
         name = self._job.name if source is None else source
         if name not in self._numbers:
-            encode(name)  # text that can be recorded
+            if len(self._totals) >= RUN_SOURCES_MAX:
+                raise InvalidInputError(
+                    f"source {name[:80]!r} is one more than the {RUN_SOURCES_MAX} that are possible"
+                )
+            encode(SourceRecord(name).name)  # text that can be recorded
             self._numbers[name] = len(self._totals)
             self._totals.append(SourceTotal(name))
         return self._numbers[name]

@@ -85,7 +85,8 @@ def test_the_root_is_that_of_tokenize(tokenized: Dataset) -> None:
     assert writer.result.root == tokenized.root == repository["copy"].root
     check_complete(repository)
     found = repository["copy"]
-    assert found.statistics == {**tokenized.statistics, "dropped": {}}
+    assert tokenized.statistics is not None
+    assert found.statistics == replace(tokenized.statistics, dropped={})
     assert found.recipe == tokenized.recipe
     assert found.sources == tokenized.sources
     assert [e.message for e in repository.refs.log("copy")] == ["write"]
@@ -139,7 +140,8 @@ def test_what_may_be_given(tmp_path: Path) -> None:
     assert data.order is None
     assert data.vocabulary is not None
     assert data.run is not None
-    assert data.run.origin["author"] == "me"
+    assert data.run.origin is not None
+    assert data.run.origin.author == "me"
     assert repository.refs.log("x")[0].message == "why"
     check_complete(repository)
 
@@ -393,7 +395,8 @@ def test_what_was_stored_is_not_stored_again() -> None:
     assert len(put) <= len(set(whole.list("objects")) - before) + runs
     assert not put & before
     found = Repository(backend)["out"]
-    assert found.statistics["trainable"] == int(found.arrays["labels_mask"][:].sum())
+    assert found.statistics is not None
+    assert found.statistics.trainable == int(found.arrays["labels_mask"][:].sum())
 
 
 def begun(backend: Backend, samples: list[dict[str, Any]]) -> int:
