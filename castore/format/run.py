@@ -45,7 +45,7 @@ _ENTRIES = frozenset(
     }
 )
 
-# Wider than what a mix takes, for trainers' files tell of other mixes: any finite float written out, but for the largest.
+# Wider than what a mix takes, for trainers' files tell of other mixes: any float written out, but for the very largest.
 _AMOUNT = re.compile(r"[0-9]{1,308}(\.[0-9]{0,400})?|\.[0-9]{1,400}")
 
 _Check: TypeAlias = Callable[[object, str], object]

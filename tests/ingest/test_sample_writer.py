@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from castore.dataset import Dataset
 from castore.errors import CastoreError, ConflictError, InvalidInputError, NotFoundError
+from castore.format.run import RUN_SOURCES_MAX
 from castore.ingest import sample_writer as writer_module
 from castore.ingest import write_job
 from castore.ingest.checked import Gathered
@@ -618,3 +619,33 @@ def test_records_of_two_writers_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -
     third = resumed()
     assert third.position == own
     assert len(list(backend.list("writes"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("", "name is empty"), ("n" * 65_537, "name is a text of 65537 bytes: at most 65536 are possible")],
+)
+def test_names_that_no_source_can_have(name: str, message: str) -> None:
+    repository = opened()
+    with pytest.raises(InvalidInputError, match=f"^source 1: {message}"):
+        repository.writer("x", sources=["good", name])
+    writer = repository.writer("x")
+    writer.append([1])
+    with pytest.raises(InvalidInputError, match=f"^sample 1: {message}"):
+        writer.append([2], source=name)
+    writer.append([2])
+    writer.close()
+    assert repository["x"].sources == ["x"]
+
+
+def test_more_sources_than_a_run_record_takes() -> None:
+    repository = opened()
+    names = [f"s{i}" for i in range(RUN_SOURCES_MAX)]
+    with pytest.raises(InvalidInputError, match="65537 sources: a run record takes at most 65536"):
+        repository.writer("x", sources=[*names, "more"])
+    writer = repository.writer("x", sources=names)
+    writer.append([1], source="s0")
+    with pytest.raises(InvalidInputError, match="sample 1: source 'more' is one more than the 65536"):
+        writer.append([2], source="more")
+    writer.close()
+    assert len(repository["x"].sources) == RUN_SOURCES_MAX
