@@ -21,12 +21,12 @@ from castore.format.codec import Value, encode
 from castore.format.digest import Digest
 from castore.format.manifest import Manifest, SplitRule
 from castore.format.order import Order
-from castore.format.run import RUN_SOURCES_MAX, RunOrigin, SourceRecord
+from castore.format.run import RunOrigin
 from castore.format.samples import Piece
 from castore.format.schema import DATA_ARRAYS, SOURCE
 from castore.ingest.checked import Checked, Gathered, as_numpy, checked, extra_arrays
 from castore.ingest.unfinished import Known, Waiting, is_whole, pieces_of, record_of
-from castore.ingest.write_job import WriteJob, WriteResult, run_record, tokenizer_files
+from castore.ingest.write_job import WriteJob, WriteResult, check_source, run_record, tokenizer_files
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
 from castore.store.writes import SourceTotal, WriteStore, write_name
@@ -216,11 +216,7 @@ class SampleWriter:
             return source
         name = self._job.name if source is None else source
         if name not in self._numbers:
-            if len(self._totals) >= RUN_SOURCES_MAX:
-                raise InvalidInputError(
-                    f"source {name[:80]!r} is one more than the {RUN_SOURCES_MAX} that are possible"
-                )
-            encode(SourceRecord(name).name)  # text that can be recorded
+            check_source(name, len(self._totals))
             self._numbers[name] = len(self._totals)
             self._totals.append(SourceTotal(name))
         return self._numbers[name]

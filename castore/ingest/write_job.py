@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from castore.errors import InvalidInputError
-from castore.format.codec import Value
+from castore.format.codec import Value, encode
 from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
 from castore.format.object import Object
@@ -60,13 +60,22 @@ class WriteJob:
     fanout: int = FANOUT
 
     def __post_init__(self) -> None:
-        if len(self.sources) > RUN_SOURCES_MAX:
-            raise InvalidInputError(f"{len(self.sources)} sources: a run record takes at most {RUN_SOURCES_MAX}")
         for number, name in enumerate(self.sources):
             try:
-                SourceRecord(name)
+                check_source(name, number)
             except InvalidInputError as error:
                 raise InvalidInputError(f"source {number}: {error}") from error
+
+
+def check_source(name: str, number: int) -> None:
+    """Refuse a source of a write that its run record could not have.
+
+    Raises:
+        InvalidInputError: The name is empty, too long or no text that can be recorded; or it is one source too many.
+    """
+    if number >= RUN_SOURCES_MAX:
+        raise InvalidInputError(f"a run record takes at most {RUN_SOURCES_MAX} sources")
+    encode(SourceRecord(name).name)
 
 
 def run_record(
