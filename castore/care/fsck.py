@@ -19,7 +19,7 @@ from castore.care.facts import Kind, facts_of
 from castore.care.findings import Finding, Findings
 from castore.care.graph import Graph
 from castore.care.memory import keep_freed_memory
-from castore.care.records import Repairer, check_marker, check_records, check_refs, check_signatures
+from castore.care.records import Repairer, check_marker, check_records, check_refs
 from castore.errors import (
     BackendError,
     CastoreError,
@@ -31,6 +31,7 @@ from castore.errors import (
 from castore.format.digest import Digest
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore, object_key
+from castore.store.refs import REFS
 
 BATCH = 256
 """Objects that are asked for at once."""
@@ -105,7 +106,7 @@ class _Check:
         self.objects = ObjectStore(self.backend)
         self.done = Checked(self.findings, len(self.census), 0, self.census.size_bytes)
         self._unknown_files()
-        refs = check_refs(self.backend, self.census.records["refs"], self.repairer, self.findings)
+        refs = check_refs(self.backend, self.census.records[REFS.folder], self.repairer, self.findings)
         self.done.names = len(refs.current)
         self._read_objects([target for target, _ in (*refs.current, *refs.former)])
         current = {self.graph.number(target): f"ref {name}" for target, name in refs.current}
@@ -123,7 +124,6 @@ class _Check:
         if self.share >= 1:
             self._datasets(list(current))
         held = check_records(self.backend, self.census, self.repairer, self.findings)
-        check_signatures(self.backend, self.census.records["signatures"], self.repairer, self.findings)
         used[: len(held)] |= held
         self.done.unreferenced = int((~used[: len(self.census)]).sum())
         self.repairer.finish()

@@ -14,7 +14,7 @@ from castore.format.codec import Value, encode
 from castore.format.digest import DIGEST_BYTES, Digest, digest_of
 from castore.format.fields import decode_map, expect, expect_count
 from castore.store.backend import Backend
-from castore.store.records import record_key, seal, unseal
+from castore.store.records import Holds, RecordKind, record_key, seal, unseal
 
 IMPORT_KIND = "castore/import"
 IMPORT_VERSION = 1
@@ -51,7 +51,7 @@ class ImportStore:
             if not self._backend.touch(key):
                 return None
             data = self._backend.get(key, IMPORT_BYTES_MAX)
-            return None if data is None else decode_import(unseal(data, key))
+            return None if data is None else _decode(unseal(data, key))
         except (CorruptionError, FormatError):
             return None
 
@@ -68,10 +68,10 @@ class ImportStore:
 
 
 def _key(name: Digest) -> str:
-    return record_key("imports", name)
+    return record_key(IMPORTS.folder, name)
 
 
-def decode_import(payload: bytes) -> Imported:
+def _decode(payload: bytes) -> Imported:
     """Read the payload of a record; ``FormatError`` if it is none."""
     fields = decode_map(payload, IMPORT_KIND, IMPORT_VERSION, frozenset({"manifest", "sources", "trainable"}))
     manifest = expect(bytes, fields.get("manifest"), "manifest")
@@ -79,3 +79,10 @@ def decode_import(payload: bytes) -> Imported:
         raise FormatError(f"manifest of an import record is {len(manifest)} bytes")
     sources = [expect(dict, source, "source") for source in expect(list, fields.get("sources"), "sources")]
     return Imported(Digest(manifest), sources, expect_count(fields.get("trainable"), "trainable"))
+
+
+def _references(data: bytes, key: str) -> list[Digest]:
+    return [_decode(unseal(data, key)).manifest]
+
+
+IMPORTS = RecordKind("imports", IMPORT_BYTES_MAX, _references, Holds.DATASETS, expires=True)
