@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from castore.errors import BackendError
 from castore.format.digest import DIGEST_BYTES, Digest
+from castore.store import kinds
 from castore.store.backend import Backend
 from castore.store.marker import FORMAT_KEY
 from castore.store.objects import TRASH_FOLDER, digest_of_key
@@ -88,10 +89,6 @@ class Census:
         return found.astype(np.int64)
 
 
-FOLDERS = ("refs", "units", "imports", "packings", "writes", "signatures", TRASH_FOLDER)
-"""Folders of castore's own beside the objects."""
-
-
 def take_census(backend: Backend, report: Callable[[int], None] = lambda count: None) -> Census:
     """List a repository.
 
@@ -100,7 +97,7 @@ def take_census(backend: Backend, report: Callable[[int], None] = lambda count: 
         report: Called now and then with the keys listed so far.
     """
     digests, sizes, modified = bytearray(), array("q"), array("d")
-    records: dict[str, list[str]] = {folder: [] for folder in FOLDERS}
+    records: dict[str, list[str]] = {folder: [] for folder in (*(kind.folder for kind in kinds.KINDS), TRASH_FOLDER)}
     unknown: list[str] = []
     unknown_count = 0
     for count, (key, size, time_s) in enumerate(backend.entries("")):

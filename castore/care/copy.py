@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from castore.care.facts import ANY, Facts, Kind, Link, Want, facts_of
+from castore.care.links import ANY, Facts, Link, ObjectKind, Want, facts_of
 from castore.care.reach import BATCH, grain_of, is_inner
 from castore.errors import CastoreError, CorruptionError, InvalidInputError
 from castore.format.digest import Digest, digest_hex
@@ -108,15 +108,15 @@ def copy_dataset(
         copy.done.held = 1
         return copy.done
     facts = _read(source, [digest])[0]
-    if facts.kind not in (Kind.RUN, Kind.MANIFEST):
+    if facts.kind not in (ObjectKind.RUN, ObjectKind.MANIFEST):
         raise InvalidInputError(f"{digest_hex(digest)} is neither a run nor a manifest: only these can be copied")
     tops, files, inner = [digest], _ends(facts), _inner(facts)
     manifests = [Digest(link.digest) for link in facts.links if link.want is Want.MANIFEST]
-    known = _Known(target, held)
+    known = _HeldByTarget(target, held)
     copy.done.held += known.strike(files, manifests)
     for manifest in manifests:
         below = _read(source, [manifest])[0]
-        if below.kind is not Kind.MANIFEST or below.samples != facts.samples:
+        if below.kind is not ObjectKind.MANIFEST or below.samples != facts.samples:
             raise CorruptionError(f"object {digest_hex(manifest)} is not what is said of it: run 'castore fsck'")
         tops.insert(0, manifest)
         files.update(_ends(below))
@@ -135,7 +135,7 @@ def copy_dataset(
     return copy.done
 
 
-def _descend(copy: _Copy, inner: dict[int, _Links], known: _Known, files: _Links) -> list[list[Digest]]:
+def _descend(copy: _Copy, inner: dict[int, _Links], known: _HeldByTarget, files: _Links) -> list[list[Digest]]:
     """Go down the source's trees where the target does not hold them, and send their chunks.
 
     Returns:
@@ -164,7 +164,7 @@ def _descend(copy: _Copy, inner: dict[int, _Links], known: _Known, files: _Links
     return stacks
 
 
-def _send_chunks(copy: _Copy, chunks: _Links, known: _Known) -> None:
+def _send_chunks(copy: _Copy, chunks: _Links, known: _HeldByTarget) -> None:
     copy.done.held += known.strike(chunks, [])
     copy.total += len(chunks)
     copy.send(chunks)
@@ -177,7 +177,11 @@ def _below(link: Link, end: Link) -> Link:
     return end
 
 
-_KINDS = {Want.TREE: (Kind.VALUES, Kind.SPANS), Want.ORDER: (Kind.VALUES,), Want.FILE: (Kind.FILE,)}
+_KINDS = {
+    Want.TREE: (ObjectKind.VALUES, ObjectKind.SPANS),
+    Want.ORDER: (ObjectKind.VALUES,),
+    Want.FILE: (ObjectKind.FILE,),
+}
 
 
 def _check_end(link: Link, facts: Facts) -> None:
@@ -188,7 +192,7 @@ def _check_end(link: Link, facts: Facts) -> None:
     """
     grain = grain_of(link)
     if link.want is Want.TREE and grain is not None and link.level > grain:
-        right = facts.kind is Kind.NODE and facts.level == link.level
+        right = facts.kind is ObjectKind.NODE and facts.level == link.level
     else:
         right = facts.kind in _KINDS[link.want]
     counts_differ = link.samples != ANY and facts.samples != link.samples
@@ -197,7 +201,7 @@ def _check_end(link: Link, facts: Facts) -> None:
         raise CorruptionError(f"object {digest_hex(link.digest)} is not what is said of it: run 'castore fsck'")
 
 
-class _Known:
+class _HeldByTarget:
     """What the names of the target are known to hold, found by going down beside the source."""
 
     def __init__(self, target: ObjectStore, held: list[Digest]) -> None:

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from castore.care.allocator import keep_freed_memory
 from castore.care.census import Census, take_census
-from castore.care.dataset import dataset_faults
-from castore.care.facts import Kind, facts_of
 from castore.care.findings import Finding, Findings
+from castore.care.fsck_dataset import dataset_faults
+from castore.care.fsck_records import check_marker, check_records, check_refs
 from castore.care.graph import Graph
-from castore.care.memory import keep_freed_memory
-from castore.care.records import Repairer, check_marker, check_records, check_refs, check_signatures
+from castore.care.links import ObjectKind, facts_of
+from castore.care.repair import Repairer
 from castore.errors import (
     BackendError,
     CastoreError,
@@ -31,13 +32,14 @@ from castore.errors import (
 from castore.format.digest import Digest
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore, object_key
+from castore.store.refs import REFS
 
 BATCH = 256
 """Objects that are asked for at once."""
 
 
 @dataclass(slots=True)
-class Checked:
+class FsckResult:
     """Outcome of a check.
 
     Attributes:
@@ -68,7 +70,7 @@ def check(
     source: Backend | None = None,
     tell: Callable[[Finding], None] = lambda finding: None,
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> Checked:
+) -> FsckResult:
     """Check a repository, and put right what another one has.
 
     Args:
@@ -94,18 +96,18 @@ class _Check:
     repairer: Repairer
     share: float
     report: Callable[[int, int], None]
-    done: Checked = field(init=False)
+    done: FsckResult = field(init=False)
     census: Census = field(init=False)
     graph: Graph = field(init=False)
 
-    def run(self) -> Checked:
+    def run(self) -> FsckResult:
         """Check in this order: listing, names, objects, links, datasets, records."""
         self.census = take_census(self.backend)
         self.graph = Graph(self.census)
         self.objects = ObjectStore(self.backend)
-        self.done = Checked(self.findings, len(self.census), 0, self.census.size_bytes)
+        self.done = FsckResult(self.findings, len(self.census), 0, self.census.size_bytes)
         self._unknown_files()
-        refs = check_refs(self.backend, self.census.records["refs"], self.repairer, self.findings)
+        refs = check_refs(self.backend, self.census.records[REFS.folder], self.repairer, self.findings)
         self.done.names = len(refs.current)
         self._read_objects([target for target, _ in (*refs.current, *refs.former)])
         current = {self.graph.number(target): f"ref {name}" for target, name in refs.current}
@@ -123,7 +125,6 @@ class _Check:
         if self.share >= 1:
             self._datasets(list(current))
         held = check_records(self.backend, self.census, self.repairer, self.findings)
-        check_signatures(self.backend, self.census.records["signatures"], self.repairer, self.findings)
         used[: len(held)] |= held
         self.done.unreferenced = int((~used[: len(self.census)]).sum())
         self.repairer.finish()
@@ -148,7 +149,7 @@ class _Check:
         self.bytes_chosen = int(self.census.sizes[chosen].sum())
         if self.share < 1:
             self._read_inner(targets)
-        self._read(np.flatnonzero(chosen & (self.graph.kind == Kind.UNREAD)).tolist())
+        self._read(np.flatnonzero(chosen & (self.graph.kind == ObjectKind.UNREAD)).tolist())
 
     def _read_inner(self, targets: list[bytes]) -> None:
         """Read everything above the chunks, level by level."""
@@ -161,7 +162,7 @@ class _Check:
             first += len(children)
             found = np.unique(children[inner])
             found = found[found < len(self.census)]
-            frontier = found[self.graph.kind[found] == Kind.UNREAD].tolist()
+            frontier = found[self.graph.kind[found] == ObjectKind.UNREAD].tolist()
 
     def _read(self, numbers: list[int]) -> None:
         for at in range(0, len(numbers), BATCH):
@@ -254,7 +255,12 @@ class _Check:
 
     def _targets(self, targets: dict[int, str], name: str) -> None:
         for index, where in targets.items():
-            if index < len(self.census) and self.graph.kind[index] in (Kind.VALUES, Kind.SPANS, Kind.NODE, Kind.FILE):
+            if index < len(self.census) and self.graph.kind[index] in (
+                ObjectKind.VALUES,
+                ObjectKind.SPANS,
+                ObjectKind.NODE,
+                ObjectKind.FILE,
+            ):
                 self.findings.add(
                     name, where, f"means {self.graph.name(index).hex()[:12]}, which is no run or manifest"
                 )

@@ -20,8 +20,8 @@ from castore.care.census import Census, clock_of, take_census
 from castore.care.reach import walk
 from castore.errors import BackendError, CorruptionError, FormatError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest
+from castore.store import kinds
 from castore.store.backend import Backend
-from castore.store.imports import IMPORT_BYTES_MAX, decode_import
 from castore.store.objects import (
     FRAME_BYTES_MAX,
     TRASH_FOLDER,
@@ -30,13 +30,9 @@ from castore.store.objects import (
     object_key,
     trash_key,
 )
-from castore.store.packings import PACKING_BYTES_MAX, digests_of_packing
-from castore.store.records import unseal
-from castore.store.refs import RefStore, entry_of_key
-from castore.store.units import UNIT_BYTES_MAX, digests_of_unit
-from castore.store.writes import WRITE_BYTES_MAX, digests_of_write
+from castore.store.records import Holds, RecordKind
+from castore.store.refs import REFS, RefStore, entry_of_key
 
-RECORD_BYTES_MAX = max(UNIT_BYTES_MAX, IMPORT_BYTES_MAX, PACKING_BYTES_MAX, WRITE_BYTES_MAX)
 DAY_S = 24 * 3600
 GRACE_S, GRACE_MIN_S = 14 * DAY_S, 3600
 CLOCKS_MAX_S = 3600
@@ -218,7 +214,8 @@ class _Collection:
         current: set[Digest] = set()
         former: set[Digest] = set()
         self._mark_names(current, former)
-        self._mark_records(records)
+        for kind, keys in records:
+            self._mark_records(kind, keys)
         self._mark_names(current, former)
         self.in_use = self.named.used | self.logged.used | self.recorded.used
         self.done.read = self.objects.reads
@@ -234,7 +231,7 @@ class _Collection:
         """What names mean, and what they meant within the time that logs are kept."""
         refs = RefStore(self.backend)
         logs: dict[str, list[tuple[int, float]]] = {}
-        for entry in self.backend.entries("refs"):
+        for entry in self.backend.entries(REFS.folder):
             place = entry_of_key(entry.key)
             if place is not None:
                 logs.setdefault(place[0], []).append((place[1], entry.modified_s or self.now))
@@ -255,42 +252,43 @@ class _Collection:
                     (current if is_newest else former).add(target)
         return current, former
 
-    def _kept_records(self) -> list[str]:
-        """Remove records that were not used for long; the keys of the others."""
+    def _kept_records(self) -> list[tuple[RecordKind, list[str]]]:
+        """Remove records that expire and were not used for long; the keys of the others that hold something."""
         before = self.now - self.policy.keep_records_s
-        kept = []
-        for folder in ("units", "imports", "packings", "writes"):
-            for entry in self.backend.entries(folder):
-                if entry.modified_s is None or entry.modified_s >= before:
+        records = []
+        for kind in kinds.KINDS:
+            if kind.is_log or (kind.holds is Holds.NOTHING and not kind.expires):
+                continue
+            kept: list[str] = []
+            for entry in self.backend.entries(kind.folder):
+                if not kind.expires or entry.modified_s is None or entry.modified_s >= before:
                     kept.append(entry.key)
                 elif self.dry_run or self.backend.expire(entry.key, before):
                     self.done.records_removed += 1
                 else:
                     kept.append(entry.key)
-        return kept
+            if kind.holds is not Holds.NOTHING:
+                records.append((kind, kept))
+        return records
 
-    def _mark_records(self, keys: list[str]) -> None:
+    def _mark_records(self, kind: RecordKind, keys: list[str]) -> None:
         """Mark what records name. They are conveniences: one that is damaged or names what is gone holds nothing."""
-        for key, data in self._records(keys):
+        for key, data in self._records(keys, kind.bytes_max):
             try:
-                payload = unseal(data, key)
-                if key.startswith("units/"):
-                    self.recorded.fresh(digests_of_unit(payload), False)
-                elif key.startswith("packings/"):
-                    self.recorded.fresh(digests_of_packing(payload), False)
-                elif key.startswith("writes/"):
-                    self.recorded.fresh(digests_of_write(payload), False)
+                named = kind.references(data, key)
+                if kind.holds is Holds.DATASETS:
+                    self._mark(named, self.recorded)
                 else:
-                    self._mark([decode_import(payload).manifest], self.recorded)
+                    self.recorded.fresh(named, False)
             except (CorruptionError, FormatError, NotFoundError):
                 continue
 
-    def _records(self, keys: list[str]) -> Iterator[tuple[str, bytes]]:
+    def _records(self, keys: list[str], bytes_max: int) -> Iterator[tuple[str, bytes]]:
         """Records with their bytes, less those that are gone or too large to be right."""
         at = 0
         while at < len(keys):
             try:
-                for key, data in self.backend.get_many(keys[at:], RECORD_BYTES_MAX):
+                for key, data in self.backend.get_many(keys[at:], bytes_max):
                     at += 1
                     if data is not None:
                         yield key, data

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.care.census import Census
-from castore.care.facts import ANY, Facts, Kind, Link, Want
+from castore.care.links import ANY, Facts, Link, ObjectKind, Want
 from castore.format.digest import digest_hex
 from castore.format.schema import GRAIN_MAX
 from castore.store.objects import object_key
 
 _CODES = GRAIN_MAX + 1
-_TREE_KINDS = (Kind.VALUES, Kind.SPANS, Kind.NODE)
+_TREE_KINDS = (ObjectKind.VALUES, ObjectKind.SPANS, ObjectKind.NODE)
 
 
 class Graph:
@@ -119,7 +119,7 @@ class Graph:
         """Whether all of some objects were read."""
         if (numbers < 0).any() or (numbers >= len(self.kind)).any():
             return False
-        return bool((self.kind[numbers] != Kind.UNREAD).all())
+        return bool((self.kind[numbers] != ObjectKind.UNREAD).all())
 
     def _links_of(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Places of the links of some objects, one object after the other, and how many each has."""
@@ -151,7 +151,7 @@ class Graph:
         """
         parents, children = self.links()
         known = children < len(self.kind)
-        known[known] = self.kind[children[known]] != Kind.UNREAD
+        known[known] = self.kind[children[known]] != ObjectKind.UNREAD
         rows = np.flatnonzero(known)
         if not len(rows):
             return
@@ -171,12 +171,12 @@ class Graph:
             np.isin(kind, _TREE_KINDS),
             np.where(
                 ends["want"] == Want.ORDER,
-                kind == Kind.VALUES,
-                np.where(ends["want"] == Want.MANIFEST, kind == Kind.MANIFEST, kind == Kind.FILE),
+                kind == ObjectKind.VALUES,
+                np.where(ends["want"] == Want.MANIFEST, kind == ObjectKind.MANIFEST, kind == ObjectKind.FILE),
             ),
         )
         yield from self._told("wrong-kind", ~right_kind, ends, "names {child}, which is of another kind")
-        is_node = kind == Kind.NODE
+        is_node = kind == ObjectKind.NODE
         wrong_level = (
             is_tree
             & right_kind
@@ -197,7 +197,7 @@ class Graph:
         mixed = np.zeros(len(self.kind), np.bool_)
         found = np.where(is_node, ANY, self.dtype[ends["child"]].astype(np.int64) * _CODES + ends["level"])
         parent_level = self.level[ends["parent"]].astype(np.int64)
-        from_node = self.kind[ends["parent"]] == Kind.NODE
+        from_node = self.kind[ends["parent"]] == ObjectKind.NODE
         for level in np.unique(parent_level[from_node]).tolist():
             here = np.flatnonzero(rows & from_node & (parent_level == level))
             codes = np.where(is_node[here], code[ends["child"][here]], found[here])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from castore.care.facts import Facts, Link, Want, facts_of
+from castore.care.links import Facts, Link, Want, facts_of
 from castore.errors import NotFoundError
 from castore.format.digest import Digest, digest_hex
 from castore.format.schema import GRAIN_MAX

@@ -19,7 +19,7 @@ from castore.format.run import RUN_KIND, Run
 from castore.format.schema import ITEM_BYTES
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
-from castore.store.refs import RefEntry, RefStore
+from castore.store.refs import REFS, RefEntry, RefStore, entry_of_key
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ def usage(
     census = take_census(backend)
     objects, refs = ObjectStore(backend), RefStore(backend)
     graph = Graph(census)
-    logs = {name: refs.log(name) for name in _all_names(census.records["refs"])}
+    logs = {name: refs.log(name) for name in _all_names(census.records[REFS.folder])}
     current = {name: log[0].target for name, log in logs.items() if log[0].target is not None}
     for name in names:
         if name not in current:
@@ -104,8 +104,6 @@ def usage(
 
 
 def _all_names(keys: list[str]) -> list[str]:
-    from castore.store.refs import entry_of_key
-
     return sorted({place[0] for key in keys if (place := entry_of_key(key)) is not None})
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
-import numpy.typing as npt
 from blake3 import blake3
 
 from castore.errors import InvalidInputError, SourceError
@@ -29,6 +29,7 @@ from castore.ingest.readers import (
     opened,
     too_long,
 )
+from castore.tree.split import TARGET_MAX, Splitter
 
 BLOCK_BYTES_TARGET = 512 * 1024
 """Mean size of a block in bytes of rows: an eighth of a second of tokenizing, which is what an edited row costs."""
@@ -41,7 +42,6 @@ READ_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 
 # Added to the byte length of a row: many tiny rows must not pile up in one block.
 _ROW_OVERHEAD_BYTES = 16
-_HASH_END = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Source:
     def __init__(
         self, path: str | os.PathLike[str], *, block_bytes: int = BLOCK_BYTES_TARGET, reader: RowReader | None = None
     ) -> None:
-        if not 2 <= block_bytes < _HASH_END:
+        if not 2 <= block_bytes < TARGET_MAX:
             raise InvalidInputError(f"block size {block_bytes} is not between 2 bytes and 4 GiB")
         self.name = os.fspath(path)
         self._reader = _open_reader(self.name) if reader is None else reader
@@ -211,14 +211,22 @@ class Source:
                 yield batch.take(np.searchsorted(batch.numbers, wanted[lo:hi]))
 
     def _cut(self, batches: Iterator[Batch]) -> Iterator[Block]:
-        """Give the rows keys and collect them into blocks."""
+        """Give the rows keys and collect them into blocks.
+
+        Blocks are runs by the rule of ``tree.split``, so that large rows end blocks more often than small ones and the
+        chance per byte is even. The hash of a row is the head of its key, its weight its bytes and a constant.
+        """
+        splitter = Splitter(self._block_bytes)
         pending = _Pending.empty()
         for batch in batches:
-            pending = pending.extended(batch, self._weights(batch))
-            cuts = cut_points(pending.weights, pending.keys, self._block_bytes, final=False)
-            yield from pending.blocks(cuts)
-            pending = pending.after(cuts)
-        yield from pending.blocks(cut_points(pending.weights, pending.keys, self._block_bytes, final=True))
+            weights = self._weights(batch)
+            keys = b"".join([blake3(row).digest(KEY_BYTES) for row in batch.rows])
+            pending = pending.extended(batch, keys)
+            heads = np.frombuffer(keys, "<u4")[:: KEY_BYTES // 4].astype(np.uint64)
+            sizes = splitter.push(heads, weights)
+            yield from pending.blocks(sizes)
+            pending = pending.after(sum(sizes))
+        yield from pending.blocks(splitter.finish())
 
     def _weights(self, batch: Batch) -> IntArray:
         """int64[n]: what each row counts towards the size of a block. Refuses rows that are too long."""
@@ -230,105 +238,44 @@ class Source:
         return weights
 
 
-def cut_points(weights: IntArray, keys: bytes, target: int, *, final: bool) -> list[int]:
-    """Where a run of rows is cut into blocks, from the rows alone.
-
-    From the last cut on, a row may end a block when the weights up to and with it lie in ``[target / 2, 2 * target]``.
-    The first of these with ``hash * target // weight < 2**32`` does, where ``hash`` is the head of its key: large rows
-    end blocks more often than small ones, so that the chance per byte is even. If there is none before ``2 * target``
-    is exceeded, the one with the smallest such rank does, the last of equals. A row beyond ``2 * target`` is a block
-    alone.
-
-    Args:
-        weights: int64[n], positive.
-        keys: ``n`` keys of ``KEY_BYTES`` bytes.
-        target: Mean weight of a block, below 2**32.
-        final: No rows will follow, so that what is left is the last block.
-
-    Returns:
-        Ascending ends of blocks, exclusive row positions. Whatever rows follow, they stay true.
-    """
-    ends = np.cumsum(weights)
-    hashes = np.frombuffer(keys, "<u4")[:: KEY_BYTES // 4].astype(np.uint64)
-    ranks = hashes * np.uint64(target) // weights.astype(np.uint64)
-    hits = np.flatnonzero(ranks < _HASH_END)
-    cuts: list[int] = []
-    start = 0
-    while start < len(weights):
-        end = _next_cut(start, ends, ranks, hits, target)
-        if end is None:
-            break
-        cuts.append(end)
-        start = end
-    if final and start < len(weights):
-        cuts.append(len(weights))
-    return cuts
-
-
-def _next_cut(start: int, ends: IntArray, ranks: npt.NDArray[np.uint64], hits: IntArray, target: int) -> int | None:
-    """End of the block that begins at row ``start``; None if that takes rows which are not there yet."""
-    before = int(ends[start - 1]) if start else 0
-    lo = int(np.searchsorted(ends, before + (target + 1) // 2))
-    hi = int(np.searchsorted(ends, before + 2 * target, side="right"))
-    hit = int(np.searchsorted(hits, lo))
-    if hit < len(hits) and hits[hit] < hi:
-        return int(hits[hit]) + 1
-    if hi == len(ends):
-        return None
-    if hi == start:
-        return start + 1
-    if int(ends[hi] - ends[hi - 1]) > 2 * target or lo >= hi:
-        # The next row is a block alone, or too large to join the rows before it: these are a block, even a small one.
-        return hi
-    return hi - int(ranks[lo:hi][::-1].argmin())
-
-
 @dataclass(frozen=True, slots=True)
 class _Pending:
-    """Rows with keys and weights that are not in a block yet: fewer than ``2 * target`` bytes and one batch."""
+    """Rows with keys that are not in a block yet: fewer than ``2 * target`` bytes and one batch."""
 
     rows: list[bytes]
     keys: bytes
     numbers: IntArray
     lines: IntArray
-    weights: IntArray
 
     @classmethod
     def empty(cls) -> _Pending:
         none = np.empty(0, np.int64)
-        return cls([], b"", none, none, none)
+        return cls([], b"", none, none)
 
-    def extended(self, batch: Batch, weights: IntArray) -> _Pending:
-        keys = b"".join([blake3(row).digest(KEY_BYTES) for row in batch.rows])
+    def extended(self, batch: Batch, keys: bytes) -> _Pending:
         return _Pending(
             self.rows + batch.rows,
             self.keys + keys,
             np.concatenate((self.numbers, batch.numbers)),
             np.concatenate((self.lines, batch.lines)),
-            np.concatenate((self.weights, weights)),
         )
 
-    def after(self, cuts: list[int]) -> _Pending:
-        if not cuts:
+    def after(self, count: int) -> _Pending:
+        if not count:
             return self
-        start = cuts[-1]
-        return _Pending(
-            self.rows[start:],
-            self.keys[start * KEY_BYTES :],
-            self.numbers[start:],
-            self.lines[start:],
-            self.weights[start:],
-        )
+        return _Pending(self.rows[count:], self.keys[count * KEY_BYTES :], self.numbers[count:], self.lines[count:])
 
-    def blocks(self, cuts: list[int]) -> Iterator[Block]:
-        for lo, hi in zip([0, *cuts], cuts, strict=False):
+    def blocks(self, sizes: list[int]) -> Iterator[Block]:
+        """The first rows as blocks of these sizes."""
+        for lo, hi in pairwise(accumulate(sizes, initial=0)):
+            rows = tuple(self.rows[lo:hi])
             yield Block(
-                tuple(self.rows[lo:hi]),
+                rows,
                 self.keys[lo * KEY_BYTES : hi * KEY_BYTES],
                 # Copies: a slice would keep the whole batch alive, and travel with the block to another process.
                 self.numbers[lo:hi].copy(),
                 self.lines[lo:hi].copy(),
-                int(self.weights[lo:hi].sum()) - (hi - lo) * _ROW_OVERHEAD_BYTES,
+                sum(map(len, rows)),
             )
 
 

@@ -8,7 +8,7 @@ atomically, and ``ahead`` keeps several requests under way.
 Doors onto any of them: ``objects``, named by digest, stored as frames (``compress``) and kept near in ``cache``;
 ``refs``, named by people, of which some are under ``protection``, moved by an ``origin``; ``addresses``, from what
 people write to objects; ``marker``, what makes a place a repository. What has another name than its digest is sealed
-(``records``): ``units``, ``writes``, ``imports``, ``packings``, ``signatures``.
+(``records``): ``units``, ``writes``, ``imports``, ``packings``, ``signatures``; ``kinds`` is the table of them all.
 
 ``reorder`` puts samples that do not fit into memory into another order, by temporary files.
 

@@ -30,7 +30,7 @@ class SweptError(BackendError):
         self.keys = keys
 
 
-class Entry(NamedTuple):
+class ListingEntry(NamedTuple):
     """One line of a detailed listing.
 
     Attributes:
@@ -138,7 +138,7 @@ class Backend(Protocol):
         """
         ...
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[ListingEntry]:
         """As ``list``, with sizes and ages."""
         ...
 
@@ -277,9 +277,9 @@ class MemoryBackend:
         keys = {*self._durable.copy(), *self._pending}
         return iter(sorted(key for key in keys if not prefix or key.startswith(prefix + "/")))
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[ListingEntry]:
         found = ((key, self._find(key)) for key in self.list(prefix))
-        return (Entry(key, len(value.data), value.modified_s) for key, value in found if value is not None)
+        return (ListingEntry(key, len(value.data), value.modified_s) for key, value in found if value is not None)
 
     def delete(self, key: str) -> bool:
         check_key(key)

@@ -14,7 +14,7 @@ from typing import Any
 
 from castore.errors import BackendError, CastoreError
 from castore.store.ahead import answers
-from castore.store.backend import Entry, check_key, check_prefix, check_size, is_key
+from castore.store.backend import ListingEntry, check_key, check_prefix, check_size, is_key
 
 # Filesystems whose pipe_file(mode="create") was seen to be, or is by its source, one conditional request. Judged by
 # module and not by protocol: obstore.fsspec serves "s3" as well and ignores the mode; fsspec's own local one looks
@@ -127,7 +127,7 @@ class FsspecBackend:
     def list(self, prefix: str) -> Iterator[str]:
         return (entry.key for entry in self.entries(prefix))
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[ListingEntry]:
         check_prefix(prefix)
         start = self._root + "/"
         folder = start + prefix if prefix else self._root
@@ -141,7 +141,7 @@ class FsspecBackend:
         below = start + prefix + "/" if prefix else start
         paths = ((self._fs._strip_protocol(path), info) for path, info in found.items())
         keys = ((path[len(start) :], info) for path, info in paths if path.startswith(below))
-        wanted = (Entry(key, int(info["size"] or 0), _modified_s(info)) for key, info in keys if is_key(key))
+        wanted = (ListingEntry(key, int(info["size"] or 0), _modified_s(info)) for key, info in keys if is_key(key))
         return iter(sorted(wanted))
 
     def delete(self, key: str) -> bool:

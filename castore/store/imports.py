@@ -15,7 +15,7 @@ from castore.format.digest import Digest, digest_of
 from castore.format.fields import decode_map, expect_count, expect_digest
 from castore.format.run import SourceRecord, sources_of
 from castore.store.backend import Backend
-from castore.store.records import record_key, seal, unseal
+from castore.store.records import Holds, RecordKind, record_key, seal, unseal
 
 IMPORT_KIND = "castore/import"
 IMPORT_VERSION = 1
@@ -52,7 +52,7 @@ class ImportStore:
             if not self._backend.touch(key):
                 return None
             data = self._backend.get(key, IMPORT_BYTES_MAX)
-            return None if data is None else decode_import(unseal(data, key))
+            return None if data is None else _decode(unseal(data, key))
         except (CorruptionError, FormatError):
             return None
 
@@ -69,10 +69,10 @@ class ImportStore:
 
 
 def _key(name: Digest) -> str:
-    return record_key("imports", name)
+    return record_key(IMPORTS.folder, name)
 
 
-def decode_import(payload: bytes) -> Imported:
+def _decode(payload: bytes) -> Imported:
     """Read the payload of a record; ``FormatError`` if it is none."""
     fields = decode_map(payload, IMPORT_KIND, IMPORT_VERSION, frozenset({"manifest", "sources", "trainable"}))
     return Imported(
@@ -80,3 +80,10 @@ def decode_import(payload: bytes) -> Imported:
         sources_of(fields["sources"]),
         expect_count(fields["trainable"], "trainable"),
     )
+
+
+def _references(data: bytes, key: str) -> list[Digest]:
+    return [_decode(unseal(data, key)).manifest]
+
+
+IMPORTS = RecordKind("imports", IMPORT_BYTES_MAX, _references, Holds.DATASETS, expires=True)

@@ -31,7 +31,7 @@ from time import time
 from typing import TypeVar
 
 from castore.errors import BackendError
-from castore.store.backend import Entry, check_key, check_prefix, check_size, is_key
+from castore.store.backend import ListingEntry, check_key, check_prefix, check_size, is_key
 from castore.store.local_files import (
     ABSENT,
     failed,
@@ -182,7 +182,7 @@ class LocalBackend:
     def list(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self._walk(prefix))
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[ListingEntry]:
         for key, path in self._walk(prefix):
             try:
                 status = os.stat(path)
@@ -190,7 +190,7 @@ class LocalBackend:
                 continue  # it went while the listing ran
             except OSError as error:
                 raise failed("cannot look at", path, error) from error
-            yield Entry(key, status.st_size, status.st_mtime)
+            yield ListingEntry(key, status.st_size, status.st_mtime)
 
     def delete(self, key: str) -> bool:
         check_key(key)

@@ -21,7 +21,7 @@ from obstore import exceptions
 
 from castore.errors import BackendError, CastoreError, CorruptionError
 from castore.store.ahead import answers
-from castore.store.backend import Entry, SweptError, check_key, check_prefix, check_size, is_key
+from castore.store.backend import ListingEntry, SweptError, check_key, check_prefix, check_size, is_key
 
 T = TypeVar("T")
 
@@ -190,7 +190,7 @@ class ObstoreBackend:
     def list(self, prefix: str) -> Iterator[str]:
         return (entry.key for entry in self.entries(prefix))
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[ListingEntry]:
         check_prefix(prefix)
         for key in [*self._pending]:
             self._settle(key)
@@ -305,7 +305,7 @@ class ObstoreBackend:
             return False
         return None if found is None else found == data
 
-    def _entries(self, prefix: str) -> Iterator[Entry]:
+    def _entries(self, prefix: str) -> Iterator[ListingEntry]:
         last = ""
         with self._asking("list", prefix):
             for page in obstore.list(self._store, prefix or None, chunk_size=_LIST_PAGE):
@@ -316,7 +316,7 @@ class ObstoreBackend:
                     if self._sorted and key < last:
                         raise BackendError(f"{self.url}: the store does not list in the order of names")
                     last = key
-                    yield Entry(key, each["size"], each["last_modified"].timestamp())
+                    yield ListingEntry(key, each["size"], each["last_modified"].timestamp())
 
     # ---- threads, and what they could not do
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from castore.errors import CorruptionError, FormatError
 from castore.format.digest import DIGEST_BYTES, Digest
 from castore.store.backend import Backend
-from castore.store.records import record_key, seal, unseal
+from castore.store.records import Holds, RecordKind, record_key, seal, unseal
 
 PACKING_BYTES_MAX = 1024 * 1024
 """Bytes of the largest record: six thousand million documents."""
@@ -29,7 +29,7 @@ class PackingStore:
         key = packing_key(name)
         try:
             data = self._backend.get(key, PACKING_BYTES_MAX)
-            return None if data is None else digests_of_packing(unseal(data, key))[0]
+            return None if data is None else _references(data, key)[0]
         except (CorruptionError, FormatError):
             return None
 
@@ -43,17 +43,17 @@ class PackingStore:
         self._backend.flush()
 
 
-def digests_of_packing(payload: bytes) -> list[Digest]:
-    """What the payload of a record names: the packing's document, then chunks.
-
-    Raises:
-        FormatError: It is no record of a packing.
-    """
+def _references(data: bytes, key: str) -> list[Digest]:
+    """The packing's document, then chunks."""
+    payload = unseal(data, key)
     if not payload or len(payload) % DIGEST_BYTES:
         raise FormatError(f"packing record of {len(payload)} bytes")
     return [Digest(payload[at : at + DIGEST_BYTES]) for at in range(0, len(payload), DIGEST_BYTES)]
 
 
+PACKINGS = RecordKind("packings", PACKING_BYTES_MAX, _references, Holds.OBJECTS, expires=True)
+
+
 def packing_key(name: Digest) -> str:
     """The key of a packing's record."""
-    return record_key("packings", name)
+    return record_key(PACKINGS.folder, name)

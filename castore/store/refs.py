@@ -31,13 +31,12 @@ from castore.errors import (
 )
 from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, is_digest_hex
 from castore.store.backend import Backend
-from castore.store.records import seal, unseal
+from castore.store.records import Holds, RecordKind, seal, unseal
 
 REF_NAME_MAX = 200
 REF_ENTRY_VERSION = 1
 ENTRY_BYTES_MAX = 64 * 1024
 
-_FOLDER = "refs"
 _KIND = "castore/ref"
 _NONCE_BYTES = 16
 _SEQUENCE_DIGITS = 20
@@ -194,7 +193,7 @@ class RefStore:
         A ref whose newest entry is damaged is listed: reading it says what is wrong, and the others are not hidden.
         """
         newest: dict[str, int] = {}
-        for name, sequence in self._entries(_FOLDER):
+        for name, sequence in self._entries(REFS.folder):
             newest[name] = max(sequence, newest.get(name, 0))
         return sorted(name for name, sequence in newest.items() if self._is_listed(name, sequence))
 
@@ -272,7 +271,7 @@ class RefStore:
         """Write the entry after ``before``; None if another writer was first."""
         sequence = 0 if before is None else before.sequence + 1
         entry = RefEntry(name, sequence, new, time_s, author, message, os.urandom(_NONCE_BYTES))
-        made = self._backend.create(_entry_key(name, sequence), entry.encode())
+        made = self._backend.create(entry_key(name, sequence), entry.encode())
         # A store that tried again by itself after a lost answer says "exists" of our own entry.
         return entry if made or self._entry(name, sequence) == entry else None
 
@@ -281,7 +280,7 @@ class RefStore:
 
     def _sequences(self, name: str) -> list[int]:
         check_ref_name(name)
-        return [sequence for found, sequence in self._entries(f"{_FOLDER}/{name}") if found == name]
+        return [sequence for found, sequence in self._entries(f"{REFS.folder}/{name}") if found == name]
 
     def _entries(self, folder: str) -> Iterator[tuple[str, int]]:
         for key in self._backend.list(folder):
@@ -290,7 +289,7 @@ class RefStore:
                 yield place
 
     def _entry(self, name: str, sequence: int) -> RefEntry:
-        key = _entry_key(name, sequence)
+        key = entry_key(name, sequence)
         data = self._backend.get(key, ENTRY_BYTES_MAX)
         if data is None:
             raise CorruptionError(f"the log of ref {name} in {self._backend.url} has lost its entry {sequence}")
@@ -340,12 +339,31 @@ def entry_of_key(key: str) -> tuple[str, int] | None:
     """Name and sequence of the entry that is stored under ``key``; None if no entry would be."""
     folder, _, rest = key.partition("/")
     name, _, digits = rest.rpartition("/")
-    well_named = folder == _FOLDER and _is_sequence(digits) and is_ref_name(name) and int(digits) <= _SEQUENCE_MAX
+    well_named = folder == REFS.folder and _is_sequence(digits) and is_ref_name(name) and int(digits) <= _SEQUENCE_MAX
     return (name, int(digits)) if well_named else None
 
 
-def _entry_key(name: str, sequence: int) -> str:
-    return f"{_FOLDER}/{name}/{sequence:0{_SEQUENCE_DIGITS}d}"
+def entry_key(name: str, sequence: int) -> str:
+    """The key of an entry of a log."""
+    return f"{REFS.folder}/{name}/{sequence:0{_SEQUENCE_DIGITS}d}"
+
+
+def _references(data: bytes, key: str) -> list[Digest]:
+    place = entry_of_key(key)
+    target = None if place is None else RefEntry.decode(*place, data, key).target
+    return [] if target is None else [target]
+
+
+REFS = RecordKind(
+    "refs",
+    ENTRY_BYTES_MAX,
+    _references,
+    Holds.DATASETS,
+    expires=False,
+    is_key=lambda key: entry_of_key(key) is not None,
+    is_log=True,
+    damage="ref-damaged",
+)
 
 
 def _pause(lost: int, round_s: float) -> None:

@@ -19,7 +19,7 @@ from castore.format.codec import encode
 from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, digest_of
 from castore.format.fields import decode_list, expect
 from castore.store.backend import Backend
-from castore.store.records import seal, unseal
+from castore.store.records import Holds, RecordKind, seal, unseal
 from castore.store.refs import check_ref_name, is_ref_name
 
 SIGNATURE_KIND = "castore/signature"
@@ -27,7 +27,6 @@ SIGNATURE_VERSION = 1
 SIGNATURE_BYTES_MAX = 4096
 PUBLIC_BYTES, SIGNATURE_BYTES = 32, 64
 
-_FOLDER = "signatures"
 _KEY_DIGITS = 32
 
 
@@ -50,7 +49,7 @@ class Signature:
     @property
     def key(self) -> str:
         """Where it is stored."""
-        return f"{_FOLDER}/{self.name}/{digest_hex(self.root)}/{key_id(self.public_key)}"
+        return f"{SIGNATURES.folder}/{self.name}/{digest_hex(self.root)}/{key_id(self.public_key)}"
 
     def encode(self) -> bytes:
         """Its record."""
@@ -88,6 +87,22 @@ def key_id(public_key: bytes) -> str:
     return digest_hex(digest_of(public_key))[:_KEY_DIGITS]
 
 
+def _references(data: bytes, key: str) -> list[Digest]:
+    Signature.decode(data, key)
+    return []  # it vouches for a root, and does not keep it
+
+
+SIGNATURES = RecordKind(
+    "signatures",
+    SIGNATURE_BYTES_MAX,
+    _references,
+    Holds.NOTHING,
+    expires=False,
+    is_key=lambda key: True,  # a signature says itself where it belongs
+    damage="signature-damaged",
+)
+
+
 class SignatureStore:
     """The signatures of a repository."""
 
@@ -101,7 +116,7 @@ class SignatureStore:
     def of(self, name: str, root: Digest) -> Iterator[Signature]:
         """All signatures of a name and root. Damaged ones are passed over: they vouch for nothing, and fsck tells."""
         check_ref_name(name)
-        for key in self._backend.list(f"{_FOLDER}/{name}/{digest_hex(root)}"):
+        for key in self._backend.list(f"{SIGNATURES.folder}/{name}/{digest_hex(root)}"):
             data = self._backend.get(key, SIGNATURE_BYTES_MAX)
             try:
                 if data is not None:

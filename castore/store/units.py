@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from castore.errors import CorruptionError, FormatError
-from castore.format.codec import decode
-from castore.format.digest import DIGEST_BYTES, Digest
-from castore.format.fields import expect
-from castore.format.unit import UNIT_KIND, Unit
+from castore.format.digest import Digest
+from castore.format.unit import Unit
 from castore.store.backend import Backend
 from castore.store.objects import flush_restoring
-from castore.store.records import record_key, seal, unseal
+from castore.store.records import Holds, RecordKind, record_key, seal, unseal
 
 UNIT_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of the largest record: far over a million rows."""
@@ -50,19 +48,11 @@ class UnitStore:
 
 def unit_key(name: Digest) -> str:
     """The key of a unit's record."""
-    return record_key("units", name)
+    return record_key(UNITS.folder, name)
 
 
-def digests_of_unit(payload: bytes) -> list[Digest]:
-    """The chunks that the payload of a record names, without all that ``Unit.decode`` checks.
+def _references(data: bytes, key: str) -> list[Digest]:
+    return [digest for part in Unit.decode(unseal(data, key)).slices for digest in part.chunks.values()]
 
-    Raises:
-        FormatError: It is no unit record.
-    """
-    fields = decode(payload)
-    slices = fields.get("slices") if type(fields) is dict and fields.get("kind") == UNIT_KIND else None
-    found: list[Digest] = []
-    for part in expect(list, slices, "slices of a unit record"):
-        chunks = expect(dict, (expect(list, part, "slice") or [None])[0], "chunks of a slice")
-        found.extend(Digest(raw) for raw in chunks.values() if type(raw) is bytes and len(raw) == DIGEST_BYTES)
-    return found
+
+UNITS = RecordKind("units", UNIT_BYTES_MAX, _references, Holds.OBJECTS, expires=True)

@@ -15,14 +15,13 @@ from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, digest_of, i
 from castore.format.fields import decode_map, expect, expect_count
 from castore.format.schema import KEY_BYTES
 from castore.store.backend import Backend
-from castore.store.records import seal, unseal
+from castore.store.records import Holds, RecordKind, seal, unseal
 
 WRITE_KIND = "castore/write"
 WRITE_VERSION = 1
 WRITE_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of the largest record; a writer makes one long before."""
 
-_FOLDER = "writes"
 _ENTRIES = frozenset({"chunks", "columns", "counts", "keys", "lengths", "sources"})
 
 
@@ -115,7 +114,7 @@ def write_name(resume_key: str, what: Value) -> Digest:
 
 def write_key(name: Digest, sequence: int) -> str:
     """The key of a record of a write."""
-    return f"{_FOLDER}/{digest_hex(name)}/{sequence:020d}"
+    return f"{WRITES.folder}/{digest_hex(name)}/{sequence:020d}"
 
 
 class WriteStore:
@@ -151,20 +150,17 @@ class WriteStore:
             self._backend.flush()
 
 
-def digests_of_write(payload: bytes) -> list[Digest]:
-    """The chunks that the payload of a record names.
-
-    Raises:
-        FormatError: It is no record of a write.
-    """
-    return [digest for chunks in Stored.decode(payload).chunks for digest in chunks.values()]
+def _references(data: bytes, key: str) -> list[Digest]:
+    return [digest for chunks in Stored.decode(unseal(data, key)).chunks for digest in chunks.values()]
 
 
-def is_write_key(key: str) -> bool:
-    """Whether a key is one of a record of a write."""
+def _is_key(key: str) -> bool:
     folder, name, sequence = [*key.split("/"), "", ""][:3]
     numbered = len(sequence) == 20 and sequence.isascii() and sequence.isdecimal()
-    return folder == _FOLDER and is_digest_hex(name) and numbered and key.count("/") == 2
+    return folder == WRITES.folder and is_digest_hex(name) and numbered and key.count("/") == 2
+
+
+WRITES = RecordKind("writes", WRITE_BYTES_MAX, _references, Holds.OBJECTS, expires=True, is_key=_is_key)
 
 
 def _digest(value: Value) -> Digest:

@@ -24,13 +24,11 @@ from castore.format.schema import Array
 from castore.tree.split import (
     CHUNK_BYTES,
     FANOUT,
-    SAMPLE_BYTES,
     WINDOW,
-    BatchSplitter,
     Splitter,
     boundary_hashes,
-    level_hash,
     level_hashes,
+    sample_weights,
 )
 
 
@@ -71,7 +69,7 @@ class SequenceBuilder:
         self._coarse = [array for array in arrays if array.grain == 1]
         self._fanout = fanout
         self._root_max = 2 * fanout
-        self._samples = BatchSplitter(chunk_bytes)
+        self._samples = Splitter(chunk_bytes)
         self._levels: list[_Level] = []
         self._before = np.zeros(WINDOW - 1, np.uint64)
         self._pieces: deque[tuple[Piece, int, NDArray[np.uint64]]] = deque()  # piece, samples already cut, its hashes
@@ -101,9 +99,9 @@ class SequenceBuilder:
         self._before = words[-(WINDOW - 1) :].astype(np.uint64)
         self._pieces.append((piece, 0, hashes))
         objects: list[Object] = []
-        weights = piece.lengths.astype(np.int64) * 4 + SAMPLE_BYTES
-        for size in self._samples.push(level_hashes(hashes, 0), weights):
+        for size in self._samples.push(level_hashes(hashes, 0), sample_weights(piece.lengths)):
             self._end_run(size, objects)
+        self._split_levels(objects)
         return objects
 
     def finish(self) -> tuple[dict[str, Root], list[Object]]:
@@ -111,11 +109,7 @@ class SequenceBuilder:
         objects: list[Object] = []
         for size in self._samples.finish():
             self._end_run(size, objects)
-        level = 0
-        while level < len(self._levels) and self._levels[level].item_count > self._root_max:
-            for size in self._levels[level].splitter.finish():
-                self._end_node(level, size, objects)
-            level += 1
+        level = self._split_levels(objects, final=True)
         if level == 0 and self._levels:
             self._end_low_tree(objects)
         return {array.name: self._root(array, level) for array in (*self._fine, *self._coarse)}, objects
@@ -149,7 +143,7 @@ class SequenceBuilder:
         self._cuts.append(Cut(self._cut_at, self._cut_at + size, self._cut_items, chunks))
         self._cut_at += size
         self._cut_items += tokens
-        self._push(0, {name: Entry(digest, size, tokens) for name, digest in chunks.items()}, last_hash, objects)
+        self._append(0, {name: Entry(digest, size, tokens) for name, digest in chunks.items()}, last_hash)
 
     def _take(self, size: int) -> tuple[list[tuple[Piece, int, int]], int]:
         """Remove the next ``size`` samples from the pieces: parts, and the boundary hash of the last sample."""
@@ -192,19 +186,35 @@ class SequenceBuilder:
 
     # ---- levels above
 
-    def _push(self, level: int, entries: dict[str, Entry], last_hash: int, objects: list[Object]) -> None:
-        """Append one item to ``level``; once they are too many for a root, hand them to the run that is open above."""
+    def _append(self, level: int, entries: dict[str, Entry], last_hash: int) -> None:
+        """Add one item to ``level``."""
         here = self._level(level)
         here.item_count += 1
         for name, entry in entries.items():
             here.entries[name].append(entry)
         here.last_hashes.append(last_hash)
-        if here.item_count <= self._root_max:
-            return
-        late = here.last_hashes if here.item_count == self._root_max + 1 else [last_hash]
-        for late_hash in list(late):
-            for size in here.splitter.push(level_hash(late_hash, level + 1), 1):
+
+    def _split_levels(self, objects: list[Object], *, final: bool = False) -> int:
+        """Split the items of all levels that have too many for a root; returns the lowest level that has not."""
+        level = 0
+        while level < len(self._levels) and self._levels[level].item_count > self._root_max:
+            for size in self._run_sizes(level, final=final):
                 self._end_node(level, size, objects)
+            level += 1
+        return level
+
+    def _run_sizes(self, level: int, *, final: bool) -> list[int]:
+        """Sizes of runs of items of ``level`` that are complete; all of them if the sequence ends.
+
+        Items wait until they are enough for a run: splitting them one by one would cost more than all else here.
+        """
+        here = self._levels[level]
+        waiting = here.last_hashes[here.splitter.pending :]
+        sizes = []
+        if waiting and (final or len(waiting) >= self._fanout // 2):
+            hashes = level_hashes(np.array(waiting, np.uint64), level + 1)
+            sizes = here.splitter.push(hashes, np.ones(len(waiting), np.int64))
+        return [*sizes, *here.splitter.finish()] if final else sizes
 
     def _end_node(self, level: int, size: int, objects: list[Object]) -> None:
         """Close a run of ``size`` items of ``level``: a node over them for every array, one item for ``level + 1``."""
@@ -212,7 +222,8 @@ class SequenceBuilder:
         parents: dict[str, Entry] = {}
         run_samples = 0
         for name, entries in here.entries.items():
-            run, here.entries[name] = entries[:size], entries[size:]
+            run = entries[:size]
+            del entries[:size]
             node = encode_node(level + 1, run)
             objects.append(node)
             run_samples = sum(entry.samples for entry in run)
@@ -221,11 +232,12 @@ class SequenceBuilder:
         del here.last_hashes[:size]
         if level == 0:
             parents.update(self._coarse_chunks(size, objects))
-        self._push(level + 1, parents, last_hash, objects)
+        self._append(level + 1, parents, last_hash)
 
     def _coarse_chunks(self, size: int, objects: list[Object]) -> dict[str, Entry]:
         """Chunks of the arrays of grain 1 over the next ``size`` level-0 runs."""
-        run, self._open_scalars = self._open_scalars[:size], self._open_scalars[size:]
+        run = self._open_scalars[:size]
+        del self._open_scalars[:size]
         if not self._coarse:
             return {}
         samples = Samples.concat(run, self._coarse)
@@ -238,8 +250,7 @@ class SequenceBuilder:
 
     def _end_low_tree(self, objects: list[Object]) -> None:
         """Few level-0 runs are the root themselves; arrays of grain 1 still get their chunks, at level 1."""
-        here, above = self._levels[0], self._level(1)
-        sizes = [size for h in here.last_hashes for size in here.splitter.push(level_hash(h, 1), 1)]
-        for size in (*sizes, *here.splitter.finish()):
+        above = self._level(1)
+        for size in self._run_sizes(0, final=True):
             for name, entry in self._coarse_chunks(size, objects).items():
                 above.entries[name].append(entry)

@@ -24,34 +24,34 @@ def differing(fetch_a: Fetch, a: Tree, fetch_b: Fetch, b: Tree) -> list[Gap]:
     cost O(k log n) nodes.
     """
     gaps = _differing(
-        _Run(fetch_a, a.root.entries, a.root.level, a.array.grain, 0),
-        _Run(fetch_b, b.root.entries, b.root.level, b.array.grain, 0),
+        _EntryRange(fetch_a, a.root.entries, a.root.level, a.array.grain, 0),
+        _EntryRange(fetch_b, b.root.entries, b.root.level, b.array.grain, 0),
     )
     return joined(gaps)
 
 
-class _Run:
+class _EntryRange:
     """Consecutive entries at one level of one tree, and the first sample below them."""
 
     def __init__(self, fetch: Fetch, entries: Sequence[Entry], level: int, grain: int, start: int) -> None:
         self.fetch, self.entries, self.level, self.grain, self.start = fetch, entries, level, grain, start
 
-    def lowered(self) -> _Run:
+    def lowered(self) -> _EntryRange:
         """The same samples one level lower."""
         ahead(self.fetch, [entry.digest for entry in self.entries])
         below = [child for entry in self.entries for child in children(self.fetch, entry, self.level)]
-        return _Run(self.fetch, below, self.level - 1, self.grain, self.start)
+        return _EntryRange(self.fetch, below, self.level - 1, self.grain, self.start)
 
     def edges(self) -> list[int]:
         """First sample of every entry, and one past the last."""
         return list(accumulate((entry.samples for entry in self.entries), initial=self.start))
 
-    def part(self, lo: int, hi: int, start: int) -> _Run:
+    def part(self, lo: int, hi: int, start: int) -> _EntryRange:
         """Entries ``lo`` to ``hi``, which begin at sample ``start``."""
-        return _Run(self.fetch, self.entries[lo:hi], self.level, self.grain, start)
+        return _EntryRange(self.fetch, self.entries[lo:hi], self.level, self.grain, start)
 
 
-def _differing(a: _Run, b: _Run) -> Iterator[Gap]:
+def _differing(a: _EntryRange, b: _EntryRange) -> Iterator[Gap]:
     a_edges, b_edges = a.edges(), b.edges()
     if not a.entries or not b.entries:  # nothing to descend for, whatever the levels
         if a.entries or b.entries:
@@ -98,12 +98,12 @@ def unequal(
     """
     if a.root.entries == b.root.entries and a_lo == b_lo:
         return
-    run_a = _Run(fetch_a, a.root.entries, a.root.level, a.array.grain, -a_lo)
-    run_b = _Run(fetch_b, b.root.entries, b.root.level, b.array.grain, -b_lo)
+    run_a = _EntryRange(fetch_a, a.root.entries, a.root.level, a.array.grain, -a_lo)
+    run_b = _EntryRange(fetch_b, b.root.entries, b.root.level, b.array.grain, -b_lo)
     yield from _unequal(run_a, run_b, 0, count)
 
 
-def _unequal(a: _Run, b: _Run, lo: int, hi: int) -> Iterator[tuple[int, int]]:
+def _unequal(a: _EntryRange, b: _EntryRange, lo: int, hi: int) -> Iterator[tuple[int, int]]:
     """Compare offsets ``lo`` to ``hi``; the starts of both runs are offsets too."""
     a, b = _within(a, lo, hi), _within(b, lo, hi)
     while a.level > b.level:
@@ -117,7 +117,7 @@ def _unequal(a: _Run, b: _Run, lo: int, hi: int) -> Iterator[tuple[int, int]]:
             yield from _unequal(a_part.lowered(), b_part.lowered(), start, stop)
 
 
-def _within(run: _Run, lo: int, hi: int) -> _Run:
+def _within(run: _EntryRange, lo: int, hi: int) -> _EntryRange:
     """The entries of a run that overlap offsets ``lo`` to ``hi``."""
     edges = run.edges()
     first = next((i for i in range(len(run.entries)) if edges[i + 1] > lo), len(run.entries))
@@ -125,7 +125,7 @@ def _within(run: _Run, lo: int, hi: int) -> _Run:
     return run.part(first, last, edges[first])
 
 
-def _stretches(a: _Run, b: _Run, lo: int, hi: int) -> Iterator[tuple[_Run, _Run, int, int]]:
+def _stretches(a: _EntryRange, b: _EntryRange, lo: int, hi: int) -> Iterator[tuple[_EntryRange, _EntryRange, int, int]]:
     """Shortest stretches that begin and end together in both runs and whose entries differ."""
     a_edges, b_edges = a.edges(), b.edges()
     i = j = 0

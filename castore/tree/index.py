@@ -16,7 +16,7 @@ NODES_MAX = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class _Children:
     """Children of a node or root, with the samples and elements before each: one more entry than children."""
 
     entries: Sequence[Entry]
@@ -24,7 +24,7 @@ class _Block:
     items: Sequence[int]
 
     @classmethod
-    def of(cls, entries: Sequence[Entry]) -> _Block:
+    def of(cls, entries: Sequence[Entry]) -> _Children:
         return cls(
             entries,
             list(accumulate((entry.samples for entry in entries), initial=0)),
@@ -43,8 +43,8 @@ class TreeIndex:
     def __init__(self, fetch: Fetch, tree: Tree) -> None:
         self.tree = tree
         self._fetch = fetch
-        self._root = _Block.of(tree.root.entries)
-        self._nodes: OrderedDict[bytes, _Block] = OrderedDict()
+        self._root = _Children.of(tree.root.entries)
+        self._nodes: OrderedDict[bytes, _Children] = OrderedDict()
 
     def leaf(self, sample: int) -> Leaf:
         """The chunk that holds a sample, 0 to the number of samples − 1."""
@@ -68,7 +68,7 @@ class TreeIndex:
             yield leaf
             lo = leaf.item_start + leaf.entry.items
 
-    def _down(self, at: int, edges_of: Callable[[_Block], Sequence[int]]) -> Leaf:
+    def _down(self, at: int, edges_of: Callable[[_Children], Sequence[int]]) -> Leaf:
         block, level, start, item_start = self._root, self.tree.root.level, 0, 0
         while True:
             edges = edges_of(block)
@@ -83,10 +83,10 @@ class TreeIndex:
             block = self._children(entry, level)
             level -= 1
 
-    def _children(self, entry: Entry, level: int) -> _Block:
+    def _children(self, entry: Entry, level: int) -> _Children:
         block = self._nodes.get(entry.digest)
         if block is None:
-            block = self._nodes[entry.digest] = _Block.of(children(self._fetch, entry, level))
+            block = self._nodes[entry.digest] = _Children.of(children(self._fetch, entry, level))
             if len(self._nodes) > NODES_MAX:
                 self._nodes.popitem(last=False)
         else:

@@ -34,6 +34,9 @@ FANOUT: Final = 32
 SAMPLE_BYTES: Final = 32
 """Weight of a sample beside its tokens, so that runs of empty samples end too."""
 
+TARGET_MAX: Final = 1 << 32
+"""Largest wanted weight of a run for which the arithmetic fits into 64 bits."""
+
 RULE_NAME: Final = "rank-4"
 
 _MASK: Final = (1 << 64) - 1
@@ -42,9 +45,9 @@ _MIX_1: Final = 0xBF58476D1CE4E5B9
 _MIX_2: Final = 0x94D049BB133111EB
 
 
-def sample_weight(token_count: int) -> int:
-    """Weight of a sample: its token bytes and a constant."""
-    return 4 * token_count + SAMPLE_BYTES
+def sample_weights(lengths: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Weights of samples by their tokens: 4 bytes a token and a constant."""
+    return lengths.astype("i8") * 4 + SAMPLE_BYTES
 
 
 def boundary_hashes(keys: NDArray[np.uint8], before: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -68,23 +71,11 @@ def boundary_hashes(keys: NDArray[np.uint8], before: NDArray[np.uint64]) -> NDAr
     return state
 
 
-def level_hash(boundary_hash: int, level: int) -> int:
-    """The 32-bit hash that decides at a level; salted, so that levels cut independently."""
-    return mix((boundary_hash + (level + 1) * _GOLDEN) & _MASK) >> 32
-
-
 def level_hashes(boundary_hashes: NDArray[np.uint64], level: int) -> NDArray[np.uint64]:
-    """``level_hash`` of many samples."""
+    """The 32-bit hashes that decide at a level, uint64[n]; salted, so that levels cut independently."""
     import numpy as np
 
     return _mix_array(boundary_hashes + np.uint64((level + 1) * _GOLDEN & _MASK)) >> np.uint64(32)
-
-
-def mix(state: int) -> int:
-    """Finaliser of splitmix64 on one integer."""
-    state = ((state ^ (state >> 30)) * _MIX_1) & _MASK
-    state = ((state ^ (state >> 27)) * _MIX_2) & _MASK
-    return state ^ (state >> 31)
 
 
 def _mix_array(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -95,126 +86,103 @@ def _mix_array(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
+def cut(hashes32: NDArray[np.uint64], weights: NDArray[np.int64], target: int, *, final: bool = True) -> list[int]:
+    """Sizes of the runs of a sequence, by the rule above.
+
+    Args:
+        hashes32: uint64[n], each below 2**32.
+        weights: int64[n], each at least 1.
+        target: Wanted weight of a run, 1 to ``TARGET_MAX``.
+        final: The sequence ends here, so that the rest is a run. If not, only runs are given that stay as they are
+            whatever follows.
+    """
+    import numpy as np
+
+    scaled = hashes32 * np.uint64(target)
+    hits = np.flatnonzero(_is_hit(scaled, weights))
+    totals = np.cumsum(weights)
+    sizes, at, count = [], 0, len(weights)
+    while at < count:
+        before = int(totals[at - 1]) if at else 0
+        # The first item that rules 2 and 3 may cut after, and the first that would be too much. Half of a target of 1
+        # is nothing, which the item before the cut weighs too.
+        low, over = np.searchsorted(totals, (before + target // 2, before + 2 * target + 1)).tolist()
+        low = max(low, at)
+        hit = int(np.searchsorted(hits, low))
+        if hit < len(hits) and hits[hit] < over:
+            size = int(hits[hit]) + 1 - at
+        elif over == count:
+            if not final:
+                break
+            size = count - at
+        elif over == at:
+            size = 1
+        elif low == over or weights[over] > 2 * target:
+            size = over - at
+        else:
+            ranks = scaled[low:over] // weights[low:over].astype(np.uint64)
+            size = over - at - int(ranks[::-1].argmin())
+        sizes.append(size)
+        at += size
+    return sizes
+
+
+def _is_hit(scaled: NDArray[np.uint64], weights: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Where rule 2 lets a run end, of items with these ``hash32 * target``."""
+    # The same as scaled < weight * 2**32, which may not fit.
+    return (scaled >> 32).view("i8") < weights
+
+
 class Splitter:
-    """Cuts a stream of items into runs by the rule above, holding at most one run of them."""
+    """``cut`` of a sequence that comes in batches. Holds the items since the last cut and the latest batch.
+
+    Args:
+        target: Wanted weight of a run, 1 to ``TARGET_MAX``.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
-        self._min = target // 2
-        self._max = target * 2
-        self._pending: list[tuple[int, int]] = []  # (hash32, weight) of the items since the last cut
-        self._total = 0
-        self._best = -1  # index in _pending of the best cut so far, -1 for none
-        self._best_rank = 0
+        self._batches: list[tuple[NDArray[np.uint64], NDArray[np.int64]]] = []  # of the items since the last cut
+        self._total = 0  # their weight
+        self._pending = 0
 
     @property
     def pending(self) -> int:
         """Items since the last cut."""
-        return len(self._pending)
-
-    def push(self, hash32: int, weight: int) -> tuple[int, ...]:
-        """Take one item and return the sizes of the runs that are now complete, oldest first.
-
-        The sizes count items from the last cut on; the item itself may be in none of them.
-        """
-        if not self._pending and self._total == 0 and weight <= self._max:
-            return self._accept(hash32, weight)
-        return self._slow_push(hash32, weight)
-
-    def finish(self) -> tuple[int, ...]:
-        """End the stream: the rest is a run."""
-        size = len(self._pending)
-        self._reset()
-        return (size,) if size else ()
-
-    def _accept(self, hash32: int, weight: int) -> tuple[int, ...]:
-        """Append an item that fits, and cut after it if rule 2 says so."""
-        self._pending.append((hash32, weight))
-        self._total += weight
-        if self._total < self._min:
-            return ()
-        scaled = hash32 * self._target
-        if scaled < weight << 32:
-            return self.finish()
-        rank = scaled // weight
-        if self._best < 0 or rank <= self._best_rank:
-            self._best, self._best_rank = len(self._pending) - 1, rank
-        return ()
-
-    def _slow_push(self, hash32: int, weight: int) -> tuple[int, ...]:
-        cuts: tuple[int, ...] = ()
-        if weight > self._max:
-            return (*self.finish(), 1)
-        # After a cut at an earlier item the rest is weighed again, and may itself be over the limit.
-        while self._total + weight > self._max:
-            cuts += self._cut_at_best()
-        return cuts + self._accept(hash32, weight)
-
-    def _cut_at_best(self) -> tuple[int, ...]:
-        size = self._best + 1 if self._best >= 0 else len(self._pending)
-        rest = self._pending[size:]
-        self._reset()
-        cuts: tuple[int, ...] = (size,)
-        for item in rest:
-            cuts += self.push(*item)
-        return cuts
-
-    def _reset(self) -> None:
-        self._pending = []
-        self._total = 0
-        self._best = -1
-
-
-class BatchSplitter:
-    """Cuts as ``Splitter`` does, many items at a time: for samples, which come by the thousand."""
-
-    def __init__(self, target: int) -> None:
-        import numpy as np
-
-        self._target = target
-        self._hashes = np.zeros(0, np.uint64)  # of the items since the last cut
-        self._weights = np.zeros(0, np.int64)
+        return self._pending
 
     def push(self, hashes32: NDArray[np.uint64], weights: NDArray[np.int64]) -> list[int]:
-        """Take items and return the sizes of the runs that are now complete, oldest first.
+        """Take items as ``cut`` does and return the sizes of the runs that are now complete, oldest first.
 
-        Args:
-            hashes32: uint64[n], each below 2**32.
-            weights: int64[n].
+        The sizes count items from the last cut on, so the first run may begin with items of earlier calls.
         """
         import numpy as np
 
-        hashes = self._hashes = np.concatenate([self._hashes, hashes32])
-        weights = self._weights = np.concatenate([self._weights, weights])
-        scaled = hashes * np.uint64(self._target)
-        hits = np.flatnonzero(scaled < weights.astype(np.uint64) << np.uint64(32))
-        totals = np.cumsum(weights)
-        sizes, at, count = [], 0, len(weights)
-        while at < count:
-            before = int(totals[at - 1]) if at else 0
-            # The first item that rules 2 and 3 may cut after, and the first that would be too much. Half of a target of
-            # 1 is nothing, which the item before the cut weighs too.
-            low, over = np.searchsorted(totals, (before + self._target // 2, before + 2 * self._target + 1)).tolist()
-            low = max(low, at)
-            hit = int(np.searchsorted(hits, low))
-            if hit < len(hits) and hits[hit] < over:
-                size = int(hits[hit]) + 1 - at
-            elif over == count:
-                break
-            elif over == at:
-                size = 1
-            elif low == over or weights[over] > 2 * self._target:
-                size = over - at
-            else:
-                ranks = scaled[low:over] // weights[low:over].astype(np.uint64)
-                size = over - at - int(ranks[::-1].argmin())
-            sizes.append(size)
-            at += size
-        self._hashes, self._weights = hashes[at:], weights[at:]
+        self._append(hashes32, weights)
+        if self._total < self._target // 2:
+            return []
+        # Items of earlier calls were looked at then: a run ends at one of these few, or because it is full.
+        is_few = 2 * len(weights) < self._pending and self._total <= 2 * self._target
+        if is_few and not _is_hit(hashes32 * np.uint64(self._target), weights).any():
+            return []
+        hashes32, weights = (np.concatenate(parts) for parts in zip(*self._batches, strict=True))
+        sizes = cut(hashes32, weights, self._target, final=False)
+        at = sum(sizes)
+        self._clear()
+        self._append(hashes32[at:].copy(), weights[at:].copy())  # a view would keep all items in memory
         return sizes
 
     def finish(self) -> list[int]:
-        """End the stream: the rest is a run."""
-        size = len(self._weights)
-        self._hashes, self._weights = self._hashes[:0], self._weights[:0]
+        """End the sequence: the rest is a run."""
+        size = self._pending
+        self._clear()
         return [size] if size else []
+
+    def _append(self, hashes32: NDArray[np.uint64], weights: NDArray[np.int64]) -> None:
+        self._batches.append((hashes32, weights))
+        self._total += int(weights.sum())
+        self._pending += len(weights)
+
+    def _clear(self) -> None:
+        self._batches.clear()
+        self._total = self._pending = 0

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from castore.care.facts import Kind, Want, facts_of
 from castore.care.findings import LISTED_MAX, SEVERITY_AND_ADVICE, Finding, Findings
-from castore.care.fsck import Checked, check
+from castore.care.fsck import FsckResult, check
 from castore.care.graph import Graph
+from castore.care.links import ObjectKind, Want, facts_of
 from castore.errors import CorruptionError, FormatError, NotFoundError
 from castore.format.digest import Digest, digest_of
 from castore.repository import Repository
@@ -47,7 +47,7 @@ def filled(content: dict[str, bytes]) -> MemoryBackend:
     return backend
 
 
-def names_of(done: Checked) -> set[str]:
+def names_of(done: FsckResult) -> set[str]:
     return set(done.findings.counts)
 
 
@@ -110,7 +110,7 @@ def above_the_chunks(content: dict[str, bytes]) -> set[Digest]:
     inner = {entry.target for entry in entries if entry.target is not None}
     for said in facts.values():
         inner |= {Digest(link.digest) for link in said.links if link.want != Want.TREE or link.level >= 1}
-    assert inner >= {digest for digest, said in facts.items() if said.kind not in (Kind.VALUES, Kind.SPANS)}
+    assert inner >= {digest for digest, said in facts.items() if said.kind not in (ObjectKind.VALUES, ObjectKind.SPANS)}
     return inner
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from castore.care.fsck import check
-from castore.care.gc import DAY_S, RECORD_BYTES_MAX, Collected, Policy, collect
+from castore.care.gc import DAY_S, Collected, Policy, collect
 from castore.errors import BackendError, CorruptionError, InvalidInputError
 from castore.format.run import Run
 from castore.repository import Repository
-from castore.store.backend import Backend, Entry, MemoryBackend
+from castore.store.backend import Backend, ListingEntry, MemoryBackend
 from castore.store.objects import object_key
 from castore.store.refs import RefStore
+from castore.store.units import UNITS
 from castore.store.urls import open_backend
 from castore.tree.build import SequenceBuilder
 from tests.care.test_copy import objects_of, opened
@@ -237,7 +238,7 @@ def test_a_damaged_repository_is_left_alone(backend: MemoryBackend) -> None:
 def test_a_record_that_is_too_large_holds_nothing(backend: MemoryBackend) -> None:
     key = next(iter(backend.list("units")))
     before = collect(backend, Policy(), dry_run=True)
-    backend.put(key, bytes(RECORD_BYTES_MAX + 1))
+    backend.put(key, bytes(UNITS.bytes_max + 1))
     backend.flush()
     assert collect(backend, Policy(), dry_run=True).listed == before.listed
 
@@ -292,7 +293,7 @@ def test_a_name_that_takes_a_manifest_for_a_file(backend: MemoryBackend) -> None
 def test_a_store_that_does_not_tell_ages_is_left_alone(backend: MemoryBackend) -> None:
     class Ageless(FaultyBackend):
         def entries(self, prefix: str) -> object:  # type: ignore[override]
-            return (Entry(key, size, None) for key, size, _ in super().entries(prefix))
+            return (ListingEntry(key, size, None) for key, size, _ in super().entries(prefix))
 
     before = objects_of(backend)
     with pytest.raises(BackendError, match="old"):

@@ -10,9 +10,9 @@ import pickle
 import random
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -24,8 +24,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from castore.errors import InvalidInputError, MissingExtraError, SourceError
-from castore.ingest import readers as module
-from castore.ingest.source import KEY_BYTES, Block, Source, cut_points
+from castore.ingest import readers
+from castore.ingest.source import KEY_BYTES, Block, Source
+from tests.support import reference
 
 
 def conversation(number: int, size: int = 20) -> dict[str, Any]:
@@ -171,9 +172,9 @@ def test_pieces_in_which_a_file_is_read_do_not_show(
     whole = b"".join(text)
     path = tmp_path / ("a.jsonl.gz" if compressed else "a.jsonl")
     path.write_bytes(gzip.compress(whole) if compressed else whole)
-    monkeypatch.setattr(module, "_READ_BYTES", 1 << 20)
+    monkeypatch.setattr(readers, "_READ_BYTES", 1 << 20)
     expected = shape(Source(str(path), block_bytes=64).blocks())
-    monkeypatch.setattr(module, "_READ_BYTES", read_bytes + 3)
+    monkeypatch.setattr(readers, "_READ_BYTES", read_bytes + 3)
     assert shape(Source(str(path), block_bytes=64).blocks()) == expected
     stripped = [line.rstrip(b"\r") for line in whole.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
     assert [row for block in expected for row in block[0]] == [line for line in stripped if line.strip()]
@@ -254,7 +255,7 @@ def test_reading_stops_after_the_last_selected_row(tmp_path: Path, monkeypatch: 
     rows = [b'{"a":%d}' % (number % 10) for number in range(50)]
     path = write_jsonl(tmp_path / "a.jsonl", rows)
     # A piece is one line: the next line is the first of the piece that is not needed.
-    monkeypatch.setattr(module, "_READ_BYTES", len(rows[0]) + 1)
+    monkeypatch.setattr(readers, "_READ_BYTES", len(rows[0]) + 1)
     for number in range(49):
         source = Source(str(path))
         assert rows_in(source.blocks_of(np.array([number]))) == [rows[number]]
@@ -335,21 +336,21 @@ def test_damaged_gzip_names_about_the_row(tmp_path: Path) -> None:
 
 def test_a_row_beyond_the_limit_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = orjson.dumps(conversation(1, size=2000))
-    monkeypatch.setattr(module, "ROW_BYTES_MAX", len(long) - 1)
+    monkeypatch.setattr(readers, "ROW_BYTES_MAX", len(long) - 1)
     for path in (
         write_jsonl(tmp_path / "a.jsonl", [*ROWS[:5], long]),
         write_array(tmp_path / "a.json", [*ROWS[:5], long]),
         write_parquet(tmp_path / "a.parquet", [*CONVERSATIONS[:5], conversation(1, size=2000)]),
     ):
         assert "the limit of one row" in refused(path, row=6)
-    monkeypatch.setattr(module, "ROW_BYTES_MAX", len(long))
+    monkeypatch.setattr(readers, "ROW_BYTES_MAX", len(long))
     assert len(rows_in(Source(str(tmp_path / "a.jsonl")).blocks())) == 6
 
 
 def test_a_bomb_of_one_line_is_stopped_before_it_takes_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gz(tmp_path / "a.jsonl.gz", [b"{}", b"a" * (64 << 20)])
     assert path.stat().st_size < 1 << 20
-    monkeypatch.setattr(module, "ROW_BYTES_MAX", 2 << 20)
+    monkeypatch.setattr(readers, "ROW_BYTES_MAX", 2 << 20)
     tracemalloc.start()
     try:
         assert "the limit of one row" in refused(path, row=2)
@@ -391,7 +392,7 @@ def test_a_bad_array(tmp_path: Path, text: bytes, message: str, row: int | None)
 
 def test_an_array_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_array(tmp_path / "a.json")
-    monkeypatch.setattr(module, "ARRAY_BYTES_MAX", path.stat().st_size - 1)
+    monkeypatch.setattr(readers, "ARRAY_BYTES_MAX", path.stat().st_size - 1)
     assert "convert it to JSON lines" in refused(path)
 
 
@@ -466,61 +467,31 @@ def test_an_impossible_block_size(tmp_path: Path, block_bytes: int) -> None:
 # -- blocks ----------------------------------------------------------------------------------------------------------
 
 
-def obvious_cuts(weights: list[int], hashes: list[int], target: int) -> list[int]:
-    """The rule as it is written down, one row at a time."""
-    cuts: list[int] = []
-    start = 0
-    while start < len(weights):
-        candidates: list[tuple[int, int]] = []
-        total = 0
-        end = len(weights)
-        for at in range(start, len(weights)):
-            if weights[at] > 2 * target:
-                end = at if at > start else at + 1
-                break
-            if total + weights[at] > 2 * target:
-                end = min(candidates)[1] if candidates else at
-                end = -end if candidates else end
-                break
-            total += weights[at]
-            if 2 * total >= target:
-                rank = hashes[at] * target // weights[at]
-                if rank < 2**32:
-                    end = at + 1
-                    break
-                candidates.append((rank, -(at + 1)))
-        cuts.append(end)
-        start = end
-    return cuts
-
-
-def keys_with(hashes: list[int]) -> bytes:
-    return b"".join(value.to_bytes(4, "little") + bytes(KEY_BYTES - 4) for value in hashes)
-
-
-LISTS = st.lists(
-    st.tuples(st.one_of(st.integers(1, 60), st.integers(1, 300)), st.sampled_from([0, 1, 2**30, 2**31, 2**32 - 1])),
-    max_size=80,
-)
-
-
 @settings(deadline=None)
-@given(LISTS, st.integers(2, 120))
-def test_cuts_follow_the_rule(rows: list[tuple[int, int]], target: int) -> None:
-    weights = [weight for weight, _ in rows]
-    hashes = [value for _, value in rows]
-    cuts = cut_points(np.array(weights, np.int64), keys_with(hashes), target, final=True)
-    assert cuts == obvious_cuts(weights, hashes, target)
+@given(st.lists(st.integers(0, 700), max_size=300), st.integers(2, 700), st.integers(1, 40))
+def test_blocks_are_runs_of_the_split_rule(lengths: list[int], target: int, batch_rows: int) -> None:
+    rows = [b"%d" % number + b"x" * length for number, length in enumerate(lengths)]
+    batches = [
+        readers.Batch(rows[lo : lo + batch_rows], np.arange(lo, hi), np.arange(lo, hi) + 1)
+        for lo in range(0, len(rows), batch_rows)
+        for hi in [min(lo + batch_rows, len(rows))]
+    ]
+    source = Source("made.jsonl", block_bytes=target, reader=cast(readers.RowReader, Batches(batches)))
+    heads = [int.from_bytes(blake3(row).digest(4), "little") for row in rows]
+    items = [(head, len(row) + 16) for head, row in zip(heads, rows, strict=True)]
+    blocks = list(source.blocks())
+    assert [len(block) for block in blocks] == reference.cut(items, target)
+    assert [row for block in blocks for row in block.rows] == rows
 
 
-@settings(deadline=None)
-@given(LISTS, st.integers(2, 120), st.integers(0, 80))
-def test_cuts_of_a_beginning_stay_true(rows: list[tuple[int, int]], target: int, at: int) -> None:
-    weights = np.array([weight for weight, _ in rows], np.int64)
-    hashes = [value for _, value in rows]
-    whole = cut_points(weights, keys_with(hashes), target, final=True)
-    begun = cut_points(weights[:at], keys_with(hashes[:at]), target, final=False)
-    assert begun == whole[: len(begun)]
+class Batches:
+    """A reader of rows that are there already."""
+
+    def __init__(self, batches: list[readers.Batch]) -> None:
+        self._batches = batches
+
+    def batches(self, wanted: object) -> Iterator[readers.Batch]:
+        return iter(self._batches)
 
 
 @pytest.mark.parametrize(("size", "target"), [(10, 4096), (1000, 4096), (4080, 4096), (8176, 4096), (8177, 4096)])

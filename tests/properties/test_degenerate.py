@@ -7,7 +7,7 @@ import pytest
 
 from castore.format.samples import Piece, Samples
 from castore.tree.build import SequenceBuilder
-from castore.tree.split import FANOUT, Splitter, boundary_hashes, level_hashes, sample_weight
+from castore.tree.split import FANOUT, boundary_hashes, cut, level_hashes, sample_weights
 from tests.support.built import FEW, SMALL, Built, build
 from tests.support.strategies import FINE, Row, random_rows, samples_of
 from tests.vectors.generator import samples
@@ -15,9 +15,9 @@ from tests.vectors.generator import samples
 
 def check_bounds(built: Built, rows: list[Row], chunk_bytes: int = SMALL, fanout: int = FEW) -> None:
     """Every chunk and node within its limits, and the sequence back unchanged."""
-    for cut in built.cuts:
-        weights = [sample_weight(len(ids)) for ids, _ in rows[cut.start : cut.stop]]
-        assert len(weights) == 1 or sum(weights) <= 2 * chunk_bytes
+    weights = sample_weights(np.array([len(ids) for ids, _ in rows], np.uint32))
+    for run in built.cuts:
+        assert run.stop - run.start == 1 or weights[run.start : run.stop].sum() <= 2 * chunk_bytes
     for sizes in built.sizes("token_ids"):
         assert max(sizes) <= 2 * fanout
     assert built.roots["token_ids"].level <= 1 + len(rows).bit_length()
@@ -160,9 +160,7 @@ def test_equal_hashes_at_every_level_end_in_a_root(hash32: int) -> None:
     """Hashes given directly: a level is at most a quarter of the one below at a fan-out of 8, whatever they are."""
     count = 100_000
     while count > 2 * FANOUT:
-        splitter = Splitter(FANOUT)
-        sizes = [size for _ in range(count) for size in splitter.push(hash32, 1)]
-        sizes += splitter.finish()
+        sizes = cut(np.full(count, hash32, np.uint64), np.ones(count, np.int64), FANOUT)
         assert len(sizes) <= 1 + count // (FANOUT // 2)
         count = len(sizes)
 
@@ -171,7 +169,6 @@ def test_ascending_and_descending_ranks() -> None:
     """Descending hashes make every new item the best so far, ascending ones the first."""
     step = 2**32 // 5000
     for hashes in ([2**31 + step * i // 2 for i in range(5000)], [2**32 - 1 - step * i // 2 for i in range(5000)]):
-        splitter = Splitter(64)
-        sizes = [size for h in hashes for size in splitter.push(h, 1)] + list(splitter.finish())
+        sizes = cut(np.array(hashes, np.uint64), np.ones(5000, np.int64), 64)
         assert sum(sizes) == 5000
         assert max(sizes) <= 128

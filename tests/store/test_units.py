@@ -12,7 +12,7 @@ from castore.format.digest import Digest, digest_of
 from castore.format.unit import UNIT_KIND, Slice, Unit, recipe_digest, unit_name
 from castore.store.backend import MemoryBackend
 from castore.store.records import seal
-from castore.store.units import UNIT_BYTES_MAX, UnitStore, digests_of_unit, unit_key
+from castore.store.units import UNIT_BYTES_MAX, UNITS, UnitStore, unit_key
 from tests.support.faults import FaultyBackend
 
 NAME = Digest(bytes(range(32)))
@@ -82,7 +82,7 @@ def test_a_record_that_cannot_be_trusted_is_absent(data: bytes) -> None:
 def test_what_a_collection_is_told_of_a_record_that_is_none(slices: Any) -> None:
     for payload in (encode({"kind": UNIT_KIND, "slices": slices}), encode({"slices": slices}), encode([slices])):
         with pytest.raises(FormatError):
-            digests_of_unit(payload)
+            UNITS.references(seal(payload), unit_key(NAME))
 
 
 def test_every_flipped_bit_is_noticed() -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeVar
 
-from castore.store.backend import Backend, Entry
+from castore.store.backend import Backend, ListingEntry
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class FaultyBackend:
         self._note("list", prefix)
         return self._alive(self.inner.list(prefix))
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[ListingEntry]:
         self._note("entries", prefix)
         return self._alive(self.inner.entries(prefix))
 

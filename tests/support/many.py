@@ -9,10 +9,9 @@ import numpy as np
 from castore.format.chunk import encode_values
 from castore.format.digest import Digest
 from castore.format.manifest import Manifest, Root, SplitRule
-from castore.format.node import Entry as Child
-from castore.format.node import encode_node
+from castore.format.node import Entry, encode_node
 from castore.format.schema import TOKEN_IDS
-from castore.store.backend import Entry, MemoryBackend
+from castore.store.backend import ListingEntry, MemoryBackend
 from castore.store.marker import open_layout
 from castore.store.objects import digest_of_key, object_key
 from castore.store.refs import RefStore
@@ -41,7 +40,7 @@ class ManyObjects(MemoryBackend):
         self._others = sorted(key for key in super().list("objects"))
 
     def _build(self, chunks: list[Digest]) -> Digest:
-        entries = [Child(digest, 1, 1) for digest in chunks]
+        entries = [Entry(digest, 1, 1) for digest in chunks]
         level = 0
         while len(entries) > 2 * FANOUT:
             level += 1
@@ -50,7 +49,7 @@ class ManyObjects(MemoryBackend):
                 group = entries[at : at + FANOUT]
                 node = encode_node(level, group)
                 self._keep(node.digest, node.data)
-                parents.append(Child(node.digest, sum(e.samples for e in group), sum(e.items for e in group)))
+                parents.append(Entry(node.digest, sum(e.samples for e in group), sum(e.items for e in group)))
             entries = parents
         trees = {"token_ids": (TOKEN_IDS, Root(level, tuple(entries)))}
         manifest = Manifest(len(chunks), trees, SplitRule("rank-4", 1 << 18, FANOUT), None).encode()
@@ -77,7 +76,7 @@ class ManyObjects(MemoryBackend):
             return found
         return b"\0" + encode_values("uint32", 1, int(self._numbers[place]).to_bytes(4, "little")).data
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str) -> Iterator[ListingEntry]:
         if prefix:
             yield from super().entries(prefix)
             return
@@ -89,11 +88,11 @@ class ManyObjects(MemoryBackend):
         for place in np.flatnonzero(~self.gone).tolist():
             key = object_key(Digest(self._digests[place].ljust(32, b"\0")))
             while other < key:
-                yield Entry(other, 100, 1000.0)
+                yield ListingEntry(other, 100, 1000.0)
                 other = next(others)
-            yield Entry(key, 50, 1000.0)
+            yield ListingEntry(key, 50, 1000.0)
         while other != "z":
-            yield Entry(other, 100, 1000.0)
+            yield ListingEntry(other, 100, 1000.0)
             other = next(others)
 
     def expire(self, key: str, before_s: float) -> bool:

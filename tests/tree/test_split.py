@@ -11,68 +11,95 @@ from hypothesis import strategies as st
 
 from castore.tree.split import (
     FANOUT,
+    TARGET_MAX,
     WINDOW,
-    BatchSplitter,
     Splitter,
     boundary_hashes,
-    level_hash,
+    cut,
     level_hashes,
-    mix,
-    sample_weight,
+    sample_weights,
 )
 from tests.support import reference
 
 TOP = 2**32 - 1
 
-hashes32 = st.one_of(st.integers(0, TOP), st.sampled_from([0, 1, 2**31 - 1, 2**31, TOP - 1, TOP]))
-items = st.integers(1, 60).flatmap(
+Item = tuple[int, int]
+Case = tuple[int, list[Item]]
+
+# Few values of hashes make ties, and hits of the rule's threshold at every weight.
+hashes32 = st.one_of(st.integers(0, TOP), st.sampled_from([0, 1, 5, 2**31 - 1, 2**31, TOP - 1, TOP]))
+targets = st.one_of(st.integers(1, 60), st.sampled_from([1, 2, 3, 1 << 18, 1 << 30, TARGET_MAX - 1, TARGET_MAX]))
+cases = targets.flatmap(
     lambda target: st.tuples(
         st.just(target),
-        st.lists(st.tuples(hashes32, st.one_of(st.integers(1, 3), st.integers(1, 3 * target))), max_size=80),
+        st.lists(
+            st.tuples(
+                hashes32,
+                st.one_of(
+                    st.integers(1, 3),
+                    st.integers(1, max(1, target // 8)),
+                    st.integers(1, 3 * target),
+                    st.sampled_from([target, 2 * target, 2 * target + 1, 1 << 34]),
+                ),
+            ),
+            max_size=80,
+        ),
     )
 )
 
 
-def cut(sequence: list[tuple[int, int]], target: int) -> list[int]:
+def arrays_of(sequence: list[Item]) -> tuple[np.ndarray, np.ndarray]:
+    pairs = np.array(sequence, np.int64).reshape(-1, 2)
+    return pairs[:, 0].astype(np.uint64), pairs[:, 1]
+
+
+def sizes_of(sequence: list[Item], target: int) -> list[int]:
+    return cut(*arrays_of(sequence), target)
+
+
+@given(cases)
+def test_cut_is_the_reference(case: Case) -> None:
+    target, sequence = case
+    assert sizes_of(sequence, target) == reference.cut(sequence, target)
+
+
+@given(cases, st.lists(st.integers(0, 80), max_size=80))
+def test_the_splitter_is_the_reference_in_any_batches(case: Case, edges: list[int]) -> None:
+    target, sequence = case
+    hashes, weights = arrays_of(sequence)
     splitter = Splitter(target)
-    sizes = [size for item in sequence for size in splitter.push(*item)]
-    return [*sizes, *splitter.finish()]
-
-
-@given(items)
-def test_splitter_is_the_reference(case: tuple[int, list[tuple[int, int]]]) -> None:
-    target, sequence = case
-    assert cut(sequence, target) == reference.cut(sequence, target)
-
-
-@given(items, st.lists(st.integers(0, 80), max_size=6))
-def test_batch_splitter_is_the_reference(case: tuple[int, list[tuple[int, int]]], stops: list[int]) -> None:
-    """Whatever batches the items come in."""
-    target, sequence = case
-    hashes = np.array([hash32 for hash32, _ in sequence], np.uint64)
-    weights = np.array([weight for _, weight in sequence], np.int64)
-    splitter = BatchSplitter(target)
-    sizes = []
-    for lo, hi in itertools.pairwise([0, *sorted(min(stop, len(sequence)) for stop in stops), len(sequence)]):
+    sizes: list[int] = []
+    for lo, hi in itertools.pairwise([0, *sorted(min(edge, len(sequence)) for edge in edges), len(sequence)]):
         sizes += splitter.push(hashes[lo:hi], weights[lo:hi])
+        assert splitter.pending == hi - sum(sizes)
+        # Nothing is held back that is decided: what is there is what ``cut`` gives of the beginning.
+        assert sizes == cut(hashes[:hi], weights[:hi], target, final=False)
     assert sizes + splitter.finish() == reference.cut(sequence, target)
+    assert splitter.pending == 0
     assert splitter.finish() == []
 
 
-@given(st.lists(st.tuples(hashes32, st.integers(1, 3)), max_size=80))
-def test_a_target_of_one_ends(sequence: list[tuple[int, int]]) -> None:
-    """Half of it is nothing: no run may be empty."""
-    splitter = BatchSplitter(1)
-    hashes, weights = (np.array([item[i] for item in sequence], np.int64) for i in (0, 1))
-    sizes = splitter.push(hashes.astype(np.uint64), weights)
-    assert sizes + splitter.finish() == reference.cut(sequence, 1)
+@given(cases)
+def test_the_splitter_is_the_reference_item_by_item(case: Case) -> None:
+    target, sequence = case
+    hashes, weights = arrays_of(sequence)
+    splitter = Splitter(target)
+    sizes = [size for i in range(len(sequence)) for size in splitter.push(hashes[i : i + 1], weights[i : i + 1])]
+    assert sizes + splitter.finish() == reference.cut(sequence, target)
 
 
-@given(items)
-def test_runs_are_bounded(case: tuple[int, list[tuple[int, int]]]) -> None:
+@given(cases, st.integers(0, 80))
+def test_cuts_of_a_beginning_stay(case: Case, at: int) -> None:
+    target, sequence = case
+    begun = cut(*arrays_of(sequence[:at]), target, final=False)
+    assert begun == sizes_of(sequence, target)[: len(begun)]
+
+
+@given(cases)
+def test_runs_are_bounded(case: Case) -> None:
     target, sequence = case
     at = 0
-    for size in cut(sequence, target):
+    for size in sizes_of(sequence, target):
         assert size > 0
         weights = [weight for _, weight in sequence[at : at + size]]
         assert size == 1 or sum(weights) <= 2 * target
@@ -80,30 +107,17 @@ def test_runs_are_bounded(case: tuple[int, list[tuple[int, int]]]) -> None:
     assert at == len(sequence)
 
 
-@given(items)
-def test_pending_counts_what_is_in_no_run(case: tuple[int, list[tuple[int, int]]]) -> None:
+@given(cases, st.integers(0, 80))
+def test_a_cut_forgets_what_was_before_it(case: Case, which: int) -> None:
     target, sequence = case
-    splitter = Splitter(target)
-    given_back = 0
-    for count, item in enumerate(sequence, 1):
-        given_back += sum(splitter.push(*item))
-        assert splitter.pending == count - given_back
-    splitter.finish()
-    assert splitter.pending == 0
-    assert splitter.finish() == ()
-
-
-@given(items, st.integers(0, 80))
-def test_a_cut_forgets_what_was_before_it(case: tuple[int, list[tuple[int, int]]], which: int) -> None:
-    target, sequence = case
-    sizes = cut(sequence, target)
+    sizes = sizes_of(sequence, target)
     first = which % (len(sizes) + 1)
-    assert cut(sequence[sum(sizes[:first]) :], target) == sizes[first:]
+    assert sizes_of(sequence[sum(sizes[:first]) :], target) == sizes[first:]
 
 
 @pytest.mark.parametrize("value", [0, TOP])
 def test_equal_hashes_make_regular_runs(value: int) -> None:
-    sizes = cut([(value, 1)] * 1000, FANOUT)
+    sizes = sizes_of([(value, 1)] * 1000, FANOUT)
     expected = FANOUT // 2 if value == 0 else 2 * FANOUT
     assert set(sizes[:-1]) == {expected}
 
@@ -125,12 +139,7 @@ def test_boundary_hashes_are_the_reference_in_any_batches(keys: list[bytes], edg
     assert made == expected
     for level in (0, 1, 5):
         many = level_hashes(np.array(expected, np.uint64), level).tolist()
-        assert many == [level_hash(h, level) for h in expected] == [reference.level_hash(h, level) for h in expected]
-
-
-@given(st.integers(0, 2**64 - 1))
-def test_mix_is_the_reference(state: int) -> None:
-    assert mix(state) == reference.mix(state)
+        assert many == [reference.level_hash(h, level) for h in expected]
 
 
 def test_only_the_last_four_samples_and_eight_bytes_decide() -> None:
@@ -146,4 +155,5 @@ def test_only_the_last_four_samples_and_eight_bytes_decide() -> None:
 
 
 def test_weight_counts_empty_samples() -> None:
-    assert [sample_weight(n) for n in (0, 1, 100)] == [32, 36, 432]
+    lengths = np.array([0, 1, 100, 2**32 - 1], np.uint32)
+    assert sample_weights(lengths).tolist() == [32, 36, 432, 2**34 + 28]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from castore.store.refs import RefEntry
 from castore.store.units import unit_key
 from castore.store.writes import SourceTotal, Stored, write_key, write_name
 from castore.tree.build import SequenceBuilder
-from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME, Splitter, boundary_hashes, level_hash
+from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME, boundary_hashes, cut, level_hashes, sample_weights
 from tests.support.strategies import piece_of
 from tests.vectors.generator import samples
 from tests.vectors.values import to_json
@@ -707,7 +707,7 @@ def keys() -> File:
 def boundaries() -> File:
     rows = samples(1, 400, 30)
     piece = piece_of(rows)
-    hashes = boundary_hashes(piece.keys, np.zeros(3, np.uint64)).tolist()
+    hashes = boundary_hashes(piece.keys, np.zeros(3, np.uint64))
     zero = boundary_hashes(np.zeros((2, 16), np.uint8), np.zeros(3, np.uint64)).tolist()
     high = 2**32 - 1
     cuts: list[tuple[str, int, list[list[int]]]] = [
@@ -737,27 +737,23 @@ def boundaries() -> File:
         "hashes": {
             "generator": "tests/vectors/generator.py: samples(seed=1, count=400, mean=30); numbers are hexadecimal",
             "keys": [key.tobytes().hex() for key in piece.keys[:8]],
-            "boundary": [f"{h:016x}" for h in hashes[:8]],
-            "level_0": [f"{level_hash(h, 0):08x}" for h in hashes[:8]],
-            "level_1": [f"{level_hash(h, 1):08x}" for h in hashes[:8]],
-            "level_31": [f"{level_hash(h, 31):08x}" for h in hashes[:8]],
+            "boundary": [f"{h:016x}" for h in hashes[:8].tolist()],
+            "level_0": [f"{h:08x}" for h in level_hashes(hashes[:8], 0).tolist()],
+            "level_1": [f"{h:08x}" for h in level_hashes(hashes[:8], 1).tolist()],
+            "level_31": [f"{h:08x}" for h in level_hashes(hashes[:8], 31).tolist()],
             "boundary_of_two_zero_keys": [f"{h:016x}" for h in zero],
         },
-        "cuts": [{"name": n, "target": t, "items": items, "sizes": cut(items, t)} for n, t, items in cuts],
+        "cuts": [{"name": n, "target": t, "items": items, "sizes": sizes_of(items, t)} for n, t, items in cuts],
         "golden": {
             "generator": "samples(seed=1, count=400, mean=30)",
-            "targets": {
-                str(t): cut([[level_hash(h, 0), 4 * len(r[0]) + 32] for h, r in zip(hashes, rows, strict=True)], t)
-                for t in (1024, 4096)
-            },
+            "targets": {str(t): cut(level_hashes(hashes, 0), sample_weights(piece.lengths), t) for t in (1024, 4096)},
         },
     }
 
 
-def cut(items: Iterable[Iterable[int]], target: int) -> list[int]:
-    splitter = Splitter(target)
-    sizes = [size for item in items for size in splitter.push(*item)]
-    return [*sizes, *splitter.finish()]
+def sizes_of(items: list[list[int]], target: int) -> list[int]:
+    hashes32, weights = np.array(items, np.int64).reshape(-1, 2).T
+    return cut(hashes32.astype(np.uint64), weights, target)
 
 
 LARGE = {"seed": 7, "count": 20_000, "mean": 50}

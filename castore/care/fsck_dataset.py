@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.care.boundaries import TARGET_MAX, Shape, shape_of
 from castore.care.graph import Graph
+from castore.care.skeleton import Skeleton, skeleton_of
 from castore.errors import CastoreError, CorruptionError, FormatError
 from castore.format.chunk import decode_values
 from castore.format.digest import Digest
@@ -17,6 +17,7 @@ from castore.format.manifest import Manifest, Root
 from castore.format.run import RUN_KIND, Run
 from castore.format.schema import DATA_ARRAYS, KEY, KEY_BYTES, LENGTH, PROVENANCE_ARRAYS, Array
 from castore.store.objects import ObjectStore
+from castore.tree.split import TARGET_MAX
 from castore.tree.walk import Tree, leaves
 
 Trees = dict[str, tuple[Array, Root]]
@@ -60,7 +61,9 @@ def dataset_faults(
         seen.add(known)
         rule = manifest.split
         if max(rule.chunk_bytes, rule.fanout) <= TARGET_MAX:
-            yield from _shape_faults(graph, trees, shape_of(keys, lengths, rule.chunk_bytes, rule.fanout), lengths)
+            yield from _skeleton_faults(
+                graph, trees, skeleton_of(keys, lengths, rule.chunk_bytes, rule.fanout), lengths
+            )
     if manifest.order is not None:
         try:
             manifest.order.positions(objects.get)
@@ -87,13 +90,15 @@ def _column(objects: ObjectStore, trees: Trees, name: str) -> NDArray[np.uint8]:
     return np.concatenate([np.zeros(0, np.uint8), *parts])
 
 
-def _shape_faults(graph: Graph, trees: Trees, shape: Shape, lengths: NDArray[np.uint32]) -> Iterator[tuple[str, str]]:
+def _skeleton_faults(
+    graph: Graph, trees: Trees, skeleton: Skeleton, lengths: NDArray[np.uint32]
+) -> Iterator[tuple[str, str]]:
     for name, (array, root) in trees.items():
-        top = max(len(shape.levels) - 1, array.grain)
+        top = max(len(skeleton.levels) - 1, array.grain)
         if root.level != top:
             yield "wrong-boundaries", f"array {name} has its root at level {root.level}, not {top}"
             continue
-        fine = shape.levels[0] if array.grain == 0 else shape.coarse
+        fine = skeleton.levels[0] if array.grain == 0 else skeleton.coarse
         numbers = graph.census.find(b"".join(entry.digest for entry in root.entries))
         samples = np.array([entry.samples for entry in root.entries], np.int64)
         items = np.array([entry.items for entry in root.entries], np.int64)
@@ -101,7 +106,7 @@ def _shape_faults(graph: Graph, trees: Trees, shape: Shape, lengths: NDArray[np.
             if not graph.is_known(numbers):
                 return
             counts, numbers, samples, items = graph.below(numbers)
-            if not np.array_equal(counts, shape.levels[level]):
+            if not np.array_equal(counts, skeleton.levels[level]):
                 yield "wrong-boundaries", f"array {name} is cut elsewhere than its keys say, at level {level}"
                 break
         else:

@@ -1,4 +1,4 @@
-"""Memory that is used again and again, kept from going back to the system in between."""
+"""The C library's allocator, told to keep memory that is used again and again."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The part of a check that looks at what is no object: marker, names, records; and where good copies come from."""
+"""The part of a check that looks at what is no object: marker, names, records."""
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,65 +10,15 @@ from numpy.typing import NDArray
 
 from castore.care.census import Census
 from castore.care.findings import Findings
+from castore.care.repair import Repairer
 from castore.errors import BackendError, CastoreError, CorruptionError, FormatError, NotFoundError
-from castore.format.digest import Digest, is_digest_hex
-from castore.format.unit import Unit
+from castore.format.digest import Digest
+from castore.store import kinds
 from castore.store.backend import Backend
-from castore.store.imports import IMPORT_BYTES_MAX, decode_import
 from castore.store.marker import FORMAT_KEY, MARKER_BYTES_MAX, check_marker_bytes, open_layout
-from castore.store.objects import ObjectStore, object_key, trash_key
-from castore.store.packings import PACKING_BYTES_MAX, digests_of_packing
-from castore.store.records import unseal
-from castore.store.refs import ENTRY_BYTES_MAX, RefEntry, entry_of_key
-from castore.store.signatures import SIGNATURE_BYTES_MAX, Signature
-from castore.store.units import UNIT_BYTES_MAX
-from castore.store.writes import WRITE_BYTES_MAX, digests_of_write, is_write_key
-
-
-class Repairer:
-    """Fetches good copies from another repository and puts them in place.
-
-    Args:
-        backend: The repository that is repaired.
-        source: Where copies come from; None if nothing is to be repaired.
-
-    Raises:
-        NotFoundError: There is no repository at the source.
-    """
-
-    def __init__(self, backend: Backend, source: Backend | None) -> None:
-        if source is not None:
-            open_layout(source, create=False)
-        self.backend, self.source = backend, source
-        self._objects = ObjectStore(backend)
-        self._good = None if source is None else ObjectStore(source)
-
-    def object(self, digest: Digest) -> bytes | None:
-        """Put an object in place and return its content; None if there is no good copy."""
-        if self._good is None:
-            return None
-        try:
-            _, frame, data = next(iter(self._good.get_frames([digest])))
-        except (NotFoundError, CorruptionError):
-            return None
-        self._objects.put_frame(digest, frame)
-        return data
-
-    def raw(self, key: str, max_bytes: int) -> bytes | None:
-        """The bytes that the other repository has under a key, None if it has none or they are too many."""
-        try:
-            return None if self.source is None else self.source.get(key, max_bytes)
-        except CorruptionError:
-            return None
-
-    def put(self, key: str, data: bytes) -> None:
-        """Put a record in place of what is there."""
-        self.backend.put(key, data)
-
-    def finish(self) -> None:
-        """Make what was repaired durable."""
-        if self.source is not None:
-            self.backend.flush()
+from castore.store.objects import object_key, trash_key
+from castore.store.records import RecordKind
+from castore.store.refs import REFS, RefEntry, entry_key, entry_of_key
 
 
 def check_marker(backend: Backend, repairer: Repairer, findings: Findings) -> None:
@@ -83,7 +34,7 @@ def check_marker(backend: Backend, repairer: Repairer, findings: Findings) -> No
     except NotFoundError:
         raise
     except (FormatError, CorruptionError) as error:
-        if not any(True for folder in ("objects", "refs") for _ in backend.list(folder)):
+        if not any(True for folder in ("objects", REFS.folder) for _ in backend.list(folder)):
             raise
         good = repairer.raw(FORMAT_KEY, MARKER_BYTES_MAX)
         if good is not None:
@@ -128,12 +79,12 @@ def _check_log(
     entries: dict[int, RefEntry] = {}
     bad: dict[int, tuple[str, str]] = {}
     for sequence in range(newest + 1) if newest < len(sequences) + GAP_MAX else sequences:
-        key = f"refs/{name}/{sequence:020d}"
+        key = entry_key(name, sequence)
         if sequence not in present:
             bad[sequence] = "ref-gap", f"the log of {name} has no entry {sequence}, but later ones"
             continue
         try:
-            data = backend.get(key, ENTRY_BYTES_MAX)
+            data = backend.get(key, REFS.bytes_max)
             if data is not None:
                 entries[sequence] = RefEntry.decode(name, sequence, data, key)
         except BackendError as error:
@@ -144,7 +95,7 @@ def _check_log(
         hole = next(i for i, sequence in enumerate(sequences) if i != sequence)
         bad[hole] = "ref-gap", f"the log of {name} has {len(sequences)} of {newest + 1} entries"
     for sequence, (what, text) in bad.items():
-        key = f"refs/{name}/{sequence:020d}"
+        key = entry_key(name, sequence)
         good = _good_entry(name, sequence, entries, repairer)
         if good is not None:
             repairer.put(key, good.encode())
@@ -178,8 +129,8 @@ def _good_entry(name: str, sequence: int, entries: dict[int, RefEntry], repairer
 
 
 def _entry_there(name: str, sequence: int, repairer: Repairer) -> RefEntry | None:
-    key = f"refs/{name}/{sequence:020d}"
-    data = repairer.raw(key, ENTRY_BYTES_MAX)
+    key = entry_key(name, sequence)
+    data = repairer.raw(key, REFS.bytes_max)
     try:
         return None if data is None else RefEntry.decode(name, sequence, data, key)
     except (CorruptionError, FormatError):
@@ -187,13 +138,14 @@ def _entry_there(name: str, sequence: int, repairer: Repairer) -> RefEntry | Non
 
 
 def check_records(backend: Backend, census: Census, repairer: Repairer, findings: Findings) -> NDArray[np.bool_]:
-    """Check records of units, imports, packings and writes; which objects they name."""
+    """Check the records of all kinds that are not logs; which objects of the census they hold.
+
+    Whether a signature is true is for ``castore verify``.
+    """
     held = np.zeros(len(census), np.bool_)
-    for folder in ("units", "imports", "packings", "writes"):
-        for key in census.records[folder]:
-            digests = _record(backend, key, repairer, findings)
-            if digests is None:
-                continue
+    for kind in kinds.KINDS:
+        for key in () if kind.is_log else census.records[kind.folder]:
+            digests = _checked_references(backend, kind, key, repairer, findings)
             numbers = census.find(b"".join(digests)) if digests else np.zeros(0, np.int64)
             held[numbers[numbers >= 0]] = True
             lost = {digests[i] for i in np.flatnonzero(numbers < 0).tolist()}
@@ -206,59 +158,25 @@ def check_records(backend: Backend, census: Census, repairer: Repairer, findings
     return held
 
 
-def check_signatures(backend: Backend, keys: list[str], repairer: Repairer, findings: Findings) -> None:
-    """Check that signatures are whole and where they belong; whether they are true is for ``castore verify``."""
-    for key in keys:
-        try:
-            data = backend.get(key, SIGNATURE_BYTES_MAX)
-            if data is not None:
-                Signature.decode(data, key)
-        except BackendError as error:
-            findings.add("object-unreadable", key, str(error))
-        except (CorruptionError, FormatError) as error:
-            good = repairer.raw(key, SIGNATURE_BYTES_MAX)
-            try:
-                if good is not None:
-                    Signature.decode(good, key)
-                    repairer.put(key, good)
-            except CastoreError:
-                good = None
-            findings.add("signature-damaged", key, str(error), repaired=good is not None)
-
-
-def _record(backend: Backend, key: str, repairer: Repairer, findings: Findings) -> list[Digest] | None:
-    limit, folder = max(UNIT_BYTES_MAX, IMPORT_BYTES_MAX, PACKING_BYTES_MAX, WRITE_BYTES_MAX), key.partition("/")[0]
-    name = key[-64:]
-    named_so = key == f"{folder}/{name[:2]}/{name}" and is_digest_hex(name)
-    if not (is_write_key(key) if folder == "writes" else named_so):
+def _checked_references(
+    backend: Backend, kind: RecordKind, key: str, repairer: Repairer, findings: Findings
+) -> list[Digest]:
+    """The objects that a record holds; none if it cannot be had whole."""
+    if not kind.is_key(key):
         findings.add("unknown-file", key, "no record is called so")
-        return None
+        return []
     try:
-        data = backend.get(key, limit)
-        return None if data is None else _named(folder, data, key)
+        data = backend.get(key, kind.bytes_max)
+        return [] if data is None else kind.references(data, key)
     except BackendError as error:
         findings.add("object-unreadable", key, str(error))
+        return []
     except (CorruptionError, FormatError) as error:
-        good = repairer.raw(key, limit)
-        named = None
-        try:
-            named = None if good is None else _named(folder, good, key)
-        except CastoreError:
-            named = None
-        if good is not None and named is not None:
-            repairer.put(key, good)
-        findings.add("record-damaged", key, str(error), repaired=named is not None)
-        return named
-    return None
-
-
-def _named(folder: str, data: bytes, key: str) -> list[Digest]:
-    """The objects that a record names."""
-    payload = unseal(data, key)
-    if folder == "imports":
-        return [decode_import(payload).manifest]
-    if folder == "packings":
-        return digests_of_packing(payload)
-    if folder == "writes":
-        return digests_of_write(payload)
-    return [digest for part in Unit.decode(payload).slices for digest in part.chunks.values()]
+        good = repairer.raw(key, kind.bytes_max)
+        references = None
+        if good is not None:
+            with contextlib.suppress(CastoreError):
+                references = kind.references(good, key)
+                repairer.put(key, good)
+        findings.add(kind.damage, key, str(error), repaired=references is not None)
+        return references or []

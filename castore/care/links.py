@@ -1,4 +1,4 @@
-"""What one object says of itself and of the objects it names, decoded and checked as far as one object can be."""
+"""What one object says of itself and the links to the objects it names, checked as far as one object can be."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from castore.format.run import RUN_KIND, Run
 from castore.format.schema import GRAIN_MAX, ITEM_BYTES, Array
 
 
-class Kind(IntEnum):
+class ObjectKind(IntEnum):
     """What an object is; ``UNREAD`` until it was read and found whole."""
 
     UNREAD = 0
@@ -84,7 +84,7 @@ class Facts:
         links: What it names.
     """
 
-    kind: Kind
+    kind: ObjectKind
     level: int = 0
     dtype: int = ANY
     samples: int = ANY
@@ -107,12 +107,12 @@ def facts_of(data: bytes) -> Facts:
     header = values_header(data)
     if header is not None:
         dtype, samples, items = header
-        return Facts(Kind.VALUES, 0, DTYPES.index(dtype), samples, items)
+        return Facts(ObjectKind.VALUES, 0, DTYPES.index(dtype), samples, items)
     kind = kind_of(data)
     if kind == SPANS_KIND:
         from castore.format.samples import SpanColumn
 
-        return Facts(Kind.SPANS, 0, DTYPES.index("bool"), len(SpanColumn.decode(data).counts))
+        return Facts(ObjectKind.SPANS, 0, DTYPES.index("bool"), len(SpanColumn.decode(data).counts))
     if kind == NODE_KIND:
         return _node(data)
     if kind == MANIFEST_KIND:
@@ -120,13 +120,13 @@ def facts_of(data: bytes) -> Facts:
         links = _roots({name: (array, root.level, root.entries) for name, (array, root) in manifest.arrays.items()})
         if manifest.order is not None:
             links += [Link(digest, Want.ORDER) for digest in manifest.order.chunks]
-        return Facts(Kind.MANIFEST, samples=manifest.samples, links=links)
+        return Facts(ObjectKind.MANIFEST, samples=manifest.samples, links=links)
     if kind == RUN_KIND:
         run = Run.decode(data)
         links = _roots({name: (array, root.level, root.entries) for name, (array, root) in run.provenance.items()})
         links.append(Link(run.manifest, Want.MANIFEST, samples=run.samples))
         links += [Link(digest, Want.FILE) for digest in run.files.values()]
-        return Facts(Kind.RUN, samples=run.samples, links=links)
+        return Facts(ObjectKind.RUN, samples=run.samples, links=links)
     if kind == FILE_KIND:
         decode_file(data)
     elif kind == VOCABULARY_KIND:
@@ -139,7 +139,7 @@ def facts_of(data: bytes) -> Facts:
         raise FormatError("a values chunk is not spelled as one is")
     else:
         raise FormatError(f"an object of the unknown kind {str(kind)[:80]!r}")
-    return Facts(Kind.FILE)
+    return Facts(ObjectKind.FILE)
 
 
 def _node(data: bytes) -> Facts:
@@ -153,7 +153,7 @@ def _node(data: bytes) -> Facts:
     samples, items = sum(e.samples for e in entries), sum(e.items for e in entries)
     if max(samples, items) >> 63:  # no parent can state so many, and no array of facts holds it
         raise FormatError(f"a node with {samples} samples and {items} elements below it")
-    return Facts(Kind.NODE, level, ANY, samples, items, _entries(entries, level - 1, ANY))
+    return Facts(ObjectKind.NODE, level, ANY, samples, items, _entries(entries, level - 1, ANY))
 
 
 def _roots(trees: dict[str, tuple[Array, int, tuple[Entry, ...]]]) -> list[Link]:
