@@ -27,7 +27,7 @@ from castore.format.order import PCG64_PERMUTATION
 from castore.format.samples import SpanColumn
 from castore.format.schema import ITEM_BYTES, LABELS_MASK, LENGTH, SOURCE, TOKEN_IDS, Array
 from castore.repository import Repository
-from castore.store.backend import MemoryBackend
+from castore.store.backend import Backend, MemoryBackend
 from castore.store.local import LocalBackend
 from castore.store.objects import ObjectStore, object_key
 from castore.store.refs import RefEntry
@@ -36,7 +36,7 @@ from tests.care.test_copy import objects_of, opened
 from tests.care.test_fsck import filled, healthy, names_of  # noqa: F401 - a fixture
 from tests.cli.conftest import Run, run  # noqa: F401 - a fixture
 from tests.support.faults import FaultyBackend
-from tests.support.jobs import ORIGIN
+from tests.support.sweep import sweep
 
 
 @pytest.fixture
@@ -437,42 +437,19 @@ def test_a_name_for_a_chunk(run: Run, repo: Path, tmp_path: Path) -> None:  # no
         assert len(run(*arguments, status=2).err.splitlines()) == 1
 
 
-FAILURES = [BackendError("cannot write /repo/tmp/x: disk full"), BackendError("cannot delete /repo/x: no permission")]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("failure", FAILURES, ids=["disk full", "no permission"])
-def test_a_failure_of_every_write(healthy: dict[str, bytes], failure: BackendError) -> None:  # noqa: F811
-    """Copy, gc and repair stop with the reason, harm nothing, and succeed when they are started again."""
-    source = Repository(filled(healthy))
-    policy = Policy(0, 0, 0)
+def test_a_fault_at_every_write_of_a_repair(healthy: dict[str, bytes]) -> None:  # noqa: F811
+    """It stops with the reason, harms nothing, and succeeds when it is started again."""
     broken = {key: value for key, value in healthy.items() if not key.endswith(("1", "2"))}
     rest = objects_of(filled(broken))
 
-    def copied(backend: FaultyBackend) -> None:
-        source.copy("two", opened(backend), "two", ORIGIN)
-
-    def collected(backend: FaultyBackend) -> None:
-        collect(backend, policy, force=True)
-
-    def repaired(backend: FaultyBackend) -> None:
+    def repaired(backend: Backend) -> set[str]:
         assert check(backend, source=filled(healthy)).findings.clean
+        return objects_of(backend)
 
-    for act, content in ((copied, {}), (collected, healthy), (repaired, broken)):
-        rehearsal = FaultyBackend(filled(content))
-        act(rehearsal)
-        for n in range(1, rehearsal.writes + 1, 2):
-            inner = filled(content)
-            with pytest.raises(CastoreError) as caught:
-                act(FaultyBackend(inner).fail_at(n, failure))
-            assert caught.value is failure
-            survivor = inner.other()
-            if act is repaired:
-                assert objects_of(survivor) >= rest
-            elif objects_of(survivor) or act is collected:
-                assert check(survivor).findings.clean
-            act(FaultyBackend(survivor))
-            assert check(survivor).findings.clean
+    def unharmed(survivor: Backend) -> None:
+        assert objects_of(survivor) >= rest
+
+    sweep(repaired, lambda: filled(broken), check=unharmed, every=2)
 
 
 def test_permission_lost_while_reading(healthy: dict[str, bytes]) -> None:  # noqa: F811

@@ -14,7 +14,6 @@ from castore.care.usage import usage
 from castore.format.digest import digest_hex
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
-from castore.store.obstore import REQUESTS_AT_ONCE, ObstoreBackend
 from castore.store.signatures import SignatureStore
 from castore.store.urls import open_backend
 from tests.care.stored import chunk_of_change, copied, make_source, opened, reach
@@ -79,6 +78,8 @@ def test_what_is_there_is_renewed_many_at_once(
     """Where no name holds it each object is asked for, once; a round trip must not wait for the one before."""
     url = reach(moto, monkeypatch, tmp_path)
     copied(source, Repository.open(url, create=True), "two").remove("two", ORIGIN)
+    from castore.store.obstore import REQUESTS_AT_ONCE, ObstoreBackend
+
     real, lock = ObstoreBackend._touch, Lock()
     asked: list[str] = []
     running = most = 0

@@ -130,7 +130,6 @@ def test_files_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
     (tmp_path / "not.jsonl.gz").write_bytes(GOOD)
     (tmp_path / "not.json").write_bytes(b"[" + GOOD + b", {]")
     (tmp_path / "items.json").write_bytes(b"[" + GOOD + b", 5]")
-    (tmp_path / "not.parquet").write_bytes(b"PAR1 nonsense PAR1")
     expected = {
         "folder.jsonl": "is a directory",
         "dangling.jsonl": "No such file or directory",
@@ -144,13 +143,20 @@ def test_files_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
         "not.jsonl.gz": "gzip data is damaged or cut short",
         "not.json": "not valid JSON",
         "items.json": "not a JSON object",
-        "not.parquet": "not readable as Parquet",
     }
     for name, what in expected.items():
         arguments = tokenize("--mix", tmp_path / name, "1.0", "--as", "x")
         said = run("--repo", tmp_path / "repo", *arguments, status=2).trouble
         assert what in said, (name, said)
         assert name in said, (name, said)
+
+
+def test_what_is_no_parquet(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    path = tmp_path / "not.parquet"
+    path.write_bytes(b"PAR1 nonsense PAR1")
+    said = run("--repo", tmp_path / "repo", *tokenize("--mix", path, "1.0", "--as", "x"), status=2).trouble
+    assert said.startswith(f"{path}: not readable as Parquet")
 
 
 def test_parquet_without_the_column(run: Run, tmp_path: Path) -> None:

@@ -225,7 +225,6 @@ def _environment(folder: Path) -> dict[str, str]:
         "SOURCE_DATE_EPOCH": "1767225600",
         "TZ": "UTC",
         "LC_ALL": "C.UTF-8",
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUTF8": "1",
     }
 

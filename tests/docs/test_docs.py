@@ -30,6 +30,14 @@ PAGES = console.pages()
 SESSIONS = [page for page in PAGES if console.commands(page)]
 
 
+NEEDS = {
+    "docs/how-to/export-for-other-trainers.md": "pyarrow",
+    "docs/how-to/look-at-data.md": "matplotlib",
+    "docs/how-to/sign.md": "cryptography",
+}
+"""Libraries that a page asks its readers to install."""
+
+
 def name_of(page: Path) -> str:
     return str(page.relative_to(PROJECT))
 
@@ -40,6 +48,8 @@ def name_of(page: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SESSIONS, ids=name_of)
 def test_sessions_run_as_shown(page: Path, tmp_path: Path) -> None:
+    if (library := NEEDS.get(name_of(page))) is not None:
+        pytest.importorskip(library, reason=f"{library} is not installed")
     for outcome in console.run(page, tmp_path):
         assert outcome.agrees, f"{name_of(page)}, {outcome}"
 
@@ -125,7 +135,7 @@ def test_readme_begins_with_two_commands_and_shows_what_the_first_one_prints(tmp
     install, test = (block.strip() for block in blocks)
     assert "docs/examples/quickstart.py" in install
     assert "\n" not in install
-    assert "pytest" in test
+    assert test == ".venv/bin/pip install -q '.[test]' && .venv/bin/pytest"
     assert "\n" not in test
     assert text.index(install) < 1500
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from tests.support.jobs import example_rows, run_job, with_vocab_size, write_row
 
 Rows = list[tuple[list[int], list[int], str]]
 
-OTHERS = ("megatron", "mds", "parquet")
+NEEDS_PYARROW = pytest.mark.skipif(find_spec("pyarrow") is None, reason="pyarrow is not installed")
+OTHERS = ("megatron", "mds", pytest.param("parquet", marks=NEEDS_PYARROW))
 
 
 @pytest.fixture(scope="module")

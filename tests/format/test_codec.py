@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from castore.errors import CastoreError, FormatError, InvalidInputError
+from castore.format import codec
 from castore.format.chunk import encode_values, values_header
-from castore.format.codec import DEPTH_MAX, ELEMENTS_MAX, decode, encode
+from castore.format.codec import DEPTH_MAX, decode, encode
 from castore.format.fields import decode_list, decode_map, expect, expect_count, kind_of
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -113,13 +114,18 @@ def big_list(count: int, element: bytes) -> bytes:
     return b"\xdd" + count.to_bytes(4, "big") + count * element
 
 
+SMALL_BOUND = 1 << 18  # of which a quarter is still written with the longest header
+
+
+@pytest.mark.parametrize("bound", [SMALL_BOUND, pytest.param(codec.ELEMENTS_MAX, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("element", [b"\xc0", b"\x90", b"\x80"])
-def test_many_small_elements(element: bytes) -> None:
+def test_many_small_elements(element: bytes, bound: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame of two kilobytes unpacks to 64 MiB of empty lists, and these to 6 GiB of memory."""
-    part = big_list(ELEMENTS_MAX // 4, element)
+    monkeypatch.setattr(codec, "ELEMENTS_MAX", bound)
+    part = big_list(bound // 4, element)
     assert len(decode(b"\x93" + 3 * part)) == 3  # type: ignore[arg-type]
-    for data in (b"\x95" + 5 * part, big_list(ELEMENTS_MAX + 1, element), b"\x91" * 8 + b"\x95" + 5 * part):
-        with pytest.raises(FormatError, match=str(ELEMENTS_MAX)):
+    for data in (b"\x95" + 5 * part, big_list(bound + 1, element), b"\x91" * 8 + b"\x95" + 5 * part):
+        with pytest.raises(FormatError, match=str(bound)):
             decode(data)
 
 

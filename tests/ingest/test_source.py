@@ -16,8 +16,6 @@ from typing import Any, cast
 
 import numpy as np
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
@@ -66,8 +64,18 @@ def write_array(path: Path, rows: Iterable[bytes] = ROWS) -> Path:
     return path
 
 
+def parquet_library() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet; without them the test is skipped."""
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    import pyarrow
+    import pyarrow.parquet
+
+    return pyarrow, pyarrow.parquet
+
+
 def write_parquet(path: Path, conversations: list[dict[str, Any]] = CONVERSATIONS) -> Path:
     # A column that castore must not read, in front of the others, and several row groups.
+    pa, pq = parquet_library()
     table = pa.Table.from_pylist([{"source": "x", **one} for one in conversations])
     pq.write_table(table, path, row_group_size=64)
     return path
@@ -397,6 +405,7 @@ def test_an_array_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_bad_parquet(tmp_path: Path) -> None:
+    pa, pq = parquet_library()
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 nothing of the kind PAR1")
     assert "not readable as Parquet" in refused(path)
@@ -415,6 +424,7 @@ def test_bad_parquet(tmp_path: Path) -> None:
 
 
 def test_parquet_keeps_the_order_of_the_columns_and_nulls(tmp_path: Path) -> None:
+    pa, pq = parquet_library()
     path = tmp_path / "a.parquet"
     table = pa.Table.from_pylist(
         [

@@ -391,6 +391,7 @@ def test_a_repository_in_memory_is_read_too(expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.server
 def test_a_repository_on_s3_is_read_too(
     moto: Server, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

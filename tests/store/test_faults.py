@@ -1,12 +1,13 @@
-"""The faulty backend of the tests is itself believed by many of them."""
+"""The faulty backend of the tests, and the sweep that uses it, are themselves believed by many of them."""
 
 from __future__ import annotations
 
 import pytest
 
 from castore.errors import BackendError
-from castore.store.backend import MemoryBackend
+from castore.store.backend import Backend, MemoryBackend
 from tests.support.faults import FaultyBackend, SimulatedCrash
+from tests.support.sweep import Fault, sweep
 
 
 def run(backend: FaultyBackend) -> None:
@@ -71,3 +72,40 @@ def test_a_listing_dies_with_its_process() -> None:
         backend.crash_at(3).flush()
     with pytest.raises(SimulatedCrash):
         next(keys)
+
+
+def test_a_job_that_writes_nothing_is_no_sweep() -> None:
+    with pytest.raises(AssertionError, match="writes nothing"):
+        sweep(lambda backend: backend.get("a", 10))
+    with pytest.raises(AssertionError, match="no write of the job"):
+        sweep(lambda backend: backend.create("a", b"") or True, faults=[Fault.TORN])
+
+
+def careless(backend: Backend) -> None:
+    """``a`` says that ``b`` is there, and is stored before it."""
+    if not backend.has("a"):
+        backend.create("a", b"1")
+        backend.put("b", b"2")
+        backend.flush()
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.TORN], ids=str)
+def test_a_sweep_finds_what_is_not_whole(fault: Fault) -> None:
+    def check(survivor: Backend) -> None:
+        assert survivor.has("b") or not survivor.has("a"), "b is lost"
+
+    with pytest.raises(AssertionError, match="b is lost") as caught:
+        sweep(careless, faults=[fault], check=check)
+    assert caught.value.__notes__ == [
+        f"{fault} at write {1 if fault is Fault.LOSES_ANSWER else 2} of 3, "
+        f"{'create' if fault is Fault.LOSES_ANSWER else 'put'}"
+    ]
+
+
+def test_a_sweep_finds_a_job_that_goes_on_to_something_else() -> None:
+    def lasting(backend: Backend) -> set[str]:
+        careless(backend)
+        return set(backend.list(""))
+
+    with pytest.raises(AssertionError, match="something else"):
+        sweep(lasting, check=lambda survivor: None)

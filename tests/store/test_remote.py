@@ -9,9 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-import obstore
 import pytest
-from obstore.exceptions import GenericError
 
 from castore.errors import BackendError
 from castore.format.digest import Digest
@@ -209,6 +207,9 @@ def test_a_removal_whose_answer_is_lost(moto: Server, monkeypatch: pytest.Monkey
 @pytest.mark.server
 def test_a_removal_that_is_refused(moto: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ceph refuses to remove what is written at that moment: then it is spared, and else it is an error."""
+    import obstore
+    from obstore.exceptions import GenericError
+
     backend = open_backend(_reach(moto, monkeypatch))
     backend.put("value", b"old")
     backend.flush()
@@ -240,6 +241,7 @@ def test_a_removal_that_is_refused(moto: Server, monkeypatch: pytest.MonkeyPatch
 def test_a_place_that_does_not_answer_is_one_line(
     url: str, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("obstore", reason="obstore is not installed")
     monkeypatch.setattr("castore.store.obstore_places._RETRY", {"max_retries": 0})
     for name, value in {**env, "AWS_SECRET_ACCESS_KEY": "b"}.items():
         monkeypatch.setenv(name, value)

@@ -1,15 +1,4 @@
-"""A backend that fails or dies at a chosen write: faults as data, for sweeping one over every write of a run.
-
-::
-
-    backend = FaultyBackend(MemoryBackend())
-    run(backend)                                    # counts: backend.writes
-    for n in range(1, backend.writes + 1):
-        backend = FaultyBackend(MemoryBackend()).crash_at(n)
-        with pytest.raises(SimulatedCrash):
-            run(backend)
-        check(backend.inner.other())                # what another process finds
-"""
+"""A backend that fails or dies at a chosen write: faults as data. ``tests.support.sweep`` sweeps them over a job."""
 
 from __future__ import annotations
 
@@ -35,14 +24,19 @@ class FaultyBackend:
         calls: All calls so far as (operation, key), reads too; the key of a flush is empty.
         writes: How many of them were writes.
         dead: Whether a crash has happened.
+        operations: The writes among ``calls``, by name.
     """
 
     def __init__(self, inner: Backend) -> None:
         self.inner = inner
         self.calls: list[tuple[str, str]] = []
-        self.writes = 0
+        self.operations: list[str] = []
         self.dead = False
         self._faults: dict[int, tuple[BaseException | None, bool]] = {}
+
+    @property
+    def writes(self) -> int:
+        return len(self.operations)
 
     def fail_at(self, n: int, exc: Exception, *, after: bool = False) -> Self:
         """Raise ``exc`` at the ``n``-th write, which does not happen, or, ``after``, loses its answer."""
@@ -115,7 +109,7 @@ class FaultyBackend:
 
     def _write(self, operation: str, key: str, act: Callable[[], T]) -> T:
         self._note(operation, key)
-        self.writes += 1
+        self.operations.append(operation)
         if self.writes not in self._faults:
             return act()
         exc, after = self._faults[self.writes]

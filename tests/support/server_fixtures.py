@@ -16,6 +16,7 @@ def server_parts() -> Iterator[Path]:
 
 
 def _started(name: str, tmp_path_factory: pytest.TempPathFactory, parts: Path) -> Iterator[Server]:
+    pytest.importorskip("obstore", reason="obstore is not installed")
     try:
         server = STARTERS[name](tmp_path_factory.mktemp(name), parts)
     except UnavailableError as error:
