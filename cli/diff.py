@@ -13,8 +13,8 @@ from castore_cli.watch import Watch
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
-    from castore.diff.divergence import Divergence, Side
     from castore.diff.edits import Change
+    from castore.diff.first_difference import FirstDifference, Side
     from castore.read.columns import Columns
     from castore_cli.expect import Expected
 
@@ -204,7 +204,7 @@ def _change(change: Change) -> dict[str, object]:
     }
 
 
-def _first(first: Divergence) -> dict[str, object]:
+def _first(first: FirstDifference) -> dict[str, object]:
     return {
         "array": first.array,
         "index": first.index,

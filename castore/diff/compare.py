@@ -8,16 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from castore.diff.recipes import RecipeChange, recipe_changes, recipe_differences
+from castore.diff.recipes import Cause, causes_of, recipe_differences
 from castore.read.columns import Columns
 
 if TYPE_CHECKING:
-    from castore.diff.divergence import Divergence as Divergence
-    from castore.diff.divergence import Side as Side
+    from castore.diff.change_groups import Changes
     from castore.diff.edits import Change
-    from castore.diff.groups import Changes
-    from castore.diff.hunks import Hunk as Hunk
-    from castore.diff.hunks import Pair
+    from castore.diff.first_difference import FirstDifference
+    from castore.diff.hunks import DatasetPair, Hunk
 
 CUTS_MAX, CUT_TOKENS_MAX = 1024, 1 << 22
 """Samples that differ, or tokens in all, up to which arrays with other trees are compared by their elements."""
@@ -51,9 +49,9 @@ class Comparison:
     samples_a: int
     samples_b: int
     hunks: list[Hunk] = field(default_factory=list)
-    first: Divergence | None = None
+    first: FirstDifference | None = None
     recipe: list[tuple[str, object, object]] = field(default_factory=list)
-    causes: list[RecipeChange] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
     first_change: Change | None = None
     aligned: Changes | None = None
     reordered: int = 0
@@ -71,7 +69,7 @@ class Comparison:
         """The kinds of change among replaced samples; none if samples were not aligned."""
         if self.aligned is not None:
             return self.aligned
-        from castore.diff.groups import Changes
+        from castore.diff.change_groups import Changes
 
         return Changes()
 
@@ -97,7 +95,7 @@ def compare(
 
     Args:
         a, b: The datasets; their ``fetch`` may be of two repositories.
-        context: Tokens shown before and after the first divergence.
+        context: Tokens shown before and after the first difference.
         only: Name of the one array to compare.
         changes: Align replaced samples, and group what changed in them.
         places: Find the places in an export even if that takes the lengths of very many samples.
@@ -107,19 +105,18 @@ def compare(
     pair = None if a.root and a.root == b.root else _pair(a, b)
     if pair is None or pair.equal():
         samples = a.manifest.samples
-        causes = recipe_changes(a, b, recipe) if recipe else []
+        causes = causes_of(a, b, recipe) if recipe else []
         return Comparison(True, dict.fromkeys(names, True), True, samples, samples, recipe=recipe, causes=causes)
-    from castore.diff.divergence import first_divergence
-    from castore.diff.hunks import find
+    from castore.diff.first_difference import first_difference
+    from castore.diff.hunks import find_hunks
 
     if a is not b:
         b.stand_beside(a)
-    found = find(pair, [name for name in names if name not in DERIVED] if only is None else [only])
-    hunks = found.hunks
+    hunks, reordered = find_hunks(pair, [name for name in names if name not in DERIVED] if only is None else [only])
     roots = {name: pair.same(name) or _same_values(pair, name, hunks) for name in names}
     change, aligned = None, None
     if hunks and changes:
-        from castore.diff.replaced import changes_of, first_change
+        from castore.diff.changes import changes_of, first_change
 
         change, aligned = first_change(a, b, hunks[0]), changes_of(a, b, hunks)
     return Comparison(
@@ -129,16 +126,16 @@ def compare(
         a.manifest.samples,
         b.manifest.samples,
         hunks,
-        first_divergence(a, b, hunks[0], context, places) if hunks else None,
+        first_difference(a, b, hunks[0], context, places) if hunks else None,
         recipe,
-        recipe_changes(a, b, recipe),
+        causes_of(a, b, recipe),
         change,
         aligned,
-        found.reordered,
+        reordered,
     )
 
 
-def _same_values(pair: Pair, name: str, hunks: list[Hunk]) -> bool:
+def _same_values(pair: DatasetPair, name: str, hunks: list[Hunk]) -> bool:
     """Whether an array is equal, element by element, though its tree is not.
 
     All arrays are cut where the tokens are, so that other tokens may cut equal labels in other places. Looked at only
@@ -155,17 +152,18 @@ def _same_values(pair: Pair, name: str, hunks: list[Hunk]) -> bool:
     return next(pair.changed(name, 0, 0, pair.a.samples), None) is None
 
 
-def _pair(a: Columns, b: Columns) -> Pair | None:
+def _pair(a: Columns, b: Columns) -> DatasetPair | None:
     """What to compare; None for directories that are known to be equal."""
     if a.root or b.root:
         from castore.diff.trees import TreePair
 
         return TreePair(a, b)
-    from castore.diff.folder_pair import SameFolder
+    from castore.diff.open_folders import EqualFolder
 
-    if isinstance(a, SameFolder) and isinstance(b, SameFolder):
+    if isinstance(a, EqualFolder) and isinstance(b, EqualFolder):
         return None
-    from castore.diff.folders import FolderDataset, FolderPair
+    from castore.diff.folders import FolderPair
+    from castore.olmo.folder_dataset import FolderDataset
 
     assert isinstance(a, FolderDataset)
     assert isinstance(b, FolderDataset)

@@ -14,7 +14,7 @@ TEMPLATE_LINES_MAX = 12
 """Lines of a template's changes that are told."""
 
 
-class RecipeChange(NamedTuple):
+class Cause(NamedTuple):
     """One thing that differs between two runs.
 
     Attributes:
@@ -66,7 +66,7 @@ def _differences(path: str, x: object, y: object) -> Iterator[tuple[str, object,
 # ---- for people
 
 
-def recipe_changes(a: Columns, b: Columns, differences: Iterable[tuple[str, object, object]]) -> list[RecipeChange]:
+def causes_of(a: Columns, b: Columns, differences: Iterable[tuple[str, object, object]]) -> list[Cause]:
     """What differs, the likeliest explanation of differing data first.
 
     Args:
@@ -78,7 +78,7 @@ def recipe_changes(a: Columns, b: Columns, differences: Iterable[tuple[str, obje
     found = [_change(a, b, entry, x, y) for entry, x, y in differences]
     version_a, version_b = (run.origin.get("castore") for run in (a.run, b.run))
     if found and version_a and version_b and version_a != version_b:
-        found.append(RecipeChange("code", f"castore {_shown(version_a)} → {_shown(version_b)}", version_a, version_b))
+        found.append(Cause("code", f"castore {_shown(version_a)} → {_shown(version_b)}", version_a, version_b))
     return sorted(found, key=lambda change: _RANKS.index(change.id))
 
 
@@ -113,28 +113,28 @@ _RANKS = [
 ]
 
 
-def _change(a: Columns, b: Columns, entry: str, x: object, y: object) -> RecipeChange:
+def _change(a: Columns, b: Columns, entry: str, x: object, y: object) -> Cause:
     assert a.run is not None
     assert b.run is not None
     if entry == "sources":
-        return RecipeChange("sources", _sources_text(a.run, b.run), x, y)
+        return Cause("sources", _sources_text(a.run, b.run), x, y)
     if entry in ("mix_seed", "num_examples"):
-        return RecipeChange("selection", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
+        return Cause("selection", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
     if entry == "shuffle_seed":
-        return RecipeChange("order", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
+        return Cause("order", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
     if entry == "recipe":
         side = "the first" if x == "not recorded" else "the second"
-        return RecipeChange("not-recorded", f"the recipe of {side} was not recorded", x, y)
+        return Cause("not-recorded", f"the recipe of {side} was not recorded", x, y)
     name = entry.split(".")[1]
     word = _WORDS.get(name, "other")
     if word == "tokenizer":
-        return RecipeChange(word, f"another tokenizer.json: {_shown(x)} → {_shown(y)}{_vocabularies(a, b)}", x, y)
+        return Cause(word, f"another tokenizer.json: {_shown(x)} → {_shown(y)}{_vocabularies(a, b)}", x, y)
     if name == "template":
         lines = _template_lines(a, b)
-        return RecipeChange(word, f"another chat template: {_shown(x)} → {_shown(y)}", x, y, lines)
+        return Cause(word, f"another chat template: {_shown(x)} → {_shown(y)}", x, y, lines)
     if name == "tokenizers":
-        return RecipeChange(word, f"library tokenizers: {_shown(x)} → {_shown(y)}", x, y)
-    return RecipeChange(word, f"{entry.removeprefix('recipe.')}: {_shown(x)} → {_shown(y)}", x, y)
+        return Cause(word, f"library tokenizers: {_shown(x)} → {_shown(y)}", x, y)
+    return Cause(word, f"{entry.removeprefix('recipe.')}: {_shown(x)} → {_shown(y)}", x, y)
 
 
 def _vocabularies(a: Columns, b: Columns) -> str:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from castore.dataset import Dataset
 from castore.diff.compare import Comparison, compare
-from castore.diff.folders import FolderDataset
 from castore.diff.hunks import Hunk
 from castore.diff.keys import Keys, align_keys, matched
 from castore.export.olmo_core import export_olmo_core
 from castore.format.digest import Digest
+from castore.olmo.folder_dataset import FolderDataset
 from castore.read.columns import CachedFetch, FetchMany
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
