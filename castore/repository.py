@@ -22,6 +22,7 @@ from castore.store.origin import Origin as Origin
 from castore.store.protection import is_protected
 from castore.store.refs import RefEntry, RefStore, check_ref_name, is_ref_name
 from castore.store.urls import default_place, open_backend
+from castore.version import __version__
 
 if TYPE_CHECKING:
     from castore.care.copy import Copied
@@ -528,14 +529,8 @@ def _fields(origin: Origin) -> Mapping[str, Value]:
     """An origin as a run record keeps it."""
     return {
         "author": origin.author,
-        "castore": _version(),
+        "castore": __version__,
         "host": origin.host,
         "message": origin.message,
         "time": origin.time_s,
     }
-
-
-def _version() -> str:
-    from castore import __version__
-
-    return __version__
