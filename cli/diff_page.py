@@ -24,7 +24,7 @@ from castore_cli.text import number, plural, size
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
     from castore.diff.first_difference import FirstDifference, Side
-    from castore.diff.recipes import Cause
+    from castore.diff.recipes import LikelyCause
     from castore.read.columns import Columns
 
 MARK = b"<!doctype html>\n<!-- castore diff -->\n"
@@ -176,7 +176,7 @@ def _chip(name: str, same: bool) -> str:
     return f'<li class="{"yes" if same else "no"}" title="{said}: {word}">{sign} {said}</li>'
 
 
-def _causes(causes: list[Cause]) -> str:
+def _causes(causes: list[LikelyCause]) -> str:
     if not causes:
         return ""
     items = []

@@ -171,7 +171,7 @@ def _place(side: Side, placed: bool) -> str:
 
 
 def hunk_lines(hunks: list[Hunk], limit: int) -> list[str]:
-    """The changes, a line each, at most ``limit`` and one that says how many more."""
+    """The hunks, a line each, at most ``limit`` and one that says how many more."""
     lines = [_hunk_line(hunk) for hunk in hunks[:limit]]
     if len(hunks) > limit:
         lines.append(f"… and {number(len(hunks) - limit)} more (--limit N, --json for all)")

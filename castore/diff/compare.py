@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from castore.diff import document
-from castore.diff.recipes import Cause, causes_of, recipe_differences
+from castore.diff.recipes import LikelyCause, causes_of, recipe_differences
 from castore.format.digest import Digest
 from castore.read.columns import Columns
 
@@ -57,7 +57,7 @@ class Comparison:
     hunks: list[Hunk] = field(default_factory=list)
     first: FirstDifference | None = None
     recipe: list[tuple[str, object, object]] = field(default_factory=list)
-    causes: list[Cause] = field(default_factory=list)
+    causes: list[LikelyCause] = field(default_factory=list)
     first_change: Change | None = None
     aligned: Changes | None = None
     reordered: int = 0
@@ -210,7 +210,7 @@ def _same_values(pair: DatasetPair, name: str, hunks: list[Hunk]) -> bool:
         return False
     if sum(hunk.size for hunk in hunks) > CUTS_MAX and pair.a.manifest.tokens > CUT_TOKENS_MAX:
         return False
-    return next(pair.changed(name, 0, 0, pair.a.samples), None) is None
+    return next(pair.unequal(name, 0, 0, pair.a.samples), None) is None
 
 
 def _pair(a: Columns, b: Columns) -> DatasetPair | None:

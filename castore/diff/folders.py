@@ -85,7 +85,7 @@ class FolderPair:
         gaps += [Gap(a_lo + i, a_lo + i + 1, b_lo + i, b_lo + i + 1) for i in self._unequal(IDS, a_lo, b_lo, tail)]
         return joined(gaps)
 
-    def changed(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
+    def unequal(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
         """Offsets of samples whose elements of an array differ, of ``count`` whose tokens do not."""
         if name == "labels_mask":
             yield from self._unequal(LABELS, a_lo, b_lo, count)

@@ -74,7 +74,7 @@ class DatasetPair(Protocol):
         """Samples whose tokens differ or that only one side has, in order, with their keys on both sides."""
         ...
 
-    def changed(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
+    def unequal(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
         """Offsets of samples whose elements of an array differ, of ``count`` whose tokens do not."""
         ...
 
@@ -322,7 +322,7 @@ def _moved_with_arrays(pair: DatasetPair, shared: Sequence[str], hunks: list[Hun
     for hunk in hunks:
         if hunk.moved:
             a_lo, b_lo = (hunk.a[0], hunk.moved[0]) if hunk.op == "delete" else (hunk.moved[0], hunk.b[0])
-            arrays = [name for name in unequal if next(pair.changed(name, a_lo, b_lo, hunk.size), None) is not None]
+            arrays = [name for name in unequal if next(pair.unequal(name, a_lo, b_lo, hunk.size), None) is not None]
             out.append(hunk._replace(arrays=tuple(arrays)))
         else:
             out.append(hunk)
@@ -335,7 +335,7 @@ def _value_hunks(pair: DatasetPair, names: Sequence[str], a_lo: int, b_lo: int, 
         return
 
     def places(number: int, name: str) -> Iterator[tuple[int, int]]:
-        return ((at, number) for at in pair.changed(name, a_lo, b_lo, count))
+        return ((at, number) for at in pair.unequal(name, a_lo, b_lo, count))
 
     lo = hi = 0
     arrays: tuple[str, ...] = ()

@@ -73,7 +73,7 @@ class TreePair:
         a_at = b_at = 0
         for stretch in [*by_tokens, Gap(a.samples, a.samples, b.samples, b.samples)]:
             count = stretch.a_lo - a_at
-            unlike = list(self.changed("length", a_at, b_at, count))
+            unlike = list(self.unequal("length", a_at, b_at, count))
             if unlike:
                 # If most of them differ, equal tokens were a coincidence: what is around tells what stands for what.
                 lo, hi = (0, count) if 2 * len(unlike) > count else (unlike[0], unlike[-1] + 1)
@@ -83,7 +83,7 @@ class TreePair:
             a_at, b_at = stretch.a_hi, stretch.b_hi
         return joined(out)
 
-    def changed(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
+    def unequal(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
         """Offsets of samples whose elements of an array differ, of ``count`` whose tokens do not."""
         a, b = self.a, self.b
         for lo, hi in unequal(a.fetch, a.tree(name), b.fetch, b.tree(name), a_lo, b_lo, count):

@@ -16,7 +16,7 @@ from castore.read.columns import Columns
 Ints = NDArray[np.int64]
 
 
-class Values(NamedTuple):
+class SampleValues(NamedTuple):
     """One array of consecutive samples.
 
     Attributes:
@@ -30,16 +30,16 @@ class Values(NamedTuple):
     offsets: Ints | None
 
 
-def read_values(data: Columns, name: str, lo: int, hi: int) -> Values:
+def read_values(data: Columns, name: str, lo: int, hi: int) -> SampleValues:
     """An array of samples ``lo`` to ``hi``."""
     reader, array = data.reader, data.tree(name).array
     if array.is_spans:
         spans = reader.spans(name, lo, hi)
-        return Values(array, (spans.starts, spans.stops), offsets_of(spans.counts))
+        return SampleValues(array, (spans.starts, spans.stops), offsets_of(spans.counts))
     if array.axis == "sample":
-        return Values(array, (_bits(reader.elements(name, lo, hi)),), None)
+        return SampleValues(array, (_bits(reader.elements(name, lo, hi)),), None)
     offsets = token_offsets(data, lo, hi)
-    return Values(array, (_bits(reader.elements(name, int(offsets[0]), int(offsets[-1]))),), offsets - offsets[0])
+    return SampleValues(array, (_bits(reader.elements(name, int(offsets[0]), int(offsets[-1]))),), offsets - offsets[0])
 
 
 def token_offsets(data: Columns, lo: int, hi: int) -> Ints:
@@ -56,7 +56,7 @@ def _bits(elements: NDArray[Any]) -> NDArray[Any]:
     return elements.view(f"u{elements.itemsize}") if elements.dtype.kind == "f" else elements
 
 
-def unequal_samples(a: Values, at_a: Ints, b: Values, at_b: Ints) -> NDArray[np.bool_]:
+def unequal_samples(a: SampleValues, at_a: Ints, b: SampleValues, at_b: Ints) -> NDArray[np.bool_]:
     """Whether samples ``at_a[i]`` of one side and ``at_b[i]`` of the other have other values: bool[n]."""
     if not _comparable(a.array, b.array):
         return np.ones(len(at_a), np.bool_)
