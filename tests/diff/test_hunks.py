@@ -27,6 +27,7 @@ from castore.store.marker import open_layout
 from castore.store.objects import ObjectStore
 from castore.tree.align import Gap
 from tests.diff.test_compare import FANOUT, applied, dataset, edited, reads_of
+from tests.support import reference
 from tests.support.jobs import ORIGIN
 from tests.support.strategies import Edit, Row, edit_scripts, random_rows, row_lists
 from tests.support.strategies import edited as scripted
@@ -198,6 +199,17 @@ def test_the_heavier_block_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 def exported(folder: Path, rows: list[Row]) -> FolderDataset:
     export_olmo_core(dataset(rows, seed=None), str(folder))
     return FolderDataset(str(folder))
+
+
+def test_directories_are_compared_by_key_alone(tmp_path: Path) -> None:
+    a = random_rows(20, 1)
+    b = [*a[:5], *random_rows(1, 9), *a[6:]]
+    sides = exported(tmp_path / "a", a), exported(tmp_path / "b", b)
+    first = compare(*sides, only="key").first
+    assert first is not None
+    assert (first.array, first.a.sample) == ("key", 5)
+    assert first.a.value == reference.sample_key(a[5][0]).hex()
+    assert first.b.value == reference.sample_key(b[5][0]).hex()
 
 
 @pytest.mark.parametrize("seed", range(12))
