@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from castore.errors import NotFoundError
 from castore.format.manifest import Manifest
-from castore.format.run import Run
+from castore.format.run import Run, RunConfiguration
 from castore.format.samples import Samples, SpanColumn, offsets_of, sample_keys
 from castore.format.schema import KEY, KEY_BYTES, LABELS_MASK, LENGTH, SOURCE, TOKEN_IDS
 from castore.olmo.equal import Agreement
@@ -52,8 +52,8 @@ class FolderDataset(Columns):
     @cached_property
     def run(self) -> Run | None:
         """What the directory tells of itself."""
-        sources = [dict(source) for source, _ in folder_sources(self.folder, self._scan, undone=False)]
-        configuration = {"vocab_size": self.folder.vocab_size}
+        sources = [source for source, _ in folder_sources(self.folder, self._scan, undone=False)]
+        configuration = RunConfiguration(vocab_size=self.folder.vocab_size)
         return Run(NO_ROOT, len(self.folder.lengths), configuration=configuration, sources=sources)
 
     @cached_property

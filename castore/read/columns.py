@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 from castore.errors import FormatError, InvalidInputError
 from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary
+from castore.format.run import RunStatistics, unnamed_source
 from castore.read.arrays import Arrays, RangeReader
 from castore.tree.walk import Fetch
 
@@ -170,14 +171,19 @@ class Columns(Arrays):
         return {} if self.run is None else self.run.recipe
 
     @property
-    def statistics(self) -> Mapping[str, Value]:
-        """Counts over all sources: samples, tokens, trainable tokens, dropped rows; empty if nothing was recorded."""
-        return {} if self.run is None else self.run.statistics
+    def statistics(self) -> RunStatistics | None:
+        """Counts over all sources: samples, tokens, trainable tokens, dropped rows; None if nothing was recorded."""
+        return None if self.run is None else self.run.statistics
 
     @property
     def sources(self) -> Sequence[str]:
         """Names of the sources by their number; empty if nothing was recorded."""
-        return [] if self.run is None else [str(source.get("name", "?")) for source in self.run.sources]
+        return [] if self.run is None else [source.name for source in self.run.sources]
+
+    def source_name(self, number: int) -> str:
+        """Name of a source by its number; ``source <number>`` if nothing was recorded."""
+        listed = () if self.run is None else self.run.sources
+        return listed[number].name if number < len(listed) else unnamed_source(number)
 
     # ---- reading
 
@@ -205,10 +211,10 @@ class Columns(Arrays):
         if source >= len(self.run.sources):
             raise FormatError(f"sample {index} names source {source} of {len(self.run.sources)}")
         row = int(self.reader.elements("row", index, index + 1)[0]) if self.has("row") else None
-        return SampleOrigin(str(self.run.sources[source].get("name", "?")), row)
+        return SampleOrigin(self.run.sources[source].name, row)
 
 
 def vocab_size_of(data: Columns) -> int:
     """Vocabulary size of the tokenizer, which decides the width of exported ids; 2**32 where it was not recorded."""
-    size = data.run.configuration.get("vocab_size") if data.run else None
-    return size if isinstance(size, int) and size > 0 else 1 << 32
+    size = data.run.configuration.vocab_size if data.run else None
+    return 1 << 32 if size is None else size
