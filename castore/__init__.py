@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from castore.version import __version__
+
 if TYPE_CHECKING:
     from os import PathLike
 
     from castore.dataset import Dataset
     from castore.read.zarr_store import CastoreStore
     from castore.repository import Repository
-
-__version__ = "0.1.0"
 
 __all__ = ["Dataset", "Repository", "__version__", "open", "zarr_store"]
 

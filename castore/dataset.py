@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from castore.diff.compare import Comparison
-    from castore.read.reader import ArrayView, Batch, Reader, Sample, SampleView
+    from castore.read.reader import Batch, Reader, Sample
+    from castore.read.views import ArrayView, SampleView
     from castore.train.instances import Instances, PackingRule
 
 
@@ -68,7 +69,7 @@ class Dataset(Columns):
         Raises:
             IndexError: There is no such sample.
         """
-        from castore.read.reader import SampleView
+        from castore.read.views import SampleView
 
         found: Sample | SampleView = SampleView(self.reader, range(len(self)))[key]
         return found
@@ -99,7 +100,7 @@ class Dataset(Columns):
     @cached_property
     def arrays(self) -> Mapping[str, ArrayView]:
         """The arrays of the root by name; each has ``dtype`` and ``shape`` and is read when it is indexed."""
-        from castore.read.reader import ArrayView
+        from castore.read.views import ArrayView
 
         trees = map(self.tree, self.manifest.arrays)
         return {array.name: ArrayView(self.reader, array, root.items) for array, root in trees}
@@ -107,7 +108,7 @@ class Dataset(Columns):
     @property
     def ordered(self) -> SampleView:
         """The samples in the recorded order."""
-        from castore.read.reader import SampleView
+        from castore.read.views import SampleView
 
         return SampleView(self.reader, range(len(self)) if self.order is None else self.positions)
 

@@ -22,6 +22,7 @@ from castore.store.origin import Origin as Origin
 from castore.store.protection import is_protected
 from castore.store.refs import RefEntry, RefStore, check_ref_name, is_ref_name
 from castore.store.urls import default_place, open_backend
+from castore.version import __version__
 
 if TYPE_CHECKING:
     from castore.care.copy import Copied
@@ -529,10 +530,4 @@ def _run_origin(origin: Origin) -> RunOrigin:
     """An origin as a run record keeps it."""
     from castore.format.run import RunOrigin
 
-    return RunOrigin(origin.author, _version(), origin.host, origin.message, origin.time_s)
-
-
-def _version() -> str:
-    from castore import __version__
-
-    return __version__
+    return RunOrigin(origin.author, __version__, origin.host, origin.message, origin.time_s)

@@ -67,15 +67,16 @@ def cat(state: State, address: str, samples: range, decode: bool, tokens: bool, 
 
 
 def _show(data: Columns, sample: int, vocabulary: Vocabulary | None, *, bars: bool, as_json: bool) -> None:
-    tokens = data.token_ids(sample, sample + 1)[0]
-    spans = data.spans(sample, sample + 1)[0] if data.has("labels_mask") else []
+    ids, _ = data.reader.tokens(sample, sample + 1)
+    tokens = ids.tolist()
+    spans = data.reader.spans("labels_mask", sample, sample + 1).by_sample()[0] if data.has("labels_mask") else []
     origin = data.origin(sample)
     if as_json:
         document: dict[str, object] = {
             "sample": sample,
             "source": origin.source if origin else None,
             "row": origin.row if origin else None,
-            "token_ids": list(tokens),
+            "token_ids": tokens,
             "trainable": spans,
         }
         if vocabulary is not None:

@@ -62,7 +62,7 @@ class State:
         """
         folders = self.is_folder(a), self.is_folder(b)
         if all(folders):
-            from castore.diff.folder_pair import open_folders
+            from castore.diff.open_folders import open_folders
 
             return open_folders(a, b)
         data_a = None if folders[0] else self.dataset(a)[1]

@@ -13,8 +13,6 @@ from castore_cli.watch import Watch
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
-    from castore.diff.divergence import Divergence, Side
-    from castore.diff.edits import Change
     from castore.read.columns import Columns
     from castore_cli.expect import Expected
 
@@ -106,7 +104,7 @@ def diff(
 
             result = compare(*data, context=around, only=only, changes=detailed, places=places)
             result = expected.with_causes(result) if expected is not None else result
-            different = not result.equal if only is None else bool(result.hunks)
+            different = bool(result)
     different = different or (strict and bool(result.recipe))
     reads = state.reads()
     title = _title(result, data, only, expected)
@@ -118,7 +116,7 @@ def diff(
         page = Page(result, title, names, None if note else data, note, reads)
         write_page(html_file, page, limit or 100, 24 if context is None else context, quiet=quiet)
     if as_json:
-        document = _document(result, *data, reads)
+        document = result.to_dict(reads)
         echo_json(document if expected is None else expected.document(document))
     elif quiet:
         pass  # in whatever form: the exit code is the answer
@@ -148,79 +146,3 @@ def _title(result: Comparison, data: tuple[Columns, Columns], only: str | None, 
     if expected is None:
         return headline(result, data, only)
     return expected.headline(result, "" if expected.data is None else headline(result, data, only))
-
-
-def _document(result: Comparison, a: Columns, b: Columns, reads: dict[str, int]) -> dict[str, object]:
-    """The document of ``--json``; docs/reference/diff.md describes it."""
-    return {
-        "version": 1,
-        "equal": result.equal,
-        "same_order": result.same_order,
-        "a": {"root": a.root or None, "run": a.run_digest},
-        "b": {"root": b.root or None, "run": b.run_digest},
-        "arrays": {name: {"equal": equal} for name, equal in result.arrays.items()},
-        "samples": {
-            "a": result.samples_a,
-            "b": result.samples_b,
-            "replaced": result.count("replace"),
-            "inserted": result.count("insert"),
-            "deleted": result.count("delete"),
-            "moved": result.moved,
-        },
-        "reordered": result.reordered,
-        "hunks": [
-            {"op": h.op, "a": h.a, "b": h.b, "arrays": h.arrays, **({"moved": h.moved} if h.moved else {})}
-            for h in result.hunks
-        ],
-        "first": None if result.first is None else _first(result.first),
-        "first_change": None if result.first_change is None else _change(result.first_change),
-        "recipe": [{"field": field, "a": x, "b": y} for field, x, y in result.recipe],
-        "causes": [{"id": c.id, "text": c.text, "a": c.a, "b": c.b, "lines": c.lines} for c in result.causes],
-        "changes": {
-            "replaced": result.changes.replaced,
-            "looked_at": result.changes.looked_at,
-            "other": result.changes.other,
-            "groups": [
-                {
-                    "kind": group.kind,
-                    "text": group.text,
-                    "samples": group.samples,
-                    "examples": [_change(example) for example in group.examples],
-                }
-                for group in result.changes.groups
-            ],
-        },
-        "reads": reads,
-    }
-
-
-def _change(change: Change) -> dict[str, object]:
-    return {
-        "sample_a": change.sample_a,
-        "sample_b": change.sample_b,
-        "edits": [[edit.op, *edit.a, *edit.b] for edit in change.edits],
-        "flips": [[*flip.a, *flip.b, flip.trained] for flip in change.flips],
-        "coarse": change.coarse,
-    }
-
-
-def _first(first: Divergence) -> dict[str, object]:
-    return {
-        "array": first.array,
-        "index": first.index,
-        "placed": first.placed,
-        **_side(first.a, "a"),
-        **_side(first.b, "b"),
-    }
-
-
-def _side(side: Side, letter: str) -> dict[str, object]:
-    origin, place = side.origin, side.place
-    return {
-        f"sample_{letter}": side.sample,
-        letter: side.value,
-        f"text_{letter}": side.text,
-        f"context_{letter}": side.context,
-        f"origin_{letter}": None if origin is None else {"source": origin.source, "row": origin.row},
-        f"place_{letter}": None if place is None else {"file": place.file, "offset": place.offset},
-    }

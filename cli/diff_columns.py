@@ -17,7 +17,7 @@ from castore_cli.text import number, plural, visible
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
     from castore.diff.hunks import Hunk
-    from castore.diff.side_by_side import Pair, Sample, Stretch
+    from castore.diff.side_by_side import ShownPair, ShownSample, Stretch
     from castore.read.columns import Columns
 
 WIDTH, WIDTH_MIN = 100, 20
@@ -67,7 +67,7 @@ def print_side_by_side(
         click.echo(note)
 
 
-def _read(data: tuple[Columns, Columns], hunks: Sequence[Hunk], context: int) -> Iterator[Pair]:
+def _read(data: tuple[Columns, Columns], hunks: Sequence[Hunk], context: int) -> Iterator[ShownPair]:
     from castore.diff.side_by_side import read_pair
 
     for hunk in hunks:
@@ -77,7 +77,7 @@ def _read(data: tuple[Columns, Columns], hunks: Sequence[Hunk], context: int) ->
             yield read_pair(*data, hunk.op, a, b, hunk.arrays, context)
 
 
-def pair_lines(pair: Pair, names: tuple[str, str], width: int, *, colour: bool) -> Iterator[str]:
+def pair_lines(pair: ShownPair, names: tuple[str, str], width: int, *, colour: bool) -> Iterator[str]:
     """Two samples as lines of at most ``width`` cells.
 
     Args:
@@ -100,7 +100,7 @@ def pair_lines(pair: Pair, names: tuple[str, str], width: int, *, colour: bool) 
             yield _row(left, right, column, colour)
 
 
-def _head(pair: Pair, side: int, name: str) -> list[Piece]:
+def _head(pair: ShownPair, side: int, name: str) -> list[Piece]:
     sample = (pair.a, pair.b)[side]
     if sample is None:
         return [(visible(f"{name}: no such sample"), "")]
@@ -119,7 +119,7 @@ def _regions(stretches: Sequence[Stretch]) -> Iterator[list[Stretch]]:
         yield list(part)
 
 
-def _pieces(stretches: Sequence[Stretch], sample: Sample | None, side: int, *, colour: bool) -> Iterator[Piece]:
+def _pieces(stretches: Sequence[Stretch], sample: ShownSample | None, side: int, *, colour: bool) -> Iterator[Piece]:
     """What one column shows of some stretches."""
     if sample is None:
         return

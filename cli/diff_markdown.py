@@ -8,9 +8,9 @@ from castore_cli.diff_text import cause_lines, hunk_lines
 from castore_cli.text import number, plural, visible
 
 if TYPE_CHECKING:
+    from castore.diff.change_groups import Changes
     from castore.diff.compare import Comparison
-    from castore.diff.divergence import Divergence, Side
-    from castore.diff.groups import Changes
+    from castore.diff.first_difference import FirstDifference, Side
 
 
 COMMENT_BYTES_MAX = 65_536
@@ -67,7 +67,7 @@ def _groups(changes: Changes) -> str:
     return f"Changes in {plural(changes.replaced, 'replaced sample')}{looked}:\n\n{lines}"
 
 
-def _first(first: Divergence, names: tuple[str, str]) -> str:
+def _first(first: FirstDifference, names: tuple[str, str]) -> str:
     rows = [("", *map(_code, names)), ("---", "---", "---")]
     sides = [_side(first.a, first.placed), _side(first.b, first.placed)]
     rows += [(title, *(side[i] for side in sides)) for i, title in enumerate(("sample", "from", "value", "text", "at"))]

@@ -23,8 +23,8 @@ from castore_cli.text import number, plural, size
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
-    from castore.diff.divergence import Divergence, Side
-    from castore.diff.recipes import RecipeChange
+    from castore.diff.first_difference import FirstDifference, Side
+    from castore.diff.recipes import LikelyCause
     from castore.read.columns import Columns
 
 MARK = b"<!doctype html>\n<!-- castore diff -->\n"
@@ -176,7 +176,7 @@ def _chip(name: str, same: bool) -> str:
     return f'<li class="{"yes" if same else "no"}" title="{said}: {word}">{sign} {said}</li>'
 
 
-def _causes(causes: list[RecipeChange]) -> str:
+def _causes(causes: list[LikelyCause]) -> str:
     if not causes:
         return ""
     items = []
@@ -228,7 +228,7 @@ def _link(anchor: str, sample: int, anchors: set[str]) -> str:
     return f'<a href="#{anchor}">{text}</a>' if anchor in anchors else text
 
 
-def _first(first: Divergence, names: tuple[str, str]) -> str:
+def _first(first: FirstDifference, names: tuple[str, str]) -> str:
     tags = ("del", "ins") if first.array == "token_ids" else ("mark", "mark")
     rows = _first_side(first.a, names[0], tags[0], first.placed) + _first_side(first.b, names[1], tags[1], first.placed)
     where = f"{first.array}[{first.index}]" if first.a.context or first.b.context else first.array

@@ -14,7 +14,7 @@ from castore_cli.text import number, plural
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
     from castore.diff.hunks import Hunk
-    from castore.diff.side_by_side import Pair, Sample, Stretch
+    from castore.diff.side_by_side import ShownPair, ShownSample, Stretch
     from castore.read.columns import Columns
 
 STRETCH_TOKENS_MAX, STRETCHES_MAX, TOKEN_CHARACTERS_MAX = 400, 400, 100
@@ -108,7 +108,7 @@ def card(a: Columns, b: Columns, one: Picked, names: tuple[str, str], context: i
     )
 
 
-def _summary(pair: Pair) -> str:
+def _summary(pair: ShownPair) -> str:
     """What differs, in counts."""
     if pair.op != "replace":
         alone = pair.a or pair.b
@@ -124,7 +124,7 @@ def _summary(pair: Pair) -> str:
     return "; ".join(said) + (" (too many tokens to align)" if pair.coarse else "")
 
 
-def _side(pair: Pair, side: int, name: str) -> str:
+def _side(pair: ShownPair, side: int, name: str) -> str:
     sample = (pair.a, pair.b)[side]
     letter = "ab"[side]
     if sample is None:
@@ -140,7 +140,7 @@ def _side(pair: Pair, side: int, name: str) -> str:
     return f'<section class="side {letter}">{head}<pre class="text" dir="ltr">{"".join(parts)}</pre></section>'
 
 
-def _stretch(one: Stretch, sample: Sample, side: int) -> str:
+def _stretch(one: Stretch, sample: ShownSample, side: int) -> str:
     lo, hi = (one.a, one.b)[side]
     if one.op == "skip":
         return element("span", f"… {plural(hi - lo, 'token')} …", "skip") if hi > lo else ""

@@ -13,7 +13,7 @@ from castore_cli.text import number, plural, printable, size, visible
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
-    from castore.diff.divergence import Divergence, Side
+    from castore.diff.first_difference import FirstDifference, Side
     from castore.diff.hunks import Hunk
     from castore.read.columns import Columns
 
@@ -138,7 +138,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _print_first(first: Divergence, names: tuple[str, str], decode: bool) -> None:
+def _print_first(first: FirstDifference, names: tuple[str, str], decode: bool) -> None:
     of_tokens = first.a.context or first.b.context or first.index
     where = f"{first.array}[{first.index}]" if of_tokens else first.array
     click.echo(f"\nfirst difference: {where}")
@@ -171,7 +171,7 @@ def _place(side: Side, placed: bool) -> str:
 
 
 def hunk_lines(hunks: list[Hunk], limit: int) -> list[str]:
-    """The changes, a line each, at most ``limit`` and one that says how many more."""
+    """The hunks, a line each, at most ``limit`` and one that says how many more."""
     lines = [_hunk_line(hunk) for hunk in hunks[:limit]]
     if len(hunks) > limit:
         lines.append(f"… and {number(len(hunks) - limit)} more (--limit N, --json for all)")

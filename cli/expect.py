@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from castore_cli.context import State
 from castore_cli.lock import read_lock
@@ -57,6 +57,8 @@ class Expected:
             lock.samples,
             found.manifest.samples,
             recipe=lock.causes(found),
+            roots=(lock.root, found.root),
+            runs=(None, found.run_digest),
         )
 
     def with_causes(self, result: Comparison) -> Comparison:
@@ -86,14 +88,13 @@ class Expected:
             parts.append("another order")
         return f"not as expected by {self.path}: {'; '.join(parts)}"
 
-    def document(self, document: dict[str, object]) -> dict[str, object]:
+    def document(self, document: dict[str, Any]) -> dict[str, Any]:
         """The document of ``--json`` with what was expected; docs/reference/diff.md describes it."""
         lock = self.lock
         held = self.data is not None
-        document["expected"] = {"file": self.path, "name": lock.name, "root": lock.root, "held": held}
+        document["expected"] = {"file": self.path, "name": lock.name, "root": lock.root.hex(), "held": held}
         if not held:
             counts = {"a": lock.samples, "b": self.found.manifest.samples}
-            document["a"] = {"root": lock.root, "run": None}
             document["samples"] = {**counts, "replaced": None, "inserted": None, "deleted": None, "moved": None}
             document["hunks"] = None
         return document

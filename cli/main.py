@@ -20,10 +20,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import click  # noqa: E402
 
-from castore import __version__  # noqa: E402
 from castore.errors import CastoreError, ConflictError  # noqa: E402
+from castore.version import __version__  # noqa: E402
 from castore_cli.context import State  # noqa: E402
-from castore_cli.start import EXIT_INTERRUPTED, leave_on_interrupt, raise_on_interrupt  # noqa: E402
+from castore_cli.interrupt import EXIT_INTERRUPTED, leave_on_interrupt, raise_on_interrupt  # noqa: E402
 from castore_cli.text import printable  # noqa: E402
 
 COMMANDS = {

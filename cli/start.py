@@ -1,70 +1,21 @@
-"""The console script: what Ctrl-C does before a command runs and after it ended.
-
-Python raises KeyboardInterrupt wherever it is: in the midst of an import, which shows as a traceback, or in a callback
-of the import system, which shows one and goes on. So the handler of this module stands while the command line is
-imported and parsed, and again when the command is done: nothing is under way then that must be put in order.
-"""
+"""The console script: Ctrl-C is provided for before anything else is imported."""
 
 from __future__ import annotations
 
-import os
-import sys
-
-TYPE_CHECKING = False  # that of typing, whose import takes milliseconds in which Ctrl-C would show
-
-if TYPE_CHECKING:
-    from sys import UnraisableHookArgs
-
 try:
-    import signal
+    from castore_cli.interrupt import stand_from_the_start
 except KeyboardInterrupt:
+    import os
+
     os._exit(130)
-
-EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells say it."""
-
-
-_installed = False
-"""Whether Ctrl-C is this module's to handle."""
 
 
 def main() -> None:
     """Run the command line; the console script ``castore``."""
-    global _installed
-    try:
-        # A shell starts what runs in the background with Ctrl-C ignored, which stays so.
-        _installed = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        leave_on_interrupt()
-    except KeyboardInterrupt:
-        os._exit(EXIT_INTERRUPTED)
+    stand_from_the_start()
     from castore_cli.main import main as run
 
     run()
-
-
-def leave_on_interrupt() -> None:
-    """Let Ctrl-C end the process at once and without a word."""
-    if _installed:
-        signal.signal(signal.SIGINT, lambda number, frame: os._exit(EXIT_INTERRUPTED))
-
-
-def raise_on_interrupt() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt, by which a command puts things in order."""
-    if _installed:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.unraisablehook = _interrupt_again
-
-
-def _interrupt_again(unraisable: UnraisableHookArgs) -> None:
-    """Where Python would say that an exception is ignored: Ctrl-C is not.
-
-    It came in a callback, where nothing can be raised. A timer raises it again when that is over.
-    """
-    if unraisable.exc_type is KeyboardInterrupt and hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-    else:
-        sys.__unraisablehook__(unraisable)
 
 
 if __name__ == "__main__":

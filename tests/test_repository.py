@@ -177,9 +177,9 @@ def test_a_rival_is_never_overwritten(path: Path) -> None:
 
 def test_neighbours_share_one_cache(repository: Repository) -> None:
     one, again = repository.dataset("one"), repository.dataset("one@{0}")
-    one.token_ids(0, 3)
+    one.reader.tokens(0, 3)
     before = repository.objects.reads
-    again.token_ids(0, 3)
+    again.reader.tokens(0, 3)
     assert repository.objects.reads == before
 
 

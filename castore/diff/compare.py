@@ -5,19 +5,20 @@ What only a difference needs is imported when there is one: equal datasets are c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from castore.diff.recipes import RecipeChange, recipe_changes, recipe_differences
+from castore.diff import document
+from castore.diff.recipes import LikelyCause, causes_of, recipe_differences
+from castore.format.digest import Digest
 from castore.read.columns import Columns
 
 if TYPE_CHECKING:
-    from castore.diff.divergence import Divergence as Divergence
-    from castore.diff.divergence import Side as Side
+    from castore.diff.change_groups import Changes
     from castore.diff.edits import Change
-    from castore.diff.groups import Changes
-    from castore.diff.hunks import Hunk as Hunk
-    from castore.diff.hunks import Pair
+    from castore.diff.first_difference import FirstDifference
+    from castore.diff.hunks import DatasetPair, Hunk
 
 CUTS_MAX, CUT_TOKENS_MAX = 1024, 1 << 22
 """Samples that differ, or tokens in all, up to which arrays with other trees are compared by their elements."""
@@ -28,7 +29,7 @@ DERIVED = frozenset({"key", "length"})
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
-    """What ``compare`` found.
+    """What ``compare`` found; true where the two differ: ``if a.diff(b): …``.
 
     Attributes:
         equal: The roots are the same.
@@ -43,6 +44,9 @@ class Comparison:
         aligned: The kinds of change among replaced samples, None if they were not asked for.
         reordered: Samples that both sides have, if their orders are too different to be told as moves; else 0. The
             hunks then are what one side alone has, and samples whose labels differ; they do not make b of a.
+        only: The one array that was compared, None for all.
+        roots: Root of each side, empty bytes for a directory without one.
+        runs: Digest of the run record of each side, None where only a root is known.
     """
 
     equal: bool
@@ -51,12 +55,19 @@ class Comparison:
     samples_a: int
     samples_b: int
     hunks: list[Hunk] = field(default_factory=list)
-    first: Divergence | None = None
+    first: FirstDifference | None = None
     recipe: list[tuple[str, object, object]] = field(default_factory=list)
-    causes: list[RecipeChange] = field(default_factory=list)
+    causes: list[LikelyCause] = field(default_factory=list)
     first_change: Change | None = None
     aligned: Changes | None = None
     reordered: int = 0
+    only: str | None = None
+    roots: tuple[Digest, Digest] = field(kw_only=True)
+    runs: tuple[Digest | None, Digest | None] = field(kw_only=True)
+
+    def __bool__(self) -> bool:
+        """Whether the two differ: in data or order, or in the one array that was compared."""
+        return not self.equal if self.only is None else bool(self.hunks)
 
     def __repr__(self) -> str:
         if self.equal:
@@ -71,7 +82,7 @@ class Comparison:
         """The kinds of change among replaced samples; none if samples were not aligned."""
         if self.aligned is not None:
             return self.aligned
-        from castore.diff.groups import Changes
+        from castore.diff.change_groups import Changes
 
         return Changes()
 
@@ -89,6 +100,40 @@ class Comparison:
         """The samples are equal, whatever their order."""
         return all(hunk.moved and not hunk.arrays for hunk in self.hunks)
 
+    def to_dict(self, reads: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """The document of ``castore diff --json``, of what ``json.dumps`` takes: ``docs/reference/diff.md``.
+
+        Args:
+            reads: ``objects`` and ``bytes`` that were read from repositories, for the field of that name.
+        """
+        counted = {} if reads is None else {"reads": dict(reads)}
+        return {
+            "version": document.DOCUMENT_VERSION,
+            "equal": self.equal,
+            "same_order": self.same_order,
+            **{
+                side: {"root": root.hex() or None, "run": None if run is None else run.hex()}
+                for side, root, run in zip("ab", self.roots, self.runs, strict=True)
+            },
+            "arrays": {name: {"equal": equal} for name, equal in self.arrays.items()},
+            "samples": {
+                "a": self.samples_a,
+                "b": self.samples_b,
+                "replaced": self.count("replace"),
+                "inserted": self.count("insert"),
+                "deleted": self.count("delete"),
+                "moved": self.moved,
+            },
+            "reordered": self.reordered,
+            "hunks": [document.hunk_document(hunk) for hunk in self.hunks],
+            "first": None if self.first is None else document.first_document(self.first),
+            "first_change": None if self.first_change is None else document.change_document(self.first_change),
+            "recipe": [{"field": field, "a": document.plain(x), "b": document.plain(y)} for field, x, y in self.recipe],
+            "causes": [document.plain(cause._asdict()) for cause in self.causes],
+            "changes": document.changes_document(self.changes),
+            **counted,
+        }
+
 
 def compare(
     a: Columns, b: Columns, *, context: int = 8, only: str | None = None, changes: bool = True, places: bool = False
@@ -97,7 +142,7 @@ def compare(
 
     Args:
         a, b: The datasets; their ``fetch`` may be of two repositories.
-        context: Tokens shown before and after the first divergence.
+        context: Tokens shown before and after the first difference.
         only: Name of the one array to compare.
         changes: Align replaced samples, and group what changed in them.
         places: Find the places in an export even if that takes the lengths of very many samples.
@@ -105,40 +150,53 @@ def compare(
     recipe = list(recipe_differences(a, b))
     names = _names(a, b)
     pair = None if a.root and a.root == b.root else _pair(a, b)
+    roots, runs = (a.root, b.root), (a.run_digest, b.run_digest)
     if pair is None or pair.equal():
         samples = a.manifest.samples
-        causes = recipe_changes(a, b, recipe) if recipe else []
-        return Comparison(True, dict.fromkeys(names, True), True, samples, samples, recipe=recipe, causes=causes)
-    from castore.diff.divergence import first_divergence
-    from castore.diff.hunks import find
+        return Comparison(
+            True,
+            dict.fromkeys(names, True),
+            True,
+            samples,
+            samples,
+            recipe=recipe,
+            causes=causes_of(a, b, recipe) if recipe else [],
+            only=only,
+            roots=roots,
+            runs=runs,
+        )
+    from castore.diff.first_difference import first_difference
+    from castore.diff.hunks import find_hunks
 
     if a is not b:
         b.stand_beside(a)
-    found = find(pair, [name for name in names if name not in DERIVED] if only is None else [only])
-    hunks = found.hunks
-    roots = {name: pair.same(name) or _same_values(pair, name, hunks) for name in names}
+    hunks, reordered = find_hunks(pair, [name for name in names if name not in DERIVED] if only is None else [only])
+    arrays = {name: pair.same(name) or _same_values(pair, name, hunks) for name in names}
     change, aligned = None, None
     if hunks and changes:
-        from castore.diff.replaced import changes_of, first_change
+        from castore.diff.changes import changes_of, first_change
 
         change, aligned = first_change(a, b, hunks[0]), changes_of(a, b, hunks)
     return Comparison(
         False,
-        roots,
+        arrays,
         a.manifest.order == b.manifest.order,
         a.manifest.samples,
         b.manifest.samples,
         hunks,
-        first_divergence(a, b, hunks[0], context, places) if hunks else None,
+        first_difference(a, b, hunks[0], context, places) if hunks else None,
         recipe,
-        recipe_changes(a, b, recipe),
+        causes_of(a, b, recipe),
         change,
         aligned,
-        found.reordered,
+        reordered,
+        only,
+        roots=roots,
+        runs=runs,
     )
 
 
-def _same_values(pair: Pair, name: str, hunks: list[Hunk]) -> bool:
+def _same_values(pair: DatasetPair, name: str, hunks: list[Hunk]) -> bool:
     """Whether an array is equal, element by element, though its tree is not.
 
     All arrays are cut where the tokens are, so that other tokens may cut equal labels in other places. Looked at only
@@ -152,20 +210,21 @@ def _same_values(pair: Pair, name: str, hunks: list[Hunk]) -> bool:
         return False
     if sum(hunk.size for hunk in hunks) > CUTS_MAX and pair.a.manifest.tokens > CUT_TOKENS_MAX:
         return False
-    return next(pair.changed(name, 0, 0, pair.a.samples), None) is None
+    return next(pair.unequal(name, 0, 0, pair.a.samples), None) is None
 
 
-def _pair(a: Columns, b: Columns) -> Pair | None:
+def _pair(a: Columns, b: Columns) -> DatasetPair | None:
     """What to compare; None for directories that are known to be equal."""
     if a.root or b.root:
         from castore.diff.trees import TreePair
 
         return TreePair(a, b)
-    from castore.diff.folder_pair import SameFolder
+    from castore.diff.open_folders import EqualFolder
 
-    if isinstance(a, SameFolder) and isinstance(b, SameFolder):
+    if isinstance(a, EqualFolder) and isinstance(b, EqualFolder):
         return None
-    from castore.diff.folders import FolderDataset, FolderPair
+    from castore.diff.folders import FolderPair
+    from castore.olmo.folder_dataset import FolderDataset
 
     assert isinstance(a, FolderDataset)
     assert isinstance(b, FolderDataset)

@@ -1,12 +1,14 @@
-"""What has changed within a sample: tokens aligned, labels of the tokens that stayed. Pure Python, no numpy."""
+"""How one sample differs from another in its place: tokens aligned, labels of the tokens that stayed."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from castore.errors import CorruptionError
+from castore.format.schema import LABELS_MASK
 from castore.read.columns import Columns
 from castore.tree.align import Gap, align
 
@@ -64,12 +66,19 @@ class Change(NamedTuple):
 
 def change_of(a: Columns, sample_a: int, b: Columns, sample_b: int) -> Change:
     """Align two samples, whatever they are."""
-    tokens_a, tokens_b = a.token_ids(sample_a, sample_a + 1), b.token_ids(sample_b, sample_b + 1)
+    tokens_a, tokens_b = token_lists(a, sample_a, sample_a + 1), token_lists(b, sample_b, sample_b + 1)
     edits, coarse = token_edits(tokens_a[0], tokens_b[0])
     flips: tuple[Flip, ...] = ()
-    if a.has("labels_mask") and b.has("labels_mask"):
+    if a.has(LABELS_MASK.name) and b.has(LABELS_MASK.name):
         flips = label_flips(labels_of(a, sample_a, tokens_a)[0], labels_of(b, sample_b, tokens_b)[0], edits)
     return Change(sample_a, sample_b, edits, flips, coarse)
+
+
+def token_lists(data: Columns, lo: int, hi: int) -> list[Sequence[int]]:
+    """Token ids of samples ``lo`` to ``hi``, as what is aligned item by item without a copy."""
+    ids, offsets = data.reader.tokens(lo, hi)
+    view = ids.data
+    return [view[start:stop] for start, stop in pairwise(offsets.tolist())]
 
 
 def labels_of(data: Columns, lo: int, tokens: Sequence[Sequence[int]]) -> list[list[Range]]:
@@ -78,7 +87,7 @@ def labels_of(data: Columns, lo: int, tokens: Sequence[Sequence[int]]) -> list[l
     Raises:
         CorruptionError: They reach over the end of a sample.
     """
-    spans = data.spans(lo, lo + len(tokens))
+    spans = data.reader.spans(LABELS_MASK.name, lo, lo + len(tokens)).by_sample()
     for i, own in enumerate(spans):
         if own and own[-1][1] > len(tokens[i]):
             raise CorruptionError(f"labels of sample {lo + i} reach over its end")

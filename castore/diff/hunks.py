@@ -1,4 +1,4 @@
-"""From stretches that differ to hunks: samples aligned by their keys, told whether they moved, and paired."""
+"""Hunks: samples that differ, aligned by their keys, told whether they moved, and paired."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
-from castore.diff.keys import Keys, Run, align_keys, matched
+from castore.diff.edits import token_lists
+from castore.diff.keys import Keys, Match, align_keys, matched
+from castore.diff.unequal_values import relabelled
 from castore.read.columns import Columns
 from castore.tree.align import Gap
 
 MOVES_MAX = 10_000
-"""Stretches of samples elsewhere that are listed; if they are more, the samples are in another order."""
+"""Moves that are listed; if they are more, the samples are in another order."""
 
 SIMILAR_PAIRS_MAX = 1024
 """Pairs of a gap that are compared with each other, to pair what is similar."""
@@ -47,20 +49,7 @@ class Hunk(NamedTuple):
         return max(self.a[1] - self.a[0], self.b[1] - self.b[0])
 
 
-class Found(NamedTuple):
-    """All differences.
-
-    Attributes:
-        hunks: Applied to a they make b, unless ``reordered``.
-        reordered: Samples that both sides have, in orders too different to be told as moves; 0 if they are not. The
-            hunks then name what one side alone has, and those of the others whose other arrays differ.
-    """
-
-    hunks: list[Hunk]
-    reordered: int = 0
-
-
-class Pair(Protocol):
+class DatasetPair(Protocol):
     """Two datasets, and how to find what differs between them.
 
     Attributes:
@@ -85,17 +74,18 @@ class Pair(Protocol):
         """Samples whose tokens differ or that only one side has, in order, with their keys on both sides."""
         ...
 
-    def changed(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
+    def unequal(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
         """Offsets of samples whose elements of an array differ, of ``count`` whose tokens do not."""
         ...
 
-    def relabelled(self, name: str, runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
-        """Samples in other places whose elements of an array differ."""
-        ...
 
+def find_hunks(pair: DatasetPair, names: Sequence[str]) -> tuple[list[Hunk], int]:
+    """All hunks in the named arrays. Tokens align the samples; other arrays are compared between aligned ones.
 
-def find(pair: Pair, names: Sequence[str]) -> Found:
-    """All differences in the named arrays. Tokens align the samples; other arrays are compared between aligned ones."""
+    Returns:
+        The hunks, which applied to a make b, and 0. If the samples are in orders too different to be told as moves: how
+        many both sides have, and as hunks what one side alone has, and samples of both whose other arrays differ.
+    """
     a, b = pair.a, pair.b
     shared = [n for n in names if n != "token_ids" and a.has_data(n) and b.has_data(n)]
     gaps = [] if pair.same("token_ids") and pair.same("length") else list(pair.gaps())
@@ -113,17 +103,17 @@ def find(pair: Pair, names: Sequence[str]) -> Found:
             else:
                 hunks.append(hunk)
         a_at, b_at = gap.a_hi, gap.b_hi
-    return Found(_relabelled(pair, shared, hunks))
+    return _moved_with_arrays(pair, shared, hunks), 0
 
 
 def _find_disordered(
-    pair: Pair,
+    pair: DatasetPair,
     names: Sequence[str],
     shared: Sequence[str],
     gaps: Sequence[tuple[Gap, Keys, Keys]],
     moves: Moves,
-    disorder: list[Run],
-) -> Found:
+    disorder: list[Match],
+) -> tuple[list[Hunk], int]:
     """What one side alone has, and samples that have other labels than they have on the other side."""
     kept = [gap for gap, _, _ in gaps]
     alone = [h for gap in kept for h in _gap_hunks(gap, [], moves, tuple(names)) if not h.moved]
@@ -135,11 +125,11 @@ def _find_disordered(
     changed: dict[tuple[int, int], list[str]] = {}
     for name in shared:
         if not pair.same(name):
-            for at in pair.relabelled(name, disorder):
+            for at in relabelled(pair.a, pair.b, name, disorder):
                 changed.setdefault(at, []).append(name)
     hunks = [Hunk("replace", (i, i + 1), (j, j + 1), tuple(arrays)) for (i, j), arrays in changed.items()]
     total = sum(count for _, count, _ in moves.of_a)
-    return Found(sorted([*alone, *hunks], key=lambda hunk: (hunk.a, hunk.b)), total)
+    return sorted([*alone, *hunks], key=lambda hunk: (hunk.a, hunk.b)), total
 
 
 # ---- what has moved
@@ -159,7 +149,7 @@ class Moves(NamedTuple):
         return moves[first:last]
 
 
-def _moves(gaps: Sequence[tuple[Gap, Keys, Keys]]) -> tuple[Moves, list[Run] | None]:
+def _moves(gaps: Sequence[tuple[Gap, Keys, Keys]]) -> tuple[Moves, list[Match] | None]:
     """Samples of gaps that have equals in gaps of the other side; and their runs once more if they are in disorder."""
     found = matched(Keys.joined(a.raw for _, a, _ in gaps), Keys.joined(b.raw for _, _, b in gaps))
     if not found:
@@ -199,7 +189,7 @@ def _split(places_a: _Places, places_b: _Places, a: int, b: int, count: int) -> 
 
 
 def _paired(
-    pair: Pair, gaps: Sequence[tuple[Gap, Keys, Keys]], moves: Moves
+    pair: DatasetPair, gaps: Sequence[tuple[Gap, Keys, Keys]], moves: Moves
 ) -> Iterator[tuple[Gap, list[tuple[int, int, int]]]]:
     """Gaps with the runs of samples that stand for each other: (a, b, count), ascending on both sides."""
     for gap, _, _ in gaps:
@@ -243,8 +233,8 @@ def _by_row(
 
     Another template changes every token and drops other rows: only the raw rows then tell what has become of what.
     """
-    rows_a = Keys.joined(a.key_bytes("raw_key", *bounds) for bounds in rest_a)
-    rows_b = Keys.joined(b.key_bytes("raw_key", *bounds) for bounds in rest_b)
+    rows_a = Keys.joined(Keys.stored(a.reader, "raw_key", *bounds).raw for bounds in rest_a)
+    rows_b = Keys.joined(Keys.stored(b.reader, "raw_key", *bounds).raw for bounds in rest_b)
     out: list[Gap] = []
     a_at = b_at = 0
     for lost in [*align_keys(rows_a, rows_b), Gap(count_a, count_a, count_b, count_b)]:
@@ -257,8 +247,8 @@ def _by_row(
 
 def _by_similarity(a: Columns, rest_a: list[tuple[int, int]], b: Columns, rest_b: list[tuple[int, int]]) -> list[Gap]:
     """The pairs in order that have the most in common, and what is between them."""
-    bags_a = [Counter(tokens) for lo, hi in rest_a for tokens in a.token_ids(lo, hi)]
-    bags_b = [Counter(tokens) for lo, hi in rest_b for tokens in b.token_ids(lo, hi)]
+    bags_a = [Counter(tokens) for lo, hi in rest_a for tokens in token_lists(a, lo, hi)]
+    bags_b = [Counter(tokens) for lo, hi in rest_b for tokens in token_lists(b, lo, hi)]
     alike = [[_alike(x, y) for y in bags_b] for x in bags_a]
     # The heaviest common subsequence, by the table that every textbook has.
     table = [[0.0] * (len(bags_b) + 1) for _ in range(len(bags_a) + 1)]
@@ -323,7 +313,7 @@ def _one_sided(op: str, lo: int, hi: int, other: int, moves: Moves, names: tuple
         at = start + count
 
 
-def _relabelled(pair: Pair, shared: Sequence[str], hunks: list[Hunk]) -> list[Hunk]:
+def _moved_with_arrays(pair: DatasetPair, shared: Sequence[str], hunks: list[Hunk]) -> list[Hunk]:
     """The hunks, those that moved with the arrays that differ from where they were."""
     unequal = [name for name in shared if not pair.same(name)]
     if not unequal:
@@ -332,20 +322,20 @@ def _relabelled(pair: Pair, shared: Sequence[str], hunks: list[Hunk]) -> list[Hu
     for hunk in hunks:
         if hunk.moved:
             a_lo, b_lo = (hunk.a[0], hunk.moved[0]) if hunk.op == "delete" else (hunk.moved[0], hunk.b[0])
-            arrays = [name for name in unequal if next(pair.changed(name, a_lo, b_lo, hunk.size), None) is not None]
+            arrays = [name for name in unequal if next(pair.unequal(name, a_lo, b_lo, hunk.size), None) is not None]
             out.append(hunk._replace(arrays=tuple(arrays)))
         else:
             out.append(hunk)
     return out
 
 
-def _value_hunks(pair: Pair, names: Sequence[str], a_lo: int, b_lo: int, count: int) -> Iterator[Hunk]:
+def _value_hunks(pair: DatasetPair, names: Sequence[str], a_lo: int, b_lo: int, count: int) -> Iterator[Hunk]:
     """Samples with equal tokens whose other arrays differ, runs of neighbours as one hunk."""
     if count == 0:
         return
 
     def places(number: int, name: str) -> Iterator[tuple[int, int]]:
-        return ((at, number) for at in pair.changed(name, a_lo, b_lo, count))
+        return ((at, number) for at in pair.unequal(name, a_lo, b_lo, count))
 
     lo = hi = 0
     arrays: tuple[str, ...] = ()

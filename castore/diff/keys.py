@@ -1,30 +1,34 @@
-"""Sequences of 16-byte keys in one buffer, and aligning them without an object a key.
+"""Sequences of 16-byte keys in one buffer, aligning them, and finding equal ones in other places.
 
-Small sequences are aligned in pure Python (``castore.tree.align``), large ones with numpy, which is imported for them.
+Small sequences are aligned exactly, item by item (``castore.tree.align``), large ones without an object a key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
+import numpy as np
+from numpy.typing import NDArray
+
+from castore.format.samples import sample_keys
 from castore.format.schema import KEY_BYTES
+from castore.read.arrays import RangeReader
 from castore.tree.align import Gap, align
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+Ints: TypeAlias = NDArray[np.int64]
 
-    Ints: TypeAlias = NDArray[np.int64]
-
-Run: TypeAlias = "tuple[int, int, int]"
+Match: TypeAlias = tuple[int, int, int]
 """``count`` items from ``a`` on and from ``b`` on that are equal pair by pair: (a, b, count)."""
 
 LARGE = 1 << 16
-"""Keys of one side from which on numpy is worth its import."""
+"""Keys of one side from which on they are not aligned exactly, which would take an object for each."""
 
-RUNS_MAX = 1 << 17
-"""Runs of equal keys up to which the heaviest ascending ones are searched for; of more, the order is another one."""
+_READ_TOGETHER = 1 << 16
+"""Stored keys that are read at once."""
+
+MATCHES_MAX = 1 << 17
+"""Matches up to which the heaviest ascending ones are searched for; of more, the order is another one."""
 
 
 class Keys(Sequence[bytes]):
@@ -44,6 +48,22 @@ class Keys(Sequence[bytes]):
         """Keys of several buffers, one after the other; a single one is not copied."""
         listed = list(parts)
         return cls(listed[0] if len(listed) == 1 else b"".join(listed))
+
+    @classmethod
+    def stored(cls, reader: RangeReader, name: str, lo: int, hi: int) -> Keys:
+        """Elements ``lo`` to ``hi`` of an array of keys."""
+        raw = bytearray()
+        for at in range(lo, hi, _READ_TOGETHER):
+            raw += reader.elements(name, at, min(at + _READ_TOGETHER, hi)).tobytes()
+        return cls(raw)
+
+    @classmethod
+    def computed(cls, reader: RangeReader, lo: int, hi: int) -> Keys:
+        """The keys of samples ``lo`` to ``hi``, from their tokens."""
+        raw = bytearray()
+        for ids, offsets in reader.token_batches(lo, hi):
+            raw += sample_keys(ids, np.diff(offsets)).tobytes()
+        return cls(raw)
 
     def __len__(self) -> int:
         return len(self.raw) // KEY_BYTES
@@ -124,54 +144,20 @@ def _equal(most: int, same: Any) -> int:
     return at
 
 
-def matched(a: Keys, b: Keys) -> list[Run]:
-    """Keys that both sides have, wherever, as runs that ascend in ``a``: the n-th of equal ones with the n-th."""
-    if max(len(a), len(b)) < LARGE:
-        return _matched_small(a, b)
-    import numpy as np
-
-    at_a, at_b = _matches(_words(a), _words(b), unique=False)
-    if len(at_a) == 0:
-        return []
-    starts = _run_starts(at_a, at_b)
-    counts = np.diff(np.append(starts, len(at_a)))
-    return list(zip(at_a[starts].tolist(), at_b[starts].tolist(), counts.tolist(), strict=True))
-
-
-def _matched_small(a: Keys, b: Keys) -> list[Run]:
-    places: dict[bytes, list[int]] = {}
-    for j, key in enumerate(b.listed()):
-        places.setdefault(key, []).append(j)
-    for spots in places.values():
-        spots.reverse()
-    runs: list[Run] = []
-    for i, key in enumerate(a.listed()):
-        if spots := places.get(key, []):
-            j = spots.pop()
-            at_a, at_b, count = runs[-1] if runs else (-1, -1, 0)
-            if (at_a + count, at_b + count) == (i, j):
-                runs[-1] = at_a, at_b, count + 1
-            else:
-                runs.append((i, j, 1))
-    return runs
-
-
-# ---- with numpy
+def matched(a: Keys, b: Keys) -> list[Match]:
+    """Keys that both sides have, wherever, as matches that ascend in ``a``: the n-th of equal ones with the n-th."""
+    at_a, at_b = _equal_places(_words(a), _words(b), unique=False)
+    return _matches(at_a, at_b)
 
 
 def _align_large(a: Keys, b: Keys) -> list[Gap]:
     """Unique keys as landmarks, as many as ascend on both sides; the rest is aligned between them."""
-    import numpy as np
-
-    at_a, at_b = _matches(_words(a), _words(b), unique=True)
-    starts = _run_starts(at_a, at_b)
-    if len(starts) == 0 or len(starts) > RUNS_MAX:
+    matches = _matches(*_equal_places(_words(a), _words(b), unique=True))
+    if len(matches) == 0 or len(matches) > MATCHES_MAX:
         return [Gap(0, len(a), 0, len(b))]
-    counts = np.diff(np.append(starts, len(at_a)))
-    runs = list(zip(at_a[starts].tolist(), at_b[starts].tolist(), counts.tolist(), strict=True))
     gaps: list[Gap] = []
     a_at = b_at = 0
-    for i, j, count in [*_heaviest(runs), (len(a), len(b), 0)]:
+    for i, j, count in [*_heaviest(matches), (len(a), len(b), 0)]:
         if i > a_at or j > b_at:
             gap = Gap(a_at, i, b_at, j)
             small = max(i - a_at, j - b_at) < LARGE
@@ -183,15 +169,11 @@ def _align_large(a: Keys, b: Keys) -> list[Gap]:
 
 def _words(keys: Keys) -> NDArray[np.uint64]:
     """Keys as pairs of words: uint64[n, 2]."""
-    import numpy as np
-
     return np.frombuffer(keys.raw, "<u8").reshape(-1, 2)
 
 
-def _matches(a: NDArray[np.uint64], b: NDArray[np.uint64], *, unique: bool) -> tuple[Ints, Ints]:
+def _equal_places(a: NDArray[np.uint64], b: NDArray[np.uint64], *, unique: bool) -> tuple[Ints, Ints]:
     """Places of equal keys, ascending in ``a``: int64[m] each. With ``unique``, of keys that each side has once."""
-    import numpy as np
-
     inside_a, inside_b = _shared(a[:, 0], b[:, 0])
     a, b = a[inside_a], b[inside_b]
     order_a, order_b = np.argsort(a[:, 0], kind="stable"), np.argsort(b[:, 0], kind="stable")
@@ -213,8 +195,6 @@ def _matches(a: NDArray[np.uint64], b: NDArray[np.uint64], *, unique: bool) -> t
 
 def _shared(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> tuple[Ints, Ints]:
     """Places of values that both sides have. Values are sorted alone first, several times faster than with places."""
-    import numpy as np
-
     # By their first four bits, so that little more memory is taken than the keys take.
     parts = [_common_words(*(words[words >> np.uint64(60) == top] for words in (a, b))) for top in range(16)]
     common = np.concatenate(parts)
@@ -225,8 +205,6 @@ def _shared(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> tuple[Ints, Ints]:
 
 def _common_words(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Values that both sides have, ascending."""
-    import numpy as np
-
     both = np.concatenate([_distinct(a), _distinct(b)])
     both.sort()
     common: NDArray[np.uint64] = both[1:][both[1:] == both[:-1]]
@@ -234,36 +212,33 @@ def _common_words(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.ui
 
 
 def _distinct(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    import numpy as np
-
     ordered = np.sort(words)
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
 def _where_in(words: NDArray[np.uint64], ordered: NDArray[np.uint64]) -> Ints:
     """Places of words that are among ordered ones."""
-    import numpy as np
-
     spots = np.minimum(np.searchsorted(ordered, words), len(ordered) - 1)
     return np.flatnonzero(ordered[spots] == words)
 
 
-def _run_starts(at_a: Ints, at_b: Ints) -> Ints:
-    import numpy as np
-
+def _matches(at_a: Ints, at_b: Ints) -> list[Match]:
+    """Places of equal items, ascending in ``a``, as matches."""
     if len(at_a) == 0:
-        return np.zeros(0, np.int64)
+        return []
     breaks = (np.diff(at_a) != 1) | (np.diff(at_b) != 1)
-    return np.concatenate([[0], np.flatnonzero(breaks) + 1])
+    starts = np.concatenate([[0], np.flatnonzero(breaks) + 1])
+    counts = np.diff(np.append(starts, len(at_a)))
+    return list(zip(at_a[starts].tolist(), at_b[starts].tolist(), counts.tolist(), strict=True))
 
 
-def _heaviest(runs: list[Run]) -> list[Run]:
-    """Of runs that ascend in ``a`` those that ascend in ``b`` too and hold the most items, with a Fenwick tree."""
-    ranks = {j: rank for rank, j in enumerate(sorted(j for _, j, _ in runs), 1)}
-    best: list[tuple[int, int]] = [(0, -1)] * (len(runs) + 1)  # items of the best chain up to a rank, its last run
-    before = [-1] * len(runs)
+def _heaviest(matches: list[Match]) -> list[Match]:
+    """Of matches that ascend in ``a`` those that ascend in ``b`` too and hold the most items, by a Fenwick tree."""
+    ranks = {j: rank for rank, j in enumerate(sorted(j for _, j, _ in matches), 1)}
+    best: list[tuple[int, int]] = [(0, -1)] * (len(matches) + 1)  # items of the best chain up to a rank, its last run
+    before = [-1] * len(matches)
     top = (0, -1)
-    for n, (_, j, count) in enumerate(runs):
+    for n, (_, j, count) in enumerate(matches):
         at, found = ranks[j] - 1, (0, -1)
         while at:
             found = max(found, best[at])
@@ -278,7 +253,7 @@ def _heaviest(runs: list[Run]) -> list[Run]:
     chain = []
     n = top[1]
     while n >= 0:
-        chain.append(runs[n])
+        chain.append(matches[n])
         n = before[n]
     chain.reverse()
     return chain

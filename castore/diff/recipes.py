@@ -14,7 +14,7 @@ TEMPLATE_LINES_MAX = 12
 """Lines of a template's changes that are told."""
 
 
-class RecipeChange(NamedTuple):
+class LikelyCause(NamedTuple):
     """One thing that differs between two runs.
 
     Attributes:
@@ -67,7 +67,7 @@ def _differences(path: str, x: object, y: object) -> Iterator[tuple[str, object,
 # ---- for people
 
 
-def recipe_changes(a: Columns, b: Columns, differences: Iterable[tuple[str, object, object]]) -> list[RecipeChange]:
+def causes_of(a: Columns, b: Columns, differences: Iterable[tuple[str, object, object]]) -> list[LikelyCause]:
     """What differs, the likeliest explanation of differing data first.
 
     Args:
@@ -79,7 +79,7 @@ def recipe_changes(a: Columns, b: Columns, differences: Iterable[tuple[str, obje
     found = [_change(a, b, entry, x, y) for entry, x, y in differences]
     version_a, version_b = (run.origin.castore if run.origin else None for run in (a.run, b.run))
     if found and version_a and version_b and version_a != version_b:
-        found.append(RecipeChange("code", f"castore {_shown(version_a)} → {_shown(version_b)}", version_a, version_b))
+        found.append(LikelyCause("code", f"castore {_shown(version_a)} → {_shown(version_b)}", version_a, version_b))
     return sorted(found, key=lambda change: _RANKS.index(change.id))
 
 
@@ -114,28 +114,28 @@ _RANKS = [
 ]
 
 
-def _change(a: Columns, b: Columns, entry: str, x: object, y: object) -> RecipeChange:
+def _change(a: Columns, b: Columns, entry: str, x: object, y: object) -> LikelyCause:
     assert a.run is not None
     assert b.run is not None
     if entry == "sources":
-        return RecipeChange("sources", _sources_text(a.run, b.run), x, y)
+        return LikelyCause("sources", _sources_text(a.run, b.run), x, y)
     if entry in ("mix_seed", "num_examples"):
-        return RecipeChange("selection", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
+        return LikelyCause("selection", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
     if entry == "shuffle_seed":
-        return RecipeChange("order", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
+        return LikelyCause("order", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
     if entry == "recipe":
         side = "the first" if x == "not recorded" else "the second"
-        return RecipeChange("not-recorded", f"the recipe of {side} was not recorded", x, y)
+        return LikelyCause("not-recorded", f"the recipe of {side} was not recorded", x, y)
     name = entry.split(".")[1]
     word = _WORDS.get(name, "other")
     if word == "tokenizer":
-        return RecipeChange(word, f"another tokenizer.json: {_shown(x)} → {_shown(y)}{_vocabularies(a, b)}", x, y)
+        return LikelyCause(word, f"another tokenizer.json: {_shown(x)} → {_shown(y)}{_vocabularies(a, b)}", x, y)
     if name == "template":
         lines = _template_lines(a, b)
-        return RecipeChange(word, f"another chat template: {_shown(x)} → {_shown(y)}", x, y, lines)
+        return LikelyCause(word, f"another chat template: {_shown(x)} → {_shown(y)}", x, y, lines)
     if name == "tokenizers":
-        return RecipeChange(word, f"library tokenizers: {_shown(x)} → {_shown(y)}", x, y)
-    return RecipeChange(word, f"{entry.removeprefix('recipe.')}: {_shown(x)} → {_shown(y)}", x, y)
+        return LikelyCause(word, f"library tokenizers: {_shown(x)} → {_shown(y)}", x, y)
+    return LikelyCause(word, f"{entry.removeprefix('recipe.')}: {_shown(x)} → {_shown(y)}", x, y)
 
 
 def _vocabularies(a: Columns, b: Columns) -> str:

@@ -1,14 +1,15 @@
-"""Two samples side by side: stretches of tokens that are equal, differ, or are passed over. Pure Python, no numpy."""
+"""Two samples side by side: stretches of tokens that are equal, differ, or are passed over."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from castore.diff.edits import Change, Range, change_of
+from castore.diff.edits import Change, Range, change_of, labels_of, token_lists
 from castore.diff.hunks import Hunk
 from castore.format.files import Vocabulary
-from castore.read.columns import Columns, Origin
+from castore.format.schema import LABELS_MASK
+from castore.read.columns import Columns, SampleOrigin
 
 EQUAL, SKIP, LABEL = "equal", "skip", "label"
 """Kinds of stretches beside ``replace``, ``insert`` and ``delete``; of ``label`` only the labels differ."""
@@ -33,7 +34,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ShownSample:
     """One sample as it is shown.
 
     Attributes:
@@ -48,13 +49,14 @@ class Sample:
     token_ids: Sequence[int]
     spans: Sequence[Range]
     vocabulary: Vocabulary | None
-    origin: Origin | None
+    origin: SampleOrigin | None
 
     @classmethod
-    def of(cls, data: Columns, index: int) -> Sample:
+    def of(cls, data: Columns, index: int) -> ShownSample:
         """Read a sample."""
-        spans = data.spans(index, index + 1)[0] if data.has("labels_mask") else []
-        return cls(index, data.token_ids(index, index + 1)[0], spans, data.vocabulary, data.origin(index))
+        tokens = token_lists(data, index, index + 1)
+        spans = labels_of(data, index, tokens)[0] if data.has(LABELS_MASK.name) else []
+        return cls(index, tokens[0], spans, data.vocabulary, data.origin(index))
 
     def tokens(self, lo: int, hi: int) -> list[tuple[str, bool, int]]:
         """Text, label and id of tokens ``lo`` to ``hi``.
@@ -81,7 +83,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ShownPair:
     """Two samples that stand across from each other; one of them may be absent.
 
     Attributes:
@@ -93,8 +95,8 @@ class Pair:
 
     op: str
     arrays: tuple[str, ...]
-    a: Sample | None
-    b: Sample | None
+    a: ShownSample | None
+    b: ShownSample | None
     stretches: tuple[Stretch, ...]
     coarse: bool = False
 
@@ -111,7 +113,7 @@ def shown_hunks(hunks: Iterable[Hunk]) -> Iterator[Hunk]:
 
 def read_pair(
     a: Columns, b: Columns, op: str, sample_a: int, sample_b: int, arrays: tuple[str, ...], context: int
-) -> Pair:
+) -> ShownPair:
     """Read and align one pair of a hunk.
 
     Args:
@@ -122,17 +124,17 @@ def read_pair(
         context: Equal tokens kept before and after what differs; of a sample that stands alone, four times as many.
     """
     if op == "delete":
-        alone = Sample.of(a, sample_a)
-        return Pair(op, arrays, alone, None, _alone(op, len(alone.token_ids), 4 * context))
+        alone = ShownSample.of(a, sample_a)
+        return ShownPair(op, arrays, alone, None, _alone(op, len(alone.token_ids), 4 * context))
     if op == "insert":
-        alone = Sample.of(b, sample_b)
-        return Pair(op, arrays, None, alone, _alone(op, len(alone.token_ids), 4 * context))
+        alone = ShownSample.of(b, sample_b)
+        return ShownPair(op, arrays, None, alone, _alone(op, len(alone.token_ids), 4 * context))
     change = change_of(a, sample_a, b, sample_b)
-    pair = Sample.of(a, sample_a), Sample.of(b, sample_b)
+    pair = ShownSample.of(a, sample_a), ShownSample.of(b, sample_b)
     found = stretches(change, len(pair[0].token_ids), context)
     if change.flips and "labels_mask" not in arrays:
         arrays = (*arrays, "labels_mask")
-    return Pair(op, arrays, *pair, tuple(found), change.coarse)
+    return ShownPair(op, arrays, *pair, tuple(found), change.coarse)
 
 
 def stretches(change: Change, length_a: int, context: int) -> Iterator[Stretch]:

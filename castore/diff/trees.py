@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from blake3 import blake3
+import numpy as np
 
-from castore.diff.keys import Keys, Run, align_keys
-from castore.format.schema import KEY_BYTES
+from castore.diff.keys import Keys, align_keys
+from castore.diff.unequal_values import read_values, unequal_samples
 from castore.read.columns import Columns
 from castore.tree.align import Gap
 from castore.tree.diff import differing, joined, unequal
-from castore.tree.walk import Tree
 
 FEW_STRETCHES = 8
 FEW_SAMPLES = 1 << 16
 """Up to this many differing stretches and samples in them the keys are computed from the token chunks, which are read
 anyway for the first of them; beyond, the array of keys costs less."""
+
+COMPARED_TOGETHER = 1 << 14
+"""Samples whose values are compared at once."""
 
 READ_AHEAD = 16
 """Stretches whose chunks are asked for together."""
@@ -71,7 +73,7 @@ class TreePair:
         a_at = b_at = 0
         for stretch in [*by_tokens, Gap(a.samples, a.samples, b.samples, b.samples)]:
             count = stretch.a_lo - a_at
-            unlike = list(self.changed("length", a_at, b_at, count))
+            unlike = list(self.unequal("length", a_at, b_at, count))
             if unlike:
                 # If most of them differ, equal tokens were a coincidence: what is around tells what stands for what.
                 lo, hi = (0, count) if 2 * len(unlike) > count else (unlike[0], unlike[-1] + 1)
@@ -81,43 +83,19 @@ class TreePair:
             a_at, b_at = stretch.a_hi, stretch.b_hi
         return joined(out)
 
-    def changed(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
+    def unequal(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
         """Offsets of samples whose elements of an array differ, of ``count`` whose tokens do not."""
-        tree_a, tree_b = self.a.tree(name), self.b.tree(name)
-        for lo, hi in unequal(self.a.fetch, tree_a, self.b.fetch, tree_b, a_lo, b_lo, count):
-            values_a = _elements(self.a, tree_a, a_lo + lo, a_lo + hi)
-            values_b = _elements(self.b, tree_b, b_lo + lo, b_lo + hi)
-            for i, (x, y) in enumerate(zip(values_a, values_b, strict=True)):
-                if x != y:
-                    yield lo + i
-
-    def relabelled(self, name: str, runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
-        """Samples in other places whose elements of an array differ."""
-        from castore.diff.reordered import relabelled, whole_column
-
-        yield from relabelled(whole_column(self.a, name), whole_column(self.b, name), runs)
+        a, b = self.a, self.b
+        for lo, hi in unequal(a.fetch, a.tree(name), b.fetch, b.tree(name), a_lo, b_lo, count):
+            for at in range(lo, hi, COMPARED_TOGETHER):
+                some = min(COMPARED_TOGETHER, hi - at)
+                values = (read_values(data, name, x + at, x + at + some) for data, x in ((a, a_lo), (b, b_lo)))
+                every = np.arange(some)
+                differ = unequal_samples(next(values), every, next(values), every)
+                yield from (at + np.flatnonzero(differ)).tolist()
 
 
 def _keys(data: Columns, lo: int, hi: int, few: bool) -> Keys:
     if not few and data.has("key"):
-        return Keys(data.key_bytes("key", lo, hi))
-    return Keys.joined(sample_key(tokens) for tokens in data.token_ids(lo, hi))
-
-
-def sample_key(token_ids: Sequence[int]) -> bytes:
-    """The key of one sample: BLAKE3 of its token ids as little-endian uint32, cut to 16 bytes."""
-    if isinstance(token_ids, memoryview) and memoryview(b"\1\0").cast("H")[0] == 1:
-        data: bytes | memoryview = token_ids.cast("B")
-    else:
-        data = b"".join(token.to_bytes(4, "little") for token in token_ids)
-    return blake3(data).digest(length=KEY_BYTES)
-
-
-def _elements(data: Columns, tree: Tree, lo: int, hi: int) -> Sequence[object]:
-    """One comparable value a sample."""
-    name = tree.array.name
-    if tree.array.is_spans:
-        return data.spans(lo, hi, name)
-    if tree.array.axis == "sample" and tree.array.dtype in ("uint32", "uint64"):
-        return data.integers(name, lo, hi)
-    return data.elements(name, lo, hi)
+        return Keys.stored(data.reader, "key", lo, hi)
+    return Keys.computed(data.reader, lo, hi)

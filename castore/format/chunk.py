@@ -163,33 +163,6 @@ def span_parts(data: bytes) -> tuple[int, bytes]:
     return sample_count, raw
 
 
-def spans_between(data: bytes, lo: int, hi: int) -> tuple[int, list[list[tuple[int, int]]]]:
-    """The spans of some samples of a spans chunk, without looking into the others.
-
-    Args:
-        data: The chunk.
-        lo, hi: Samples of it.
-
-    Returns:
-        The sample count of the chunk, and a list of half-open ``(start, stop)`` for each of the samples.
-
-    Raises:
-        FormatError: As ``decode_spans``, for what is looked at.
-    """
-    sample_count, raw = span_parts(data)
-    numbers = uint32s(raw)
-    span_count = (len(numbers) - sample_count) // 2
-    counts = numbers[:sample_count]
-    first = sum(counts[:lo])
-    last = first + sum(counts[lo:hi])
-    if last > span_count or len(numbers) != sample_count + 2 * span_count:
-        raise FormatError("span counts of a chunk do not add up to its spans")
-    gaps = numbers[sample_count + first : sample_count + last]
-    widths = numbers[sample_count + span_count + first : sample_count + span_count + last]
-    spans = _checked(counts[lo:hi], gaps, widths)
-    return sample_count, spans.by_sample()
-
-
 def decode_spans(data: bytes) -> Spans:
     """Decode and validate a spans chunk without numpy.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,7 +23,8 @@ TOKENS_MAX = 1 << 25
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
     """The little-endian numpy dtype that elements of ``dtype`` are stored as."""
-    return np.dtype((np.void, 16)) if dtype == "bytes16" else np.dtype(dtype).newbyteorder("<")
+    # By its name: where that is the order of the machine, arrays are then plain ones to all that take their buffer.
+    return np.dtype((np.void, 16)) if dtype == "bytes16" else np.dtype(np.dtype(dtype).newbyteorder("<").str)
 
 
 def sample_keys(token_ids: NDArray[np.uint32], lengths: NDArray[np.uint32]) -> NDArray[np.uint8]:
@@ -51,6 +53,11 @@ class SpanColumn:
     counts: NDArray[np.uint32]
     starts: NDArray[np.uint32]
     stops: NDArray[np.uint32]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return self.counts.nbytes + self.starts.nbytes + self.stops.nbytes
 
     def slice(self, lo: int, hi: int) -> SpanColumn:
         """The spans of samples ``lo`` to ``hi``."""
@@ -131,11 +138,17 @@ class SpanColumn:
     @classmethod
     def concat(cls, parts: Sequence[SpanColumn]) -> SpanColumn:
         """Samples of several columns, one after the other."""
+        none = np.zeros(0, np.uint32)
         return cls(
-            np.concatenate([part.counts for part in parts]),
-            np.concatenate([part.starts for part in parts]),
-            np.concatenate([part.stops for part in parts]),
+            np.concatenate([none, *(part.counts for part in parts)]),
+            np.concatenate([none, *(part.starts for part in parts)]),
+            np.concatenate([none, *(part.stops for part in parts)]),
         )
+
+    def by_sample(self) -> list[list[tuple[int, int]]]:
+        """The spans of every sample as half-open ``(start, stop)``."""
+        pairs = list(zip(self.starts.tolist(), self.stops.tolist(), strict=True))
+        return [pairs[lo:hi] for lo, hi in pairwise(offsets_of(self.counts).tolist())]
 
     def fits(self, lengths: NDArray[Any]) -> bool:
         """Whether no span reaches over the end of its sample, given the elements of each."""

@@ -35,7 +35,7 @@ class Agreement(NamedTuple):
     samples: int | None
 
 
-class _Part(NamedTuple):
+class _PartPair(NamedTuple):
     """Files of one part on both sides, its tokens, and its boundaries as they are stored."""
 
     ids: tuple[str, str]
@@ -74,7 +74,7 @@ def agreement(a: str, b: str) -> Agreement | None:
     return Agreement(known[0].id_bytes, tokens, ids, labels, samples)
 
 
-def _part(folders: tuple[str, str], ids_name: str, labels_name: str, bounds_name: str) -> _Part | None:
+def _part(folders: tuple[str, str], ids_name: str, labels_name: str, bounds_name: str) -> _PartPair | None:
     """A part that both sides have in the same shape, else None."""
     try:
         a, b = ([os.path.join(folder, name) for name in (ids_name, labels_name)] for folder in folders)  # noqa: PTH118
@@ -87,7 +87,7 @@ def _part(folders: tuple[str, str], ids_name: str, labels_name: str, bounds_name
         return None
     if bounds[0] is None or bounds[0] != bounds[1]:
         return None
-    return _Part((a[0], b[0]), (a[1], b[1]), labels, width, bounds[0])
+    return _PartPair((a[0], b[0]), (a[1], b[1]), labels, width, bounds[0])
 
 
 def _stored_bounds(path: str, tokens: int) -> bytes | None:
@@ -118,7 +118,7 @@ def _front(pairs: Sequence[tuple[str, str]], sizes: Sequence[int], width: int) -
     return before
 
 
-def _counts_documents(parts: Sequence[_Part], documents: int) -> bool:
+def _counts_documents(parts: Sequence[_PartPair], documents: int) -> bool:
     """Whether the boundaries list so many documents; one that crosses parts is listed in both of them."""
     lines = 0
     for part in parts:

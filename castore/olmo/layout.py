@@ -83,7 +83,7 @@ def _export_start(data: Columns, sample: int) -> int | None:
     """Tokens before a sample in an export."""
     order = data.manifest.order
     if order is None:
-        return data.token_start(sample)
+        return int(data.reader.sample_offsets(sample, sample + 1)[0])
     import numpy as np
 
     from castore.read.whole import whole_lengths

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import operator
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from castore.errors import CorruptionError, InvalidInputError
-from castore.format.samples import decode_column, offsets_of
+from castore.format.samples import SpanColumn, decode_column, offsets_of
 from castore.format.schema import KEY, LABELS_MASK, LENGTH, SOURCE, TOKEN_IDS, Array
+from castore.read.arrays import Arrays
 from castore.read.whole import span_column
 from castore.tree.index import TreeIndex
 from castore.tree.walk import Leaf
 
-if TYPE_CHECKING:
-    from castore.read.columns import Columns
-
 CACHE_BYTES = 64 * 1024 * 1024
 """Bytes of decoded arrays that one reader keeps."""
 
-_OFFSETS = "#"  # in the cache, with the number of samples; no array is called so
+_OFFSETS, _SPANS = "#", "|"
+"""What is kept beside chunks, with the number of samples or the name of the array; no array is called so."""
+
 _SHOWN = 6  # token ids in the text of a sample
 
 BUILT_IN = frozenset(array.name for array in (TOKEN_IDS, LABELS_MASK, LENGTH, KEY, SOURCE))
@@ -83,10 +82,10 @@ class Reader:
         cache_bytes: Bytes of decoded arrays to keep.
     """
 
-    def __init__(self, data: Columns, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, data: Arrays, cache_bytes: int = CACHE_BYTES) -> None:
         self._data = data
         self._cache_bytes = cache_bytes
-        self._cache: OrderedDict[tuple[str, int], NDArray[Any]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, int], Any] = OrderedDict()
         self._cached = 0
         self._indices: dict[str, TreeIndex] = {}
         self.extra = tuple(a for a, _ in data.manifest.arrays.values() if a.name not in BUILT_IN)
@@ -121,16 +120,53 @@ class Reader:
         """Samples ``lo`` to ``hi``."""
         ids, lengths, masks = [], [], []
         for leaf in self.index(TOKEN_IDS.name).leaves(lo, hi):
-            edges = self.offsets(leaf)
-            a, b = max(lo - leaf.start, 0), min(hi, leaf.stop) - leaf.start
-            lengths.append(np.diff(edges[a : b + 1]))
-            ids.append(self.chunk(TOKEN_IDS.name, leaf)[edges[a] : edges[b]])
-            masks.append(self._beside(LABELS_MASK.name, leaf)[edges[a] : edges[b]])
+            some, edges = self._tokens(leaf, lo, hi)
+            ids.append(some)
+            lengths.append(np.diff(edges))
+            masks.append(self._beside(LABELS_MASK.name, leaf)[edges[0] : edges[-1]])
         return Batch(
             np.concatenate([np.zeros(0, np.uint32), *ids]),
             offsets_of(np.concatenate([np.zeros(0, np.int64), *lengths])),
             np.concatenate([np.zeros(0, np.bool_), *masks]),
         )
+
+    def tokens(self, lo: int, hi: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Token ids of samples ``lo`` to ``hi``, uint32[m], and where each begins and ends in them, int64[n + 1].
+
+        Labels are not read. Not to be written to.
+        """
+        parts = list(self.token_batches(lo, hi))
+        if len(parts) == 1:
+            return parts[0]
+        lengths = [np.zeros(0, np.int64), *(np.diff(offsets) for _, offsets in parts)]
+        return np.concatenate([np.zeros(0, np.uint32), *(ids for ids, _ in parts)]), offsets_of(np.concatenate(lengths))
+
+    def token_batches(self, lo: int, hi: int) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.int64]]]:
+        """The same a chunk at a time."""
+        for leaf in self.index(TOKEN_IDS.name).leaves(lo, hi):
+            ids, edges = self._tokens(leaf, lo, hi)
+            yield ids, edges - edges[0]
+
+    def _tokens(self, leaf: Leaf, lo: int, hi: int) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Token ids of a chunk that are of samples ``lo`` to ``hi``, and where these begin and end in the chunk."""
+        edges = self.offsets(leaf)[max(lo - leaf.start, 0) : min(hi, leaf.stop) - leaf.start + 1]
+        return self.chunk(TOKEN_IDS.name, leaf)[edges[0] : edges[-1]], edges
+
+    def spans(self, name: str, lo: int, hi: int) -> SpanColumn:
+        """True spans of samples ``lo`` to ``hi`` in a boolean array with an element a token.
+
+        Only chunks of this array are read: whether a span reaches over the end of its sample is for the caller to ask.
+        """
+        array = self.index(name).tree.array
+        parts = []
+        for leaf in self.index(name).leaves(lo, hi):
+            place = f"{_SPANS}{name}", leaf.start
+            column: SpanColumn | None = self._kept(place)
+            if column is None:
+                column = span_column(self._data, array, leaf)
+                self._keep(place, column)
+            parts.append(column.slice(max(lo - leaf.start, 0), min(hi, leaf.stop) - leaf.start))
+        return parts[0] if len(parts) == 1 else SpanColumn.concat(parts)
 
     def take(self, indices: ArrayLike) -> Batch:
         """Any samples, in the order of ``indices`` (int[n]); each chunk is decoded once.
@@ -248,11 +284,10 @@ class Reader:
 
     def chunk(self, name: str, leaf: Leaf) -> NDArray[Any]:
         """All elements of a chunk, in the order of the machine; kept, so not to be written to."""
-        kept = self._cache.get((name, leaf.start))
-        if kept is not None:
-            self._cache.move_to_end((name, leaf.start))
-            return kept
-        return self._keep(name, leaf, self._decode(self.index(name).tree.array, leaf))
+        kept: NDArray[Any] | None = self._kept((name, leaf.start))
+        if kept is None:
+            kept = self._keep_array(name, leaf, self._decode(self.index(name).tree.array, leaf))
+        return kept
 
     def offsets(self, leaf: Leaf) -> NDArray[np.int64]:
         """Where the samples of a chunk of tokens begin and end in it, int64[k + 1].
@@ -261,20 +296,17 @@ class Reader:
             CorruptionError: The lengths of the samples do not add up to the chunk.
         """
         name = f"{_OFFSETS}{leaf.entry.samples}"  # chunks of another grain begin at the same sample
-        edges = self._cache.get((name, leaf.start))
+        edges: NDArray[np.int64] | None = self._kept((name, leaf.start))
         if edges is None:
-            edges = self._keep(name, leaf, offsets_of(self.elements(LENGTH.name, leaf.start, leaf.stop)))
-        else:
-            self._cache.move_to_end((name, leaf.start))
+            edges = self._keep_array(name, leaf, offsets_of(self.elements(LENGTH.name, leaf.start, leaf.stop)))
         if edges[-1] != leaf.entry.items:
             raise CorruptionError(f"lengths of samples {leaf.start} to {leaf.stop} do not add up to their tokens")
         return edges
 
     def _beside(self, name: str, leaf: Leaf) -> NDArray[Any]:
         """The chunk of another array of tokens over the same samples."""
-        kept = self._cache.get((name, leaf.start))
+        kept: NDArray[Any] | None = self._kept((name, leaf.start))
         if kept is not None:
-            self._cache.move_to_end((name, leaf.start))
             return kept
         beside = self.index(name).leaf(leaf.start)
         if (beside.start, beside.stop, beside.entry.items) != (leaf.start, leaf.stop, leaf.entry.items):
@@ -291,153 +323,22 @@ class Reader:
             return column
         return column.astype(self.dtype(array), copy=False)
 
-    def _keep(self, name: str, leaf: Leaf, column: NDArray[Any]) -> NDArray[Any]:
+    # ---- what was decoded last
+
+    def _kept(self, place: tuple[str, int]) -> Any:
+        """What is kept of a chunk, None if nothing is."""
+        kept = self._cache.get(place)
+        if kept is not None:
+            self._cache.move_to_end(place)
+        return kept
+
+    def _keep_array(self, name: str, leaf: Leaf, column: NDArray[Any]) -> NDArray[Any]:
         column.flags.writeable = False
-        self._cache[name, leaf.start] = column
+        self._keep((name, leaf.start), column)
+        return column
+
+    def _keep(self, place: tuple[str, int], column: NDArray[Any] | SpanColumn) -> None:
+        self._cache[place] = column
         self._cached += column.nbytes
         while self._cached > self._cache_bytes and len(self._cache) > 1:
             self._cached -= self._cache.popitem(last=False)[1].nbytes
-        return column
-
-
-class ArrayView:
-    """One array of a dataset, read when it is indexed, by element.
-
-    ``labels_mask`` is bool here whatever its form in storage; keys are rows of 16 uint8.
-
-    Args:
-        reader: Of the dataset.
-        array: Which array.
-        items: Number of its elements.
-    """
-
-    def __init__(self, reader: Reader, array: Array, items: int) -> None:
-        self._reader = reader
-        self.name = array.name
-        self.axis = array.axis
-        self.dtype = reader.dtype(array)
-        self.shape: tuple[int, ...] = (items, 16) if array.dtype == "bytes16" else (items,)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape, dtype=np.int64))
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, key: Any) -> Any:
-        """Elements as numpy gives them: an integer, a slice, or an array of indices, and more of it behind a comma."""
-        first, rest = (key[0], key[1:]) if isinstance(key, tuple) and key else (key, ())
-        if first is Ellipsis or (isinstance(first, tuple) and not first):
-            return self._reader.elements(self.name, 0, len(self))[key]
-        if isinstance(first, slice):
-            chosen = range(len(self))[first]
-            if len(chosen) == 0:
-                return self._reader.elements(self.name, 0, 0)[(slice(None), *rest)]
-            low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1])
-            found = self._reader.elements(self.name, low, high + 1)[:: chosen.step]
-            return found[(slice(None), *rest)] if rest else found
-        if isinstance(first, (int, np.integer)) and not isinstance(first, bool):
-            at = int(first) + (len(self) if first < 0 else 0)
-            if not 0 <= at < len(self):
-                raise IndexError(f"element {first} of {len(self)}")
-            return self._reader.elements(self.name, at, at + 1)[(0, *rest)]
-        places = self._places(first)
-        if places is None:
-            return self[:][key]
-        return self._reader.chosen(self.name, places)[(np.arange(len(places)), *rest) if rest else slice(None)]
-
-    def _places(self, key: Any) -> NDArray[np.int64] | None:
-        """The elements that a list of integers or a mask means; None for all else, which numpy answers or refuses."""
-        chosen = np.asarray(key) if isinstance(key, (list, np.ndarray)) else np.zeros(())
-        if chosen.ndim != 1 or (len(chosen) and chosen.dtype.kind not in "iub"):
-            return None
-        if chosen.dtype.kind == "b":
-            return np.flatnonzero(chosen) if len(chosen) == len(self) else None
-        if len(chosen) and not -len(self) <= int(chosen.min()) <= int(chosen.max()) < len(self):
-            return None
-        places = chosen.astype(np.int64)
-        return np.where(places < 0, places + len(self), places)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        found = self._reader.elements(self.name, 0, len(self))
-        return found if dtype is None else found.astype(dtype, copy=False)
-
-    def __repr__(self) -> str:
-        return f"<array {self.name}: {self.dtype}{list(self.shape)}, one a {self.axis}>"
-
-
-class SampleView(Sequence[Sample]):
-    """Some samples of a dataset in some order; nothing is read before it is asked for.
-
-    Args:
-        reader: Of the dataset.
-        indices: Their numbers in stored order: a range, or int64[n].
-    """
-
-    def __init__(self, reader: Reader, indices: range | NDArray[np.int64]) -> None:
-        self._reader = reader
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, key: Any) -> Any:
-        """A ``Sample`` for an integer; a ``SampleView`` for a slice, a list of integers, or a mask of bool[n].
-
-        Raises:
-            IndexError: There is no such sample.
-        """
-        if isinstance(key, slice):
-            return SampleView(self._reader, self.indices[key])
-        if isinstance(key, (list, np.ndarray)):
-            return SampleView(self._reader, self._chosen(np.asarray(key)))
-        try:
-            at = operator.index(key)
-        except TypeError:
-            raise TypeError(
-                f"samples are asked for by number, slice, list of numbers or mask, not by {type(key).__name__}"
-            ) from None
-        return self._reader.sample(int(self.indices[self._inside(at)]))
-
-    def _inside(self, at: int) -> int:
-        if not -len(self) <= at < len(self):
-            raise IndexError(f"sample {at} of {len(self)}")
-        return at
-
-    def _chosen(self, key: NDArray[Any]) -> NDArray[np.int64]:
-        """The numbers of the samples at places, or where a mask is true."""
-        if key.ndim != 1 or (key.dtype.kind not in "iub" and len(key)):
-            raise TypeError(f"samples are asked for by integers or a mask, not by {key.dtype}{list(key.shape)}")
-        if key.dtype.kind == "b":
-            if len(key) != len(self):
-                raise IndexError(f"a mask of {len(key)} for {len(self)} samples")
-            key = np.flatnonzero(key)
-        elif len(key):
-            self._inside(int(key.min()))
-            self._inside(int(key.max()))
-        places = key.astype(np.int64)
-        places[places < 0] += len(self)
-        if isinstance(self.indices, range):
-            return places * self.indices.step + self.indices.start
-        return self.indices[places]
-
-    def __repr__(self) -> str:
-        return f"<SampleView: {len(self)} samples>"
-
-    def __iter__(self) -> Iterator[Sample]:
-        if isinstance(self.indices, range) and self.indices.step == 1:
-            return self._reader.samples(self.indices.start, self.indices.stop)
-        return (self._reader.sample(int(i)) for i in self.indices)
-
-    def read(self) -> Batch:
-        """All of them at once."""
-        if isinstance(self.indices, range) and self.indices.step == 1:
-            return self._reader.read(self.indices.start, self.indices.stop)
-        return self._reader.take(np.asarray(self.indices, np.int64))

@@ -10,18 +10,18 @@ from castore.format.chunk import span_parts
 from castore.format.digest import digest_hex
 from castore.format.samples import SpanColumn
 from castore.format.schema import KEY_BYTES, LENGTH, Array
-from castore.read.columns import Columns
+from castore.read.arrays import Arrays
 from castore.tree.walk import Leaf, leaves
 
 
-def whole(data: Columns, name: str) -> NDArray[np.uint32]:
+def whole(data: Arrays, name: str) -> NDArray[np.uint32]:
     """A whole uint32 array with one element a sample, uint32[n]."""
     tree = data.tree(name)
     parts = [np.frombuffer(data.values(leaf, tree.array).items, "<u4") for leaf in leaves(data.fetch, tree)]
     return np.concatenate(parts).astype(np.uint32, copy=False) if parts else np.zeros(0, np.uint32)
 
 
-def whole_lengths(data: Columns) -> NDArray[np.uint32]:
+def whole_lengths(data: Arrays) -> NDArray[np.uint32]:
     """Tokens of every sample, uint32[n]; what they add up to may be taken memory for.
 
     Raises:
@@ -33,7 +33,7 @@ def whole_lengths(data: Columns) -> NDArray[np.uint32]:
     return lengths
 
 
-def span_column(data: Columns, array: Array, *consecutive: Leaf) -> SpanColumn:
+def span_column(data: Arrays, array: Array, *consecutive: Leaf) -> SpanColumn:
     """The spans at leaves of an array that is stored as spans.
 
     Raises:
@@ -48,7 +48,7 @@ def span_column(data: Columns, array: Array, *consecutive: Leaf) -> SpanColumn:
     return SpanColumn.decode(*chunks)
 
 
-def whole_keys(data: Columns) -> NDArray[np.uint8]:
+def whole_keys(data: Arrays) -> NDArray[np.uint8]:
     """The keys of all samples in stored order, uint8[n, 16]."""
     tree = data.tree("key")
     parts = [np.frombuffer(data.values(leaf, tree.array).items, np.uint8) for leaf in leaves(data.fetch, tree)]

@@ -1,8 +1,8 @@
 """What every backend promises, as checks on a live place: for the tests, and for ``castore check-backend``.
 
-A check gets a ``Place`` with nothing in it, and raises ``BrokenPromiseError`` or whatever the backend raises. It looks
-behind the store through ``Place`` wherever it can, so that a backend which agrees with itself and with nobody else does
-not pass. The first line of a check's docstring is the promise.
+A check gets a ``StorePlace`` with nothing in it, and raises ``BrokenPromiseError`` or whatever the backend raises. It
+looks behind the store through ``StorePlace`` wherever it can, so that a backend which agrees with itself and with
+nobody else does not pass. The first line of a check's docstring is the promise.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class BrokenPromiseError(BackendError):
     """A backend does not do what it must."""
 
 
-class Place(Protocol):
+class StorePlace(Protocol):
     """A place for bytes with two doors: backends, and one of its own that goes around them."""
 
     def open(self) -> Backend:
@@ -50,10 +50,10 @@ class Place(Protocol):
         ...
 
 
-Check = Callable[[Place], None]
+Check = Callable[[StorePlace], None]
 
 
-def absent(place: Place) -> None:
+def absent(place: StorePlace) -> None:
     """What was not stored is not there."""
     backend = place.open()
     _same(backend.get("a/b", LIMIT), None, "the value that was never stored")
@@ -64,7 +64,7 @@ def absent(place: Place) -> None:
     backend.flush()
 
 
-def put_flush_get(place: Place) -> None:
+def put_flush_get(place: StorePlace) -> None:
     """A value that was put is read as it was, by its writer at once and by others after a flush."""
     for name, data in {"a/empty": b"", "a/one": b"x", "a/large": bytes(range(256)) * 1000}.items():
         backend = place.open()
@@ -78,7 +78,7 @@ def put_flush_get(place: Place) -> None:
         _same(place.open().get(name, LIMIT), data, "the value as another reads it")
 
 
-def reads_what_is_there(place: Place) -> None:
+def reads_what_is_there(place: StorePlace) -> None:
     """What another has stored meanwhile is read, not what was put before."""
     backend = place.open()
     backend.put("a", b"old")
@@ -88,7 +88,7 @@ def reads_what_is_there(place: Place) -> None:
     _same([*backend.list("")], ["a"], "the listing")
 
 
-def put_replaces(place: Place) -> None:
+def put_replaces(place: StorePlace) -> None:
     """The last put of a key counts."""
     backend = place.open()
     for data in (b"first, longer", b"second", b"third"):
@@ -101,7 +101,7 @@ def put_replaces(place: Place) -> None:
     _same(place.raw_get("a"), b"fourth", "the stored bytes after another flush")
 
 
-def put_copies(place: Place) -> None:
+def put_copies(place: StorePlace) -> None:
     """A caller may change a buffer after it was put."""
     backend = place.open()
     data = bytearray(b"abc")
@@ -111,7 +111,7 @@ def put_copies(place: Place) -> None:
     _same(place.raw_get("a"), b"abc", "the stored bytes")
 
 
-def many_puts(place: Place) -> None:
+def many_puts(place: StorePlace) -> None:
     """A hundred puts and one flush store a hundred values."""
     backend = place.open()
     data = {f"o/{i % 7}/{i}": b"%d" % i for i in range(100)}
@@ -122,7 +122,7 @@ def many_puts(place: Place) -> None:
     _same([*place.open().list("")], sorted(data), "the listing")
 
 
-def size_limit(place: Place) -> None:
+def size_limit(place: StorePlace) -> None:
     """A value larger than its reader permits is refused."""
     backend = place.open()
     backend.put("a", b"12345")
@@ -132,7 +132,7 @@ def size_limit(place: Place) -> None:
         backend.flush()
 
 
-def create_once(place: Place) -> None:
+def create_once(place: StorePlace) -> None:
     """A second create of a key is refused and changes nothing."""
     backend, other = place.open(), place.open()
     _same(backend.create("r/1", b"first"), True, "the answer to the first create")
@@ -145,7 +145,7 @@ def create_once(place: Place) -> None:
     _same([*backend.list("")], ["r/1", "r/2"], "the listing")
 
 
-def create_after_put(place: Place) -> None:
+def create_after_put(place: StorePlace) -> None:
     """A create is refused after a put, and accepted after a delete."""
     backend = place.open()
     backend.put("a", b"put")
@@ -156,7 +156,7 @@ def create_after_put(place: Place) -> None:
     _same(place.open().create("a", b"created"), True, "the answer to a create after a delete")
 
 
-def create_race(place: Place) -> None:
+def create_race(place: StorePlace) -> None:
     """Of sixteen creates of one key at the same time exactly one is accepted."""
     backends = [place.open() for _ in range(RACERS)]
     for round_ in range(RACES):
@@ -165,7 +165,7 @@ def create_race(place: Place) -> None:
         _same(place.raw_get(f"r/{round_}"), won[0], "the value after a race")
 
 
-def touch_keeps(place: Place) -> None:
+def touch_keeps(place: StorePlace) -> None:
     """A touch changes no value."""
     backend = place.open()
     backend.put("a", b"x")
@@ -175,7 +175,7 @@ def touch_keeps(place: Place) -> None:
     _same(place.raw_get("a"), b"x", "the value after a touch")
 
 
-def touch_many(place: Place) -> None:
+def touch_many(place: StorePlace) -> None:
     """Many values are touched in the order asked, and each is told to be there or not."""
     backend = place.open()
     data = {f"o/{i:03d}": b"%d" % i for i in range(50)}
@@ -191,7 +191,7 @@ def touch_many(place: Place) -> None:
     backend.flush()
 
 
-def ages(place: Place) -> None:
+def ages(place: StorePlace) -> None:
     """A touch makes a value younger, and no other."""
     backend = place.open()
     for key in ("a", "b"):
@@ -208,7 +208,7 @@ def ages(place: Place) -> None:
         raise BrokenPromiseError(f"the time of a value was {before['a']} and is {after['a']} after a touch")
 
 
-def delete_removes(place: Place) -> None:
+def delete_removes(place: StorePlace) -> None:
     """What is deleted is gone for everybody."""
     backend = place.open()
     backend.put("a/b", b"x")
@@ -226,7 +226,7 @@ def delete_removes(place: Place) -> None:
     _same([*backend.list("")], [], "the listing after a delete")
 
 
-def expire_spares_the_young(place: Place) -> None:
+def expire_spares_the_young(place: StorePlace) -> None:
     """Only a value older than a given time is expired."""
     backend = place.open()
     _same(backend.expire("o/a", 2.0**31), False, "the answer to expiring what is not there")
@@ -245,7 +245,7 @@ def expire_spares_the_young(place: Place) -> None:
     _same([*backend.list("")], ["o/b"], "the listing")
 
 
-def list_order(place: Place) -> None:
+def list_order(place: StorePlace) -> None:
     """A listing has what is below a prefix, each key once, in ascending order."""
     backend = place.open()
     keys = ["a-b", "a/b-c", "a/b/z", "a0", "a/c/d/e", "ab/c", "b"]
@@ -263,7 +263,7 @@ def list_order(place: Place) -> None:
     _same([*backend.list("")], sorted(keys), "the listing after a value was replaced")
 
 
-def list_details(place: Place) -> None:
+def list_details(place: StorePlace) -> None:
     """A detailed listing has the sizes."""
     backend = place.open()
     data = {"a/b": b"12", "a/c/d": b"", "a-b": b"345"}
@@ -279,7 +279,7 @@ def list_details(place: Place) -> None:
     _refuses(InvalidInputError, lambda: [*backend.entries("../a")], "a prefix that is no key")
 
 
-def no_foreign_names(place: Place) -> None:
+def no_foreign_names(place: StorePlace) -> None:
     """A listing shows no name that is not a key."""
     place.raw_put("a/b", b"x")
     for name in (".hidden", "a/.nfs0001", "a/b\\c", "ä/b", "a/.d/e"):
@@ -288,7 +288,7 @@ def no_foreign_names(place: Place) -> None:
     _same([*place.open().list("a")], ["a/b"], "the listing of a folder")
 
 
-def bad_keys(place: Place) -> None:
+def bad_keys(place: StorePlace) -> None:
     """What is not a key is refused by every operation."""
     backend = place.open()
     for key in BAD_KEYS:
@@ -309,7 +309,7 @@ def bad_keys(place: Place) -> None:
             _refuses(InvalidInputError, lambda operation=operation, key=key: operation(key), f"to {name} {key[:20]!r}")  # type: ignore[misc]
 
 
-def good_keys(place: Place) -> None:
+def good_keys(place: StorePlace) -> None:
     """Every key is stored under its own name."""
     backend = place.open()
     for key in GOOD_KEYS:
@@ -319,7 +319,7 @@ def good_keys(place: Place) -> None:
     _same([*place.open().list("")], sorted(GOOD_KEYS), "the listing")
 
 
-def value_where_a_folder_is(place: Place) -> None:
+def value_where_a_folder_is(place: StorePlace) -> None:
     """A value whose key begins other keys does them no harm."""
     # Castore's own keys never do this; the answer may differ, the kind of error may not.
     backend = place.open()
@@ -333,7 +333,7 @@ def value_where_a_folder_is(place: Place) -> None:
     _same(place.raw_get("a/b"), b"x", "the value in the folder")
 
 
-def get_many(place: Place) -> None:
+def get_many(place: StorePlace) -> None:
     """Many values are read in the order asked."""
     backend = place.open()
     data = {f"o/{i:03d}": b"%d" % i * i for i in range(50)}
@@ -349,7 +349,7 @@ def get_many(place: Place) -> None:
     _same(next(iter(place.open().get_many(data, LIMIT))), ("o/000", b""), "the first value")
 
 
-def get_many_is_bounded(place: Place) -> None:
+def get_many_is_bounded(place: StorePlace) -> None:
     """Many reads ask no further ahead than they must."""
     backend = place.open()
     backend.put("a", b"x")
@@ -367,7 +367,7 @@ def get_many_is_bounded(place: Place) -> None:
         raise BrokenPromiseError(f"{asked} keys were asked for the first value")
 
 
-def url(place: Place) -> None:
+def url(place: StorePlace) -> None:
     """A backend says where it is."""
     if not place.open().url:
         raise BrokenPromiseError("the backend has no URL")

@@ -7,12 +7,16 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 import castore
+from castore.version import __version__
 
 PACKAGE = Path(castore.__file__).parent
 ROOT = PACKAGE.parent
@@ -45,6 +49,22 @@ def test_imports_keep_their_direction() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
     done = subprocess.run([*command, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_modules_import_one_another() -> None:
+    """Not in a circle of any length, in the same room or not, in a function or for types alone."""
+    graph = grimp.build_graph("castore", "castore_cli", cache_dir=None)
+    assert {"castore.repository", "castore_cli.main"} <= graph.modules
+    below = TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules})
+    try:
+        below.prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == __version__ == castore.__version__
 
 
 def test_there_is_something_to_check() -> None:

@@ -107,7 +107,7 @@ def test_reading_one_sample_reads_its_chunks_alone(large: list[bytes], tmp_path:
     castore("--repo", tmp_path / "repo", *tokenize("--mix", path, "1.0", "--as", "a"))
     repository = Repository.open(str(tmp_path / "repo"))
     data = repository.dataset("a")
-    data.token_ids(2000, 2001)
-    data.spans(2000, 2001)
+    data.reader.tokens(2000, 2001)
+    data.reader.spans("labels_mask", 2000, 2001)
     data.origin(2000)
     assert repository.objects.reads <= 10

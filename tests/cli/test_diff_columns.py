@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from castore.diff.edits import Change, label_flips, token_edits
-from castore.diff.side_by_side import Pair, Sample, stretches
+from castore.diff.side_by_side import ShownPair, ShownSample, stretches
 from castore.format.files import Vocabulary
 from castore_cli.diff_columns import pair_lines
 from tests.cli.conftest import Run, tokenize
@@ -18,7 +18,7 @@ from tests.cli.test_diff import plain
 from tests.support.jobs import row, write_rows
 
 
-def pair(a: str, b: str, context: int = 8, spans: tuple[list[tuple[int, int]], ...] = ([], [])) -> Pair:
+def pair(a: str, b: str, context: int = 8, spans: tuple[list[tuple[int, int]], ...] = ([], [])) -> ShownPair:
     """Two samples with a token for each character."""
     letters = "".join(sorted(set(a + b)))
     ends, text = [], b""
@@ -29,11 +29,11 @@ def pair(a: str, b: str, context: int = 8, spans: tuple[list[tuple[int, int]], .
     ids = [[letters.index(letter) for letter in side] for side in (a, b)]
     edits, coarse = token_edits(*ids)
     change = Change(0, 0, edits, label_flips(*spans, edits), coarse)
-    sides = [Sample(7, own, labels, vocabulary, None) for own, labels in zip(ids, spans, strict=True)]
-    return Pair("replace", ("token_ids",), *sides, tuple(stretches(change, len(a), context)), coarse)
+    sides = [ShownSample(7, own, labels, vocabulary, None) for own, labels in zip(ids, spans, strict=True)]
+    return ShownPair("replace", ("token_ids",), *sides, tuple(stretches(change, len(a), context)), coarse)
 
 
-def lines(found: Pair, width: int, *, colour: bool = False) -> list[str]:
+def lines(found: ShownPair, width: int, *, colour: bool = False) -> list[str]:
     return list(pair_lines(found, ("a", "b"), width, colour=colour))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from castore.repository import Repository
 from tests.cli.conftest import Run, tokenize
 from tests.support.jobs import example_rows, write_rows
 
@@ -64,6 +65,17 @@ def test_documents_are_as_the_schema_says(run: Run, tmp_path: Path) -> None:
         seen.update(document)
         seen.update(field for hunk in document["hunks"] or [] for field in hunk)
     assert seen >= {*SCHEMA["properties"], *SCHEMA["$defs"]["hunk"]["properties"]}, "every field occurs"
+
+
+@pytest.mark.parametrize("other", ["again", "word", "removed", "order", "roles"])
+def test_the_library_gives_the_same_document(run: Run, repo: Path, other: str) -> None:
+    repository = Repository.open(repo)
+    found = repository["base"].diff(repository[other])
+    document = run("diff", "base", other, "--json", status=None).json
+    reads = document.pop("reads")
+    assert found.to_dict() == document, "of lists and texts, as JSON gives them back"
+    assert found.to_dict(reads)["reads"] == reads
+    assert bool(found) is (not document["equal"])
 
 
 @pytest.mark.parametrize(

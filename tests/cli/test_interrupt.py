@@ -91,7 +91,7 @@ import signal, sys, time, types, weakref
 class Thing:
     pass
 def command():
-    from castore_cli.start import raise_on_interrupt
+    from castore_cli.interrupt import raise_on_interrupt
     raise_on_interrupt()
     thing = Thing()
     seen = weakref.ref(thing, lambda gone: signal.raise_signal(signal.SIGINT))

@@ -1,15 +1,15 @@
-"""The checks of ``castore.store.conformance`` as tests: a new backend gives a ``Place`` and inherits."""
+"""The checks of ``castore.store.conformance`` as tests: a new backend gives a ``StorePlace`` and inherits."""
 
 from __future__ import annotations
 
 import pytest
 
-from castore.store.conformance import CHECKS, Check, Place
+from castore.store.conformance import CHECKS, Check, StorePlace
 
-__all__ = ["BackendTests", "Place"]
+__all__ = ["BackendTests", "StorePlace"]
 
 
 class BackendTests:
     @pytest.mark.parametrize("check", CHECKS, ids=[check.__name__ for check in CHECKS])
-    def test(self, place: Place, check: Check) -> None:
+    def test(self, place: StorePlace, check: Check) -> None:
         check(place)

@@ -83,7 +83,7 @@ def applied(result: Comparison, a: list[Row], b: list[Row]) -> list[Row]:
 
 def check(a: list[Row], b: list[Row]) -> Comparison:
     result = compare(dataset(a), dataset(b))
-    assert result.equal == (a == b)
+    assert result.equal == (a == b) == (not result)
     assert applied(result, a, b) == b
     for hunk in result.hunks:
         if hunk.op == "replace":
@@ -168,6 +168,7 @@ def test_another_order_is_no_other_data() -> None:
     for other in (dataset(rows, seed=7), dataset(rows, seed=None), dataset(rows, take=10)):
         result = compare(dataset(rows), other)
         assert not result.equal
+        assert result, "the order counts"
         assert not result.same_order
         assert result.same_samples
         assert all(result.arrays.values())
@@ -205,6 +206,7 @@ def test_only_one_array() -> None:
         assert [(h.op, h.a) for h in result.hunks] == hunks, (name, only)
         assert all(h.arrays == (only,) for h in result.hunks)
         assert bool(hunks) == (not result.arrays[only]), (name, only)
+        assert bool(result) == bool(hunks), "true where that array differs"
 
 
 def test_only_a_key_shows_the_key() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from castore.diff.change_groups import EXAMPLES_MAX, GROUPS_MAX, Changes, Grouping
 from castore.diff.edits import ALIGNED_TOKENS_MAX, Change, Edit, Flip, label_flips, token_edits
-from castore.diff.groups import EXAMPLES_MAX, GROUPS_MAX, Changes, Grouping
 from castore.format.files import Vocabulary
 from castore.tree.align import EDITS_MAX
 from tests.support.strategies import Row, random_rows, rows

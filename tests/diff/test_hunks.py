@@ -6,6 +6,7 @@ import random
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,11 @@ from hypothesis import strategies as st
 
 from castore.dataset import Dataset
 from castore.diff.compare import Comparison, compare
-from castore.diff.folders import FolderDataset
 from castore.diff.hunks import Hunk
 from castore.diff.keys import Keys, align_keys, matched
 from castore.export.olmo_core import export_olmo_core
 from castore.format.digest import Digest
+from castore.olmo.folder_dataset import FolderDataset
 from castore.read.columns import CachedFetch, FetchMany
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
@@ -26,6 +27,7 @@ from castore.store.marker import open_layout
 from castore.store.objects import ObjectStore
 from castore.tree.align import Gap
 from tests.diff.test_compare import FANOUT, applied, dataset, edited, reads_of
+from tests.support import reference
 from tests.support.jobs import ORIGIN
 from tests.support.strategies import Edit, Row, edit_scripts, random_rows, row_lists
 from tests.support.strategies import edited as scripted
@@ -103,6 +105,44 @@ def test_very_many_moves_are_another_order(monkeypatch: pytest.MonkeyPatch) -> N
     assert (result.count("insert"), result.count("delete")) == (1, 1)
 
 
+@pytest.mark.parametrize("moves_max", [10_000, 3])
+def test_extra_arrays_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves_max: int) -> None:
+    """In place and in another order: an element a token or a sample, floats by their bits, integers, truth."""
+    monkeypatch.setattr("castore.diff.hunks.MOVES_MAX", moves_max)
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(0, 9, 60)
+    rows: list[dict[str, Any]] = [
+        {
+            "token_ids": rng.integers(0, 3000, n).astype(np.uint32),
+            "weight": np.where(rng.random(n) < 0.2, np.nan, rng.random(n)).astype(np.float32),
+            "shown": rng.random(n) < 0.5,
+            "score": np.float64("nan") if n == 4 else np.float64(n),
+            "round": np.uint8(n),
+        }
+        for n in lengths
+    ]
+    arrays = {"weight": "float32", "shown": "bool", "score": ("float64", "sample"), "round": ("uint8", "sample")}
+    other = [dict(row) for row in rows]
+    long = [i for i, n in enumerate(lengths) if n > 4]
+    wanted = {"weight": long[0], "shown": long[1], "score": long[2], "round": long[3]}
+    other[long[0]]["weight"] = -other[long[0]]["weight"]
+    other[long[1]]["shown"] = ~other[long[1]]["shown"]
+    other[long[2]]["score"] = np.float64(-1)
+    other[long[3]]["round"] = np.uint8(200)
+    place = list(range(len(rows)))
+    if moves_max == 3:
+        place = random.Random(1).sample(place, len(place))
+    repository = Repository.open(tmp_path / "repo", create=True)
+    repository.write(rows, as_="a", arrays=arrays)
+    repository.write([rows[i] for i in place], as_="same", arrays=arrays)
+    repository.write([other[i] for i in place], as_="b", arrays=arrays)
+    assert not [hunk for hunk in repository["a"].diff(repository["same"]).hunks if hunk.arrays]
+    found = {hunk.arrays: hunk for hunk in repository["a"].diff(repository["b"]).hunks if hunk.op == "replace"}
+    assert {name: found[name,].a[0] for name in wanted} == wanted
+    assert {name: place[found[name,].b[0]] for name in wanted} == wanted
+    assert len(found) == len(wanted)
+
+
 # ---- pairs
 
 
@@ -159,6 +199,17 @@ def test_the_heavier_block_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 def exported(folder: Path, rows: list[Row]) -> FolderDataset:
     export_olmo_core(dataset(rows, seed=None), str(folder))
     return FolderDataset(str(folder))
+
+
+def test_directories_are_compared_by_key_alone(tmp_path: Path) -> None:
+    a = random_rows(20, 1)
+    b = [*a[:5], *random_rows(1, 9), *a[6:]]
+    sides = exported(tmp_path / "a", a), exported(tmp_path / "b", b)
+    first = compare(*sides, only="key").first
+    assert first is not None
+    assert (first.array, first.a.sample) == ("key", 5)
+    assert first.a.value == reference.sample_key(a[5][0]).hex()
+    assert first.b.value == reference.sample_key(b[5][0]).hex()
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from castore.diff.edits import Change, label_flips, token_edits
 from castore.diff.hunks import Hunk
-from castore.diff.side_by_side import EQUAL, LABEL, SKIP, Sample, shown_hunks, stretches
+from castore.diff.side_by_side import EQUAL, LABEL, SKIP, ShownSample, shown_hunks, stretches
 from castore.format.files import Vocabulary
 
 TOKENS = st.lists(st.integers(0, 3), max_size=40)
@@ -56,7 +56,7 @@ def test_all_tokens_are_there_once_and_in_order(
 )
 def test_text_of_tokens(parts: list[bytes], texts: list[str]) -> None:
     ends = [sum(map(len, parts[: i + 1])) for i in range(len(parts))]
-    sample = Sample(0, range(len(parts)), [(1, 2)], Vocabulary(ends, b"".join(parts)), None)
+    sample = ShownSample(0, range(len(parts)), [(1, 2)], Vocabulary(ends, b"".join(parts)), None)
     found = sample.tokens(0, len(parts))
     assert [text for text, _, _ in found] == texts
     assert [label for _, label, _ in found] == [i == 1 for i in range(len(parts))]

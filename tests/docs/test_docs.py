@@ -18,7 +18,8 @@ from castore import errors
 from castore.dataset import Dataset
 from castore.ingest.sample_writer import SampleWriter
 from castore.ingest.write_job import WriteResult
-from castore.read.reader import ArrayView, Batch, Sample, SampleView
+from castore.read.reader import Batch, Sample
+from castore.read.views import ArrayView, SampleView
 from castore.repository import Repository
 from castore.train.instances import Instances
 from castore_cli.main import COMMANDS

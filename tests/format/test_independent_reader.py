@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import castore
-from castore.diff.trees import sample_key
 from castore.format.digest import Digest
 from castore.format.files import encode_file
 from castore.format.manifest import Manifest, SplitRule
@@ -123,7 +122,7 @@ def test_samples(both: tuple[Written, dict[str, Any]]) -> None:
     assert found["token_ids"] == [list(ids) for ids, _ in written.rows]
     assert found["spans"] == [[list(span) for span in spans] for _, spans in written.rows]
     assert found["length"] == [len(ids) for ids, _ in written.rows]
-    assert found["key"] == [sample_key(ids).hex() for ids, _ in written.rows]
+    assert found["key"] == [reference.sample_key(ids).hex() for ids, _ in written.rows]
 
 
 def test_where_samples_came_from(both: tuple[Written, dict[str, Any]]) -> None:

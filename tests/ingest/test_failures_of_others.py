@@ -152,7 +152,7 @@ def _changed(backend: Backend) -> int:
 
 def check_complete_of(repository: Repository, address: str) -> list[tuple[int, ...]]:
     data = repository.dataset(address)
-    return [tuple(tokens) for tokens in data.token_ids(0, data.manifest.samples)]
+    return [tuple(sample.token_ids.tolist()) for sample in data]
 
 
 # ---- more examples than there are

@@ -12,7 +12,8 @@ import pytest
 
 from castore.dataset import Dataset
 from castore.diff.compare import compare
-from castore.diff.folder_pair import open_folders
+from castore.diff.edits import token_lists
+from castore.diff.open_folders import open_folders
 from castore.errors import InvalidInputError, SourceError
 from castore.export.olmo_core import export_olmo_core
 from castore.ingest.import_folder import ImportResult
@@ -215,7 +216,7 @@ def test_a_second_import_after_an_edit_is_another(tmp_path: Path, repository: Re
     first = import_(repository, path)
     set_byte(path / "token_ids_part_0000.npy", 0, 251)
     assert import_(repository, path).root != first.root
-    tokens = repository.dataset("imported").token_ids(0, 1)[0]
+    tokens = repository.dataset("imported")[0].token_ids
     assert tokens[0] == 251
 
 
@@ -392,7 +393,9 @@ def test_sources_that_a_directory_does_not_tell_are_no_difference(
     native = exported(backend, tmp_path / "out", [(files[0], "1.0"), (files[2], "1.0")])
     read = directory_dataset(str(tmp_path / "out"))
     made: list[Document] = []
-    for tokens, spans in zip(read.token_ids(0, read.samples), read.spans(0, read.samples), strict=True):
+    for tokens, spans in zip(
+        token_lists(read, 0, read.samples), read.reader.spans("labels_mask", 0, read.samples).by_sample(), strict=True
+    ):
         made.append((list(tokens), [int(any(lo <= at < hi for lo, hi in spans)) for at in range(len(tokens))]))
     if change == "grown":
         made[30] = [*made[30][0], 5, 6, 7], [*made[30][1], 0, 0, 0]
@@ -518,7 +521,7 @@ def test_directories_against_each_other(tmp_path: Path) -> None:
     for name, chosen in (("a", made), ("b", made), ("c", [*made[:100], *made[101:]])):
         write_folder(tmp_path / name, chosen, part_items=1000)
     a, b, c = (directory_dataset(str(tmp_path / name)) for name in "abc")
-    assert [a.token_ids(i, i + 1)[0].__len__() for i in range(300)] == [len(tokens) for tokens, _ in made]
+    assert [len(a.reader.tokens(i, i + 1)[0]) for i in range(300)] == [len(tokens) for tokens, _ in made]
     assert compare(a, b).arrays == dict.fromkeys(compare(a, b).arrays, True)
     found = compare(a, c)
     assert [(h.op, h.a) for h in found.hunks] == [("delete", (100, 101))]

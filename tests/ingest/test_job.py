@@ -55,7 +55,7 @@ def test_the_run_record_tells_everything_that_decided_the_data(path: Path) -> No
     assert decode_file(data.fetch(run.files[TEMPLATE_FILE])) == (TOKENIZER / "chat_template.jinja").read_bytes()
     vocabulary = decode_vocabulary(data.fetch(run.files[VOCABULARY_FILE]))
     assert len(vocabulary.ends) == 3000
-    assert vocabulary.decode(data.token_ids(0, 1)[0]).startswith("<|im_start|>system\nYou help the readers")
+    assert vocabulary.decode(data[0].token_ids.tolist()).startswith("<|im_start|>system\nYou help the readers")
 
 
 def test_nothing_that_a_user_spells_is_in_the_root(path: Path, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_label_may_differ_where_no_token_does(tmp_path: Path) -> None:
     run_job(backend, [(whole, "1.0")])
     data = dataset(backend)
     assert data.manifest.arrays["token_ids"][1].items == data.manifest.tokens
-    assert len(data.spans(0, 1)[0]) == 2
+    assert len(data.reader.spans("labels_mask", 0, 1).starts) == 2
 
 
 def test_names_that_are_no_text_are_spelled_out(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 import castore
 from castore.dataset import Dataset
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError
-from castore.read.reader import Reader, SampleView
+from castore.read.reader import Reader
+from castore.read.views import SampleView
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.local import LocalBackend
@@ -63,7 +64,7 @@ def test_samples_are_those_of_another_reader(
     assert [s.index for s in data] == list(range(len(rows)))
     some = data[7]
     assert (some.token_ids.dtype, some.labels_mask.dtype) == (np.uint32, np.bool_)
-    assert some.key == data.keys("key", 7, 8)[0]
+    assert some.key == data.reader.elements("key", 7, 8).tobytes()
     assert data[-1].token_ids.tolist() == rows[-1][0]
     assert [len(s) for s in data[10:20:3]] == [len(rows[i][0]) for i in (10, 13, 16, 19)]
     with pytest.raises(IndexError):

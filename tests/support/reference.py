@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from blake3 import blake3
 
 M64 = (1 << 64) - 1
 
@@ -13,6 +16,10 @@ def mix(x: int) -> int:
     x ^= x >> 27
     x = x * 0x94D049BB133111EB & M64
     return x ^ x >> 31
+
+
+def sample_key(token_ids: Sequence[int]) -> bytes:
+    return blake3(b"".join(token.to_bytes(4, "little") for token in token_ids)).digest(length=16)
 
 
 def boundary_hashes(keys: list[bytes]) -> list[int]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from castore.diff.trees import sample_key
 from castore.format.chunk import decode_values
 from castore.format.fields import kind_of
 from castore.format.manifest import Root
@@ -22,7 +21,7 @@ from tests.support.strategies import ARRAYS, Row, piece_of, random_rows, row_lis
 
 
 def check_against_reference(rows: Sequence[Row], built: Built, chunk_bytes: int, fanout: int) -> None:
-    keys, lengths = [sample_key(ids) for ids, _ in rows], [len(ids) for ids, _ in rows]
+    keys, lengths = [reference.sample_key(ids) for ids, _ in rows], [len(ids) for ids, _ in rows]
     skeleton = reference.skeleton(keys, lengths, chunk_bytes, fanout)
     assert [cut.stop - cut.start for cut in built.cuts] == skeleton.levels[0]
     levels = len(skeleton.levels) - 1

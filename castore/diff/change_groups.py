@@ -1,4 +1,4 @@
-"""Equal kinds of change as one group, so that a change of everything reads as a sentence. Pure Python, no numpy.
+"""Equal kinds of change as one group, so that a change of everything reads as a sentence.
 
 A change has a kind at several levels of detail, from "these tokens, here" to "tokens inserted". It is put into the
 finest group that enough other changes are in.
@@ -71,7 +71,7 @@ class Changes(NamedTuple):
     other: int = 0
 
 
-class _Part(NamedTuple):
+class _Detail(NamedTuple):
     """One kind of edit or flip: what is removed, what comes, after what. None where that is left open."""
 
     op: str
@@ -79,23 +79,23 @@ class _Part(NamedTuple):
     inserted: Tokens | int
     before: Tokens | None
 
-    def at_place(self) -> _Part:
+    def at_place(self) -> _Detail:
         """The same without the tokens themselves."""
-        return _Part(self.op, _count(self.removed), _count(self.inserted), self.before)
+        return _Detail(self.op, _count(self.removed), _count(self.inserted), self.before)
 
-    def anywhere(self) -> _Part:
+    def anywhere(self) -> _Detail:
         """The same without the place."""
-        return _Part(self.op, self.removed, self.inserted, None)
+        return _Detail(self.op, self.removed, self.inserted, None)
 
-    def roughly(self) -> _Part:
+    def roughly(self) -> _Detail:
         """The same with neither; more than one token are many."""
-        return _Part(self.op, _roughly(self.removed), _roughly(self.inserted), None)
+        return _Detail(self.op, _roughly(self.removed), _roughly(self.inserted), None)
 
 
 class _Kind(NamedTuple):
     """What a sample has undergone, at one level of detail."""
 
-    parts: tuple[_Part, ...]
+    parts: tuple[_Detail, ...]
     word: str = ""  # in place of parts
 
 
@@ -151,7 +151,7 @@ class Grouping:
         most = max(len(change.edits) + len(change.flips) for change in found)
         return text if most <= len(kind.parts) else f"{text}, up to {most:,} times in a sample"
 
-    def _part_text(self, part: _Part) -> str:
+    def _part_text(self, part: _Detail) -> str:
         if part.op in ("on", "off"):
             count = _count(part.removed)
             words = f"labels of {_many(count)} turned {part.op}"
@@ -217,7 +217,12 @@ def _kinds(
         return _NONE, _NONE, _NONE, _NONE, _Kind((), word)
     parts = [_edit_part(edit, tokens_a, tokens_b, is_mark) for edit in change.edits]
     parts += [_flip_part(flip, tokens_a, is_mark) for flip in change.flips]
-    levels: list[Callable[[_Part], _Part]] = [lambda p: p, _Part.at_place, _Part.anywhere, _Part.roughly]
+    levels: list[Callable[[_Detail], _Detail]] = [
+        lambda p: p,
+        _Detail.at_place,
+        _Detail.anywhere,
+        _Detail.roughly,
+    ]
     kinds = []
     for level in levels:
         distinct = tuple(sorted({level(part) for part in parts}, key=repr))
@@ -243,12 +248,12 @@ def _rough_word(change: Change) -> str:
     return "; ".join(words) if words else "other arrays differ"
 
 
-def _edit_part(edit: Edit, tokens_a: Sequence[int], tokens_b: Sequence[int], is_mark: Callable[[int], bool]) -> _Part:
-    return _Part(edit.op, _told(tokens_a, *edit.a), _told(tokens_b, *edit.b), _before(tokens_a, edit.a[0], is_mark))
+def _edit_part(edit: Edit, tokens_a: Sequence[int], tokens_b: Sequence[int], is_mark: Callable[[int], bool]) -> _Detail:
+    return _Detail(edit.op, _told(tokens_a, *edit.a), _told(tokens_b, *edit.b), _before(tokens_a, edit.a[0], is_mark))
 
 
-def _flip_part(flip: Flip, tokens_a: Sequence[int], is_mark: Callable[[int], bool]) -> _Part:
-    return _Part("on" if flip.trained else "off", flip.a[1] - flip.a[0], 0, _before(tokens_a, flip.a[0], is_mark))
+def _flip_part(flip: Flip, tokens_a: Sequence[int], is_mark: Callable[[int], bool]) -> _Detail:
+    return _Detail("on" if flip.trained else "off", flip.a[1] - flip.a[0], 0, _before(tokens_a, flip.a[0], is_mark))
 
 
 def _told(tokens: Sequence[int], lo: int, hi: int) -> Tokens | int:

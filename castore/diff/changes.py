@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from castore.diff.edits import Change, change_of, label_flips, labels_of, token_edits
-from castore.diff.groups import Changes, Grouping
+from castore.diff.change_groups import Changes, Grouping
+from castore.diff.edits import Change, change_of, label_flips, labels_of, token_edits, token_lists
 from castore.diff.hunks import Hunk
 from castore.read.columns import Columns
 
@@ -38,7 +38,7 @@ def changes_of(a: Columns, b: Columns, hunks: Sequence[Hunk]) -> Changes:
             coming = stretches[number : number + READ_AHEAD]
             a.read_ahead(_READ, [(lo, lo + n) for lo, _, n in coming])
             b.read_ahead(_READ, [(lo, lo + n) for _, lo, n in coming])
-        tokens_a, tokens_b = a.token_ids(a_lo, a_lo + count), b.token_ids(b_lo, b_lo + count)
+        tokens_a, tokens_b = token_lists(a, a_lo, a_lo + count), token_lists(b, b_lo, b_lo + count)
         spans_a = labels_of(a, a_lo, tokens_a) if labels else [[]] * count
         spans_b = labels_of(b, b_lo, tokens_b) if labels else [[]] * count
         for i in range(count):
