@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +15,7 @@ from castore.format.samples import decode_column, offsets_of
 from castore.format.schema import KEY, LABELS_MASK, LENGTH, SOURCE, TOKEN_IDS, Array
 from castore.read.whole import span_column
 from castore.tree.index import TreeIndex
+from castore.tree.lru import LRU
 from castore.tree.walk import Leaf
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ class Reader:
 
     def __init__(self, data: Columns, cache_bytes: int = CACHE_BYTES) -> None:
         self._data = data
-        self._cache_bytes = cache_bytes
-        self._cache: OrderedDict[tuple[str, int], NDArray[Any]] = OrderedDict()
-        self._cached = 0
+        self._cache: LRU[tuple[str, int], NDArray[Any]] = LRU(cache_bytes, lambda column: column.nbytes)
         self._indices: dict[str, TreeIndex] = {}
         self.extra = tuple(a for a, _ in data.manifest.arrays.values() if a.name not in BUILT_IN)
 
@@ -250,7 +248,6 @@ class Reader:
         """All elements of a chunk, in the order of the machine; kept, so not to be written to."""
         kept = self._cache.get((name, leaf.start))
         if kept is not None:
-            self._cache.move_to_end((name, leaf.start))
             return kept
         return self._keep(name, leaf, self._decode(self.index(name).tree.array, leaf))
 
@@ -264,8 +261,6 @@ class Reader:
         edges = self._cache.get((name, leaf.start))
         if edges is None:
             edges = self._keep(name, leaf, offsets_of(self.elements(LENGTH.name, leaf.start, leaf.stop)))
-        else:
-            self._cache.move_to_end((name, leaf.start))
         if edges[-1] != leaf.entry.items:
             raise CorruptionError(f"lengths of samples {leaf.start} to {leaf.stop} do not add up to their tokens")
         return edges
@@ -274,7 +269,6 @@ class Reader:
         """The chunk of another array of tokens over the same samples."""
         kept = self._cache.get((name, leaf.start))
         if kept is not None:
-            self._cache.move_to_end((name, leaf.start))
             return kept
         beside = self.index(name).leaf(leaf.start)
         if (beside.start, beside.stop, beside.entry.items) != (leaf.start, leaf.stop, leaf.entry.items):
@@ -293,11 +287,7 @@ class Reader:
 
     def _keep(self, name: str, leaf: Leaf, column: NDArray[Any]) -> NDArray[Any]:
         column.flags.writeable = False
-        self._cache[name, leaf.start] = column
-        self._cached += column.nbytes
-        while self._cached > self._cache_bytes and len(self._cache) > 1:
-            self._cached -= self._cache.popitem(last=False)[1].nbytes
-        return column
+        return self._cache.keep((name, leaf.start), column)
 
 
 class ArrayView:
