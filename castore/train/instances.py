@@ -216,10 +216,10 @@ class _Found:
 
 def count_instances(lengths: Ints, capacity: int) -> int:
     """Instances that mode ``documents`` makes of samples of these lengths."""
-    return len(tight_fit(_split(lengths, capacity)[2], capacity).counts)
+    return len(tight_fit(split_long(lengths, capacity)[2], capacity).counts)
 
 
-def _split(lengths: Ints, capacity: int) -> tuple[Ints, Ints, Ints]:
+def split_long(lengths: Ints, capacity: int) -> tuple[Ints, Ints, Ints]:
     """Samples in pieces of at most ``capacity``: the sample of each piece, where it begins in it, its tokens."""
     pieces = -(-lengths // capacity)
     owners = np.repeat(np.arange(len(lengths)), pieces)
@@ -229,7 +229,7 @@ def _split(lengths: Ints, capacity: int) -> tuple[Ints, Ints, Ints]:
 
 def _of_samples(samples: Ints, lengths: Ints, capacity: int) -> _Found:
     """True boundaries: every sample is a document, or several where it is longer than an instance."""
-    owners, starts, counts = _split(lengths, capacity)
+    owners, starts, counts = split_long(lengths, capacity)
     packed = tight_fit(counts, capacity)
     chosen = packed.documents
     ones = np.ones(len(chosen), np.int64)
