@@ -32,22 +32,25 @@ from typing import TypeVar
 
 from castore.errors import BackendError
 from castore.store.backend import Entry, check_key, check_prefix, check_size, is_key
-from castore.store.local_files import (
+from castore.store.files import (
     ABSENT,
+    TEMP_PREFIX,
+    NotRegularError,
     failed,
     is_older,
     link,
     modified,
+    open_descriptor,
     open_new,
     read_exactly,
     remove,
     replace,
     sync_all,
+    temporary_name,
     write_all,
 )
 
 _TEMP_FOLDER = "tmp"
-_TEMP_PREFIX = ".castore-tmp-"
 _ASIDE_FOLDER = f"{_TEMP_FOLDER}/.castore-expired"
 _TEMP_AGE_MAX_S = 24 * 3600  # nobody holds a put back for a day; a clock of another machine may be minutes wrong
 
@@ -304,15 +307,12 @@ class LocalBackend:
 
     def _read(self, path: str, max_bytes: int) -> bytes | None:
         try:
-            fd = os.open(path, os.O_RDONLY)
-        except ABSENT:
+            fd, status = open_descriptor(path)
+        except (*ABSENT, NotRegularError):
             return None
         except OSError as error:
             raise failed("cannot read", path, error) from error
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                return None
             check_size(status.st_size, max_bytes, path)
             return read_exactly(fd, status.st_size)
         except OSError as error:
@@ -333,7 +333,7 @@ class LocalBackend:
         return True
 
     def _write_temp(self, folder: str, data: bytes, *, sync: bool) -> str:
-        path = os.path.join(folder, f"{_TEMP_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
+        path = temporary_name(folder)
         fd = self._within(folder, partial(open_new, path))
         self._sweep(folder)
         try:
@@ -404,7 +404,7 @@ class LocalBackend:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith(_TEMP_PREFIX) and modified(entry) < oldest:
+                    if entry.name.startswith(TEMP_PREFIX) and modified(entry) < oldest:
                         remove(entry.path)
         except OSError as error:
             raise failed("cannot list", folder, error) from error
