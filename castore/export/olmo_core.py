@@ -58,7 +58,7 @@ def export_olmo_core(
     """Write a dataset to ``folder`` in its recorded order.
 
     Everything is written beside the folder first and renamed at the end, so the folder is complete or absent. Memory is
-    bounded by a few windows of ``castore.store.reorder``, whatever the size of the data.
+    bounded by a few windows of ``castore.store.bucket_sort``, whatever the size of the data.
 
     Args:
         data: The dataset.

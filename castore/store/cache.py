@@ -3,7 +3,7 @@
 ::
 
     <folder>/objects/<ab>/<64 digits>     a frame, as a repository has it
-    <folder>/stores/<64 digits>           a note that a store creates atomically (``probe``)
+    <folder>/stores/<64 digits>           a note that a store creates atomically (``atomic_create``)
 
 Only objects are kept: they are named by their content, so that what is kept cannot become old, and whoever reads one
 checks its digest as ever. Any number of processes may use one folder. Files are written whole under a temporary name
@@ -18,8 +18,8 @@ import os
 from contextlib import suppress
 
 from castore.errors import InvalidInputError
+from castore.store.byte_sizes import bytes_in
 from castore.store.files import TEMP_PREFIX, open_descriptor, read_exactly, write_whole
-from castore.store.sizes import bytes_in
 
 CACHE_SIZE_DEFAULT = 10 * 2**30
 """Bytes."""

@@ -13,8 +13,8 @@ from contextlib import suppress
 from typing import Protocol
 
 from castore.errors import BackendError, CastoreError, CorruptionError, InvalidInputError
+from castore.store.atomic_create import RACERS, race
 from castore.store.backend import Backend
-from castore.store.probe import RACERS, race
 
 LIMIT = 1 << 20
 RACES = 10

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from castore.errors import BackendError, CastoreError
-from castore.store.ahead import answers
 from castore.store.backend import Entry, check_key, check_prefix, check_size, is_key
+from castore.store.pipelined_requests import answers
 
 # Judged by module and not by protocol: what wraps another filesystem cannot be known.
 _MEMORY = "fsspec.implementations.memory."

@@ -19,9 +19,9 @@ import obstore
 from obstore import exceptions
 
 from castore.errors import BackendError, CastoreError, CorruptionError
-from castore.store.ahead import answers
 from castore.store.backend import Entry, SweptError, check_key, check_prefix, check_size, is_key
 from castore.store.obstore_errors import is_transient, reason
+from castore.store.pipelined_requests import answers
 
 T = TypeVar("T")
 
