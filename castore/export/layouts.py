@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import InvalidInputError, MissingExtraError
-from castore.export.folder import write_folder
 from castore.export.olmo_core import Exported
+from castore.export.whole_folder import write_folder
 from castore.format.samples import SpanColumn, offsets_of
 from castore.read.columns import Columns, vocab_size_of
 from castore.read.stream import in_order

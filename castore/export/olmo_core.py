@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import InvalidInputError
-from castore.export.folder import write_folder
 from castore.export.statistics import as_text, olmo_core_statistics
+from castore.export.whole_folder import write_folder
 from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.samples import Samples, SpanColumn, offsets_of
 from castore.olmo.layout import PART_BYTES, boundaries_file, id_bytes, ids_file, labels_file
