@@ -18,9 +18,9 @@ from castore.store.backend import Backend
 from castore.store.cache import open_cache
 from castore.store.marker import open_layout
 from castore.store.objects import ObjectStore
-from castore.store.origin import Origin as Origin
 from castore.store.protection import is_protected
 from castore.store.refs import RefEntry, RefStore, check_ref_name, is_ref_name
+from castore.store.run_origin import Origin as Origin
 from castore.store.urls import default_place, open_backend
 from castore.version import __version__
 

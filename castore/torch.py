@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from castore.errors import FormatError, InvalidInputError, MissingExtraError
+from castore.errors import InvalidInputError, MissingExtraError
 from castore.format.samples import offsets_of
 from castore.train.epochs import Epochs
 from castore.train.token_cache import TokenCache
@@ -132,20 +132,7 @@ class PackedDataset(torch_data.Dataset[Item]):
         self._documents = offsets_of(self.instances.instance_documents)
         self._segments = offsets_of(self.instances.document_segments)
         self._cache = TokenCache(data, cache_bytes, cache_folder)
-        self._check()
-
-    def _check(self) -> None:
-        """Refuse a packing that does not fit the samples: it is stored, and what is stored may be anybody's."""
-        packing, offsets = self.instances, self._cache.offsets
-        samples = packing.segment_sample
-        if len(samples) and int(samples.max()) >= len(offsets) - 1:
-            raise FormatError(f"{self.name} names sample {samples.max()} of {len(offsets) - 1}")
-        stops = packing.segment_start.astype(np.int64) + packing.segment_length
-        full = np.diff(offsets_of(packing.segment_length)[self._segments[self._documents]])
-        if np.any(stops > np.diff(offsets)[samples]) or np.any(full > packing.sequence_length):
-            raise FormatError(f"{self.name} has documents over the end of a sample or of an instance")
-        if not (packing.instance_documents.all() and packing.document_segments.all() and packing.segment_length.all()):
-            raise FormatError(f"{self.name} has an instance or a document without tokens")
+        self.instances.check_fit(self._cache.offsets)
 
     def __len__(self) -> int:
         return len(self.instances)

@@ -18,7 +18,7 @@ def check_backend(state: State, url: str | None, as_json: bool) -> None:
     URL is a folder or bucket that you may write to; without it, the place of the repository. All is done in a fresh
     folder below it, which is removed afterwards. One line for each promise; exit code 1 if one is broken.
     """
-    from castore.store.conformance import check_url
+    from castore.store.live_conformance import check_url
     from castore.store.urls import open_backend
 
     place = url or state.url

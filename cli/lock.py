@@ -34,8 +34,9 @@ def read_lock(path: str) -> Lock:
     """
     from castore.diff.lock import LOCK_BYTES, Lock
     from castore.errors import InvalidInputError
+    from castore.store.files import open_regular
 
-    with open(path, "rb") as file:
+    with open_regular(path, pipes=True) as file:
         raw = file.read(LOCK_BYTES + 1)
     if len(raw) > LOCK_BYTES:
         raise InvalidInputError(f"{path}: no lock file: it has more than {LOCK_BYTES} bytes")

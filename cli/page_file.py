@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from castore.errors import BackendError, InvalidInputError
+from castore.store.files import open_regular, write_whole
 from castore_cli.progress import Meter
 
 if TYPE_CHECKING:
@@ -27,23 +26,10 @@ def write_file(path: str, content: bytes) -> None:
     Raises:
         BackendError: The operating system refused; what was there stays.
     """
-    temporary = ""
     try:
-        folder = os.path.dirname(path) or "."  # noqa: PTH120 - pathlib costs start-up
-        handle, temporary = tempfile.mkstemp(prefix=".castore-page-", dir=folder)
-        with open(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp makes it private
-        os.replace(temporary, path)  # noqa: PTH105
-    except BaseException as error:
-        if temporary:
-            with suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108
-        if isinstance(error, OSError):
-            raise BackendError(f"{path}: {error.strerror or error}") from error
-        raise
+        write_whole(path, content)
+    except OSError as error:
+        raise BackendError(f"{path}: {error.strerror or error}") from error
 
 
 def check_page(path: str, mark: bytes, command: str) -> None:
@@ -65,13 +51,7 @@ def check_page(path: str, mark: bytes, command: str) -> None:
         return
     if not os.path.isfile(path):  # noqa: PTH113
         raise InvalidInputError(f"{path} is not a file: no page is written there")
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         begin = file.read(len(mark))
     if begin not in (b"", mark):
         raise InvalidInputError(f"{path} exists and is no page of {command}: it is not overwritten")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -9,7 +9,7 @@ def _size(_context: click.Context, _parameter: click.Parameter, value: str | Non
     """The bytes that ``4096``, ``4MiB`` or ``1G`` are."""
     if value is None:
         return None
-    from castore.store.sizes import bytes_in
+    from castore.store.byte_sizes import bytes_in
 
     size = bytes_in(value)
     if size is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from castore.errors import InvalidInputError, MissingExtraError, SignatureError
 from castore.format.digest import Digest, digest_hex
+from castore.store.files import open_regular
 from castore.store.signatures import Signature, SignatureStore, signed_bytes
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _check_limits(options: str, place: str) -> None:
 
 
 def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
+    with open_regular(path, pipes=True) as file:
         data = file.read(KEY_FILE_BYTES_MAX + 1)
     if len(data) > KEY_FILE_BYTES_MAX:
         raise InvalidInputError(f"{path} is too large for a file of keys")

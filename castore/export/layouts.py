@@ -15,22 +15,22 @@ the elements.
 from __future__ import annotations
 
 import json
-import os
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import InvalidInputError, MissingExtraError
-from castore.export.folder import sync, write_folder
 from castore.export.olmo_core import Exported
+from castore.export.whole_folder import write_folder
 from castore.format.samples import SpanColumn, offsets_of
 from castore.read.columns import Columns, vocab_size_of
 from castore.read.stream import in_order
+from castore.store.files import WholeFile, sync, write_whole
 
 LAYOUTS = ("olmo-core", "megatron", "mds", "parquet")
 
@@ -88,13 +88,6 @@ def _batches(data: Columns, folder: Path, report: Progress) -> Iterator[_Batch]:
         report(done, data.manifest.tokens)
 
 
-def _close(file: IO[bytes]) -> None:
-    """Make a file durable and close it."""
-    with file:
-        file.flush()
-        os.fsync(file.fileno())
-
-
 # ---- Megatron
 
 
@@ -104,8 +97,7 @@ def _megatron(data: Columns, folder: Path, report: Progress) -> Exported:
     lengths = [np.zeros(0, np.int64)]
     with ExitStack() as files:
         ids_file, mask_file = (
-            files.enter_context((folder / f"{name}.bin").open("wb", buffering=1 << 20))
-            for name in ("token_ids", "labels_mask")
+            files.enter_context(WholeFile(folder / f"{name}.bin")) for name in ("token_ids", "labels_mask")
         )
         for ids, mask, edges, _ in _batches(data, folder, report):
             if len(ids) and ids.max() > np.iinfo(dtype).max:
@@ -113,8 +105,6 @@ def _megatron(data: Columns, folder: Path, report: Progress) -> Exported:
             ids_file.write(ids.astype(dtype).data)
             mask_file.write(mask.data)
             lengths.append(np.diff(edges))
-        _close(ids_file)
-        _close(mask_file)
     every = np.concatenate(lengths)
     _write_idx(folder / "token_ids.idx", every, dtype.itemsize, code)
     _write_idx(folder / "labels_mask.idx", every, 1, 1)
@@ -124,12 +114,11 @@ def _megatron(data: Columns, folder: Path, report: Progress) -> Exported:
 
 def _write_idx(path: Path, lengths: NDArray[np.int64], width: int, code: int) -> None:
     count = len(lengths)
-    file = path.open("wb")
-    file.write(b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, code, count, count + 1))
-    file.write(lengths.astype("<i4").tobytes())
-    file.write((offsets_of(lengths)[:-1] * width).astype("<i8").tobytes())
-    file.write(np.arange(count + 1, dtype="<i8").tobytes())
-    _close(file)
+    with WholeFile(path) as file:
+        file.write(b"MMIDIDX\x00\x00" + struct.pack("<QBQQ", 1, code, count, count + 1))
+        file.write(lengths.astype("<i4").tobytes())
+        file.write((offsets_of(lengths)[:-1] * width).astype("<i8").tobytes())
+        file.write(np.arange(count + 1, dtype="<i8").tobytes())
 
 
 # ---- MDS
@@ -168,9 +157,7 @@ def _mds(data: Columns, folder: Path, report: Progress) -> Exported:
         tokens += len(ids)
     if waiting:
         shards.append(_mds_shard(folder, len(shards), waiting, config))
-    file = (folder / "index.json").open("wb")
-    file.write(json.dumps({"version": 2, "shards": shards}, sort_keys=True).encode())
-    _close(file)
+    write_whole(folder / "index.json", json.dumps({"version": 2, "shards": shards}, sort_keys=True).encode())
     sync(folder)
     return Exported(samples, tokens, len(shards), str(folder))
 
@@ -189,10 +176,9 @@ def _mds_shard(folder: Path, number: int, samples: list[bytes], config: dict[str
     text = json.dumps(config, sort_keys=True).encode()
     first = 4 + 4 * (len(samples) + 1) + len(text)
     offsets = offsets_of(np.array([len(sample) for sample in samples])) + first
-    file = (folder / name).open("wb", buffering=1 << 20)
-    file.write(struct.pack("<I", len(samples)) + offsets.astype("<u4").tobytes() + text)
-    file.writelines(samples)
-    _close(file)
+    with WholeFile(folder / name) as file:
+        file.write(struct.pack("<I", len(samples)) + offsets.astype("<u4").tobytes() + text)
+        file.writelines(samples)
     raw = {"basename": name, "bytes": int(offsets[-1]), "hashes": {}}
     return {**config, "samples": len(samples), "raw_data": raw, "zip_data": None}
 
@@ -208,12 +194,12 @@ def _parquet(data: Columns, folder: Path, report: Progress) -> Exported:
     waiting: list[Any] = []
     with ExitStack() as open_part:
         writer: Any = None
-        file: Any = None
+        whole: Any = None
         for ids, mask, edges, sources in _batches(data, folder, report):
             if writer is None:
-                file = (folder / f"part-{parts:05d}.parquet").open("wb", buffering=1 << 20)
-                open_part.callback(file.close)
-                writer = open_part.enter_context(pyarrow.parquet.ParquetWriter(file, schema, compression="zstd"))
+                whole = WholeFile(folder / f"part-{parts:05d}.parquet")
+                open_part.callback(whole.close)
+                writer = open_part.enter_context(pyarrow.parquet.ParquetWriter(whole.file, schema, compression="zstd"))
                 parts, in_part = parts + 1, 0
             offsets = pyarrow.array(edges.astype(np.int32))
             distinct, which = np.unique(sources, return_inverse=True)
@@ -230,10 +216,10 @@ def _parquet(data: Columns, folder: Path, report: Progress) -> Exported:
                 _write_group(writer, waiting)
                 in_group = 0
             if in_part >= PARQUET_PART_TOKENS:
-                _finish_part(writer, file, waiting)
+                _finish_part(writer, whole, waiting)
                 writer = None
         if writer is not None:
-            _finish_part(writer, file, waiting)
+            _finish_part(writer, whole, waiting)
     sync(folder)
     return Exported(samples, tokens, parts, str(folder))
 
@@ -244,10 +230,10 @@ def _write_group(writer: Any, waiting: list[Any]) -> None:
         waiting.clear()
 
 
-def _finish_part(writer: Any, file: IO[bytes], waiting: list[Any]) -> None:
+def _finish_part(writer: Any, whole: WholeFile, waiting: list[Any]) -> None:
     _write_group(writer, waiting)
     writer.close()
-    _close(file)
+    whole.finish()
 
 
 def _pyarrow() -> Any:

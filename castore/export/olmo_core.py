@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import InvalidInputError
-from castore.export.folder import sync, write_folder
 from castore.export.statistics import Counts, as_text, olmo_core_statistics
+from castore.export.whole_folder import write_folder
 from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.run import RunConfiguration, SourceRecord
 from castore.format.samples import Samples, SpanColumn, offsets_of
 from castore.olmo.layout import PART_BYTES, boundaries_file, id_bytes, ids_file, labels_file
 from castore.read.columns import Columns, vocab_size_of
 from castore.read.stream import in_order
+from castore.store.files import WholeFile, sync, write_whole
 from castore.store.large_file import LargeFile
 
 TOKENIZER_PREFIX = "tokenizer/"
@@ -59,7 +59,7 @@ def export_olmo_core(
     """Write a dataset to ``folder`` in its recorded order.
 
     Everything is written beside the folder first and renamed at the end, so the folder is complete or absent. Memory is
-    bounded by a few windows of ``castore.store.reorder``, whatever the size of the data.
+    bounded by a few windows of ``castore.store.bucket_sort``, whatever the size of the data.
 
     Args:
         data: The dataset.
@@ -174,8 +174,8 @@ class _Boundaries:
     """The compressed boundaries of a part, without time and name in the header, so that equal data are equal files."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb")
-        self._gzip = gzip.GzipFile(filename="", mode="wb", fileobj=self._file, mtime=0, compresslevel=1)
+        self._whole = WholeFile(path)
+        self._gzip = gzip.GzipFile(filename="", mode="wb", fileobj=self._whole.file, mtime=0, compresslevel=1)
 
     def write(self, lines: bytes) -> None:
         """Append lines."""
@@ -183,16 +183,14 @@ class _Boundaries:
 
     def finish(self) -> None:
         """Make the file durable and close it."""
-        with self._file:
-            self._gzip.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        self._gzip.close()
+        self._whole.finish()
 
     def close(self) -> None:
         """Close the file after an error: there is nothing to save, and what closing says is not news."""
-        for file in (self._gzip, self._file):
-            with suppress(OSError, ValueError):
-                file.close()
+        with suppress(OSError, ValueError):
+            self._gzip.close()
+        self._whole.close()
 
 
 class _Counts:
@@ -254,7 +252,7 @@ def _write_statistics(data: Columns, part: Path, shown: str, time_text: str, cou
     statistics = olmo_core_statistics(configuration, counts, time_text, shown)
     texts = {"dataset_statistics.json": json.dumps(statistics, indent=2), "dataset_statistics.txt": as_text(statistics)}
     for name, text in texts.items():
-        _write_durable(part / name, text.encode())
+        write_whole(part / name, text.encode())
 
 
 def _write_tokenizer(data: Columns, part: Path) -> None:
@@ -273,17 +271,10 @@ def _write_tokenizer(data: Columns, part: Path) -> None:
         path = folder / Path(name.removeprefix(TOKENIZER_PREFIX)).name
         if path.name == "tokenizer_config.json" and template is not None:
             content = _with_template(content, template)
-        _write_durable(path, content)
+        write_whole(path, content)
     if template is not None:
-        _write_durable(folder / "chat_template.jinja", template.encode())
+        write_whole(folder / "chat_template.jinja", template.encode())
     sync(folder)
-
-
-def _write_durable(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _with_template(content: bytes, template: str) -> bytes:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import codecs
 import os
-import stat
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,6 +20,7 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from castore.errors import MissingExtraError, SourceError
+from castore.store.files import open_regular
 
 ROW_BYTES_MAX = 64 * 1024 * 1024
 """Longest row in bytes. A conversation of a million tokens is about 4 MiB."""
@@ -282,11 +281,7 @@ def opened(name: str) -> Iterator[BinaryIO]:
     if "\0" in name or not name:
         raise SourceError(repr(name), "not a file name")
     try:
-        # Asked before opening, because opening a pipe would wait for its writer.
-        mode = Path(name).stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise SourceError(name, "is a directory" if stat.S_ISDIR(mode) else "is not a regular file")
-        with open(name, "rb") as file:
+        with open_regular(name) as file:
             yield file
     except OSError as error:
         raise SourceError(name, one_line(error.strerror or error)) from error

@@ -31,8 +31,8 @@ from castore.ingest.pool import Pool, Result
 from castore.ingest.ready import FINE_ARRAYS, Part, Ready, fresh, stored
 from castore.ingest.source import Block, Source
 from castore.ingest.tokenizer import RowError
+from castore.store.bucket_sort import BucketSort
 from castore.store.objects import ObjectStore
-from castore.store.reorder import Reorder
 from castore.store.units import UnitStore
 from castore.tree.build import Cut, SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT
@@ -292,7 +292,7 @@ class RunWriter:
         self._count_dropped_picks(index, units, picked, first=not selection.full_copies)
         positions = np.full(len(numbers), -1, np.int64)
         positions[chosen] = np.arange(len(chosen))
-        reorder = Reorder(lengths[chosen])
+        reorder = BucketSort(lengths[chosen])
         try:
             base = 0
             for _, ready in units:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from castore.errors import InvalidInputError
 from castore.olmo.files import TOKENIZER_FILE_BYTES_MAX
+from castore.store.files import open_regular
 
 BOS_PREFIX = "{{ bos_token }}"
 
@@ -144,7 +145,7 @@ def _meant(name: str) -> str:
 
 def _read_template(path: str) -> str:
     try:
-        with Path(path).open("rb") as file:  # may be a pipe: what a shell makes of another file
+        with open_regular(path, pipes=True) as file:
             content = file.read(TOKENIZER_FILE_BYTES_MAX + 1)
         if len(content) > TOKENIZER_FILE_BYTES_MAX:
             raise InvalidInputError(f"chat template {path} is larger than {TOKENIZER_FILE_BYTES_MAX} bytes")

@@ -23,7 +23,7 @@ from castore.ingest.settings import (
     unlisted_tokens,
 )
 from castore.olmo.files import TOKENIZER_FILE_BYTES_MAX
-from castore.store.regular import open_regular
+from castore.store.files import open_regular
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from castore.olmo.file_compare import ComparedFile, unequal_blocks
 from castore.olmo.files import BOUNDS_LINE_MAX, GZIP_TIME, Statistics, part_names, read_statistics
-from castore.store.regular import open_regular
+from castore.store.files import open_regular
 
 
 class Agreement(NamedTuple):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from castore.errors import SourceError
+from castore.store.files import open_descriptor
 
 WINDOW_BYTES = 1 << 25
 """Bytes of a file that are mapped at once, so that a process does not seem to hold whole files."""
@@ -32,7 +33,7 @@ class ComparedFile:
     def __init__(self, path: str) -> None:
         self.path = path
         try:
-            self._file = os.open(path, os.O_RDONLY)
+            self._file, _ = open_descriptor(path)
         except OSError as error:
             raise SourceError(path, error.strerror or "cannot be opened") from error
 

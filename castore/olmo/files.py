@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from castore.errors import SourceError
-from castore.store.regular import open_regular
+from castore.store.files import open_regular
 
 STATISTICS_FILE = "dataset_statistics.json"
 STATISTICS_BYTES_MAX = 64 * 1024 * 1024

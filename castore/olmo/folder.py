@@ -8,6 +8,7 @@ or mixed from two runs is refused with the reason.
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from castore.olmo.files import (
     read_statistics,
 )
 from castore.olmo.sources import integer_of
-from castore.store.regular import open_regular
+from castore.store.files import open_regular
 
 _READ_BYTES = 1 << 20
 _BOUNDS_BYTES = 1 << 24
@@ -62,7 +63,7 @@ class _FileDigest:
         """The digest; what nobody read is read now."""
         # Reading into one buffer costs a fraction of touching every page of a map.
         buffer = bytearray(_READ_BYTES)
-        with self._path.open("rb", buffering=0) as file:
+        with open_regular(self._path) as file:
             file.seek(self._done)
             while count := file.readinto(buffer):
                 self._hasher.update(memoryview(buffer)[:count])
@@ -354,10 +355,11 @@ def _open_part(shown: str, folder: Path, known: _Known, ids_name: str, labels_na
 
 def _mapped(shown: str, path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
     try:
-        if path.stat().st_size == 0:
-            return np.zeros(0, dtype)
-        # An ndarray over the map: a memmap's own slices cost several times as much.
-        return np.asarray(np.memmap(path, dtype, mode="r")).view(np.ndarray)
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return np.zeros(0, dtype)
+            # An ndarray over the map: a memmap's own slices cost several times as much.
+            return np.asarray(np.memmap(file, dtype, mode="r")).view(np.ndarray)
     except OSError as error:
         raise SourceError(shown, f"{path.name}: {error.strerror}") from error
 
@@ -368,7 +370,7 @@ def _read_bounds(shown: str, path: Path, items: int, known: _Known) -> tuple[NDA
         stored = items, _stored_digest(path)
         if stored in known:
             return known[stored], stored
-        with gzip.open(path) as file:
+        with open_regular(path) as compressed, gzip.open(compressed) as file:
             bounds = _bounds_in(file, items)
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(shown, f"{path.name}: {getattr(error, 'strerror', None) or error}") from error

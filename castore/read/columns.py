@@ -5,7 +5,6 @@ numpy is imported with the reader, so that what manifests alone tell is told qui
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
@@ -15,6 +14,7 @@ from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary
 from castore.format.run import RunStatistics, unnamed_source
 from castore.read.arrays import Arrays, RangeReader
+from castore.tree.lru import LRU
 from castore.tree.walk import Fetch
 
 if TYPE_CHECKING:
@@ -44,25 +44,17 @@ class CachedFetch:
     """
 
     def __init__(self, fetch: Fetch, bytes_max: int = CACHE_BYTES, many: FetchMany | None = None) -> None:
-        self._fetch, self._bytes_max, self._many = fetch, bytes_max, many
-        self._objects: OrderedDict[Digest, bytes] = OrderedDict()
-        self._bytes = 0
+        self._fetch, self._many = fetch, many
+        self._objects: LRU[Digest, bytes] = LRU(bytes_max, len)
 
     def __call__(self, digest: Digest) -> bytes:
-        if digest in self._objects:
-            self._objects.move_to_end(digest)
-            return self._objects[digest]
-        data = self._fetch(digest)
-        self._keep(digest, data)
-        return data
+        kept = self._objects.get(digest)
+        return self._objects.keep(digest, self._fetch(digest)) if kept is None else kept
 
     def once(self, digest: Digest) -> bytes:
         """As a call, for what nobody will ask for again soon: it is not kept."""
-        kept = self._objects.pop(digest, None)
-        if kept is None:
-            return self._fetch(digest)
-        self._bytes -= len(kept)
-        return kept
+        kept = self._objects.pop(digest)
+        return self._fetch(digest) if kept is None else kept
 
     def ahead(self, digests: Iterable[Digest]) -> None:
         """Read objects that will be asked for, in parallel where that is possible; at most ``AHEAD_MAX`` of them."""
@@ -71,13 +63,7 @@ class CachedFetch:
         missing = [digest for digest in dict.fromkeys(digests) if digest not in self._objects][:AHEAD_MAX]
         if len(missing) > 1:
             for digest, data in self._many(missing):
-                self._keep(digest, data)
-
-    def _keep(self, digest: Digest, data: bytes) -> None:
-        self._objects[digest] = data
-        self._bytes += len(data)
-        while self._bytes > self._bytes_max and len(self._objects) > 1:
-            self._bytes -= len(self._objects.popitem(last=False)[1])
+                self._objects.keep(digest, data)
 
 
 class SampleOrigin(NamedTuple):

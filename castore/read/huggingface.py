@@ -6,7 +6,6 @@ Columns are those that trainers of ``transformers`` and TRL take as they are: ``
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +23,7 @@ from castore.format.schema import IGNORED_LABEL
 from castore.read.columns import vocab_size_of
 from castore.read.reader import Batch, Reader
 from castore.read.stream import in_order
+from castore.store.files import WholeFile, open_regular, write_whole
 
 if TYPE_CHECKING:
     import datasets
@@ -96,7 +96,8 @@ def load_dataset(data: Columns, *, ordered: bool, cache_dir: str | None) -> data
 def _is_whole(path: Path) -> bool:
     """Whether a file is there with the digest that it was written with."""
     try:
-        return _seal(path).read_bytes() == _digest_of(path).encode()
+        with open_regular(_seal(path)) as seal, open_regular(path):
+            return seal.read() == _digest_of(path).encode()
     except FileNotFoundError:
         return False
 
@@ -115,18 +116,16 @@ def _write(data: Columns, path: Path, features: Any, ordered: bool) -> None:
     import pyarrow
 
     schema = features.arrow_schema
-    temporary = path.with_name(f".{path.name}-{os.getpid()}-{os.urandom(4).hex()}")
-    try:
-        with pyarrow.ipc.new_stream(str(temporary), schema) as stream:
+    whole = WholeFile(path, durable=False)
+    with whole as file:
+        with pyarrow.ipc.new_stream(file, schema) as stream:
             for batch in _batches(data, schema, ordered):
                 stream.write_batch(batch)
-        digest = _digest_of(temporary)
+        file.flush()
+        digest = _digest_of(Path(whole.temp))
         # Without its seal a file counts as absent, and is written anew.
         _seal(path).unlink(missing_ok=True)
-        temporary.replace(path)
-        _seal(path).write_text(digest, encoding="ascii")
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(_seal(path), digest.encode(), durable=False)
 
 
 def _batches(data: Columns, schema: pyarrow.Schema, ordered: bool) -> Iterator[pyarrow.RecordBatch]:

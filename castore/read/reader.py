@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from castore.format.schema import KEY, LABELS_MASK, LENGTH, SOURCE, TOKEN_IDS, A
 from castore.read.arrays import Arrays
 from castore.read.whole import span_column
 from castore.tree.index import TreeIndex
+from castore.tree.lru import LRU
 from castore.tree.walk import Leaf
 
 CACHE_BYTES = 64 * 1024 * 1024
@@ -84,9 +84,7 @@ class Reader:
 
     def __init__(self, data: Arrays, cache_bytes: int = CACHE_BYTES) -> None:
         self._data = data
-        self._cache_bytes = cache_bytes
-        self._cache: OrderedDict[tuple[str, int], Any] = OrderedDict()
-        self._cached = 0
+        self._cache: LRU[tuple[str, int], Any] = LRU(cache_bytes, lambda column: int(column.nbytes))
         self._indices: dict[str, TreeIndex] = {}
         self.extra = tuple(a for a, _ in data.manifest.arrays.values() if a.name not in BUILT_IN)
 
@@ -161,10 +159,10 @@ class Reader:
         parts = []
         for leaf in self.index(name).leaves(lo, hi):
             place = f"{_SPANS}{name}", leaf.start
-            column: SpanColumn | None = self._kept(place)
+            column: SpanColumn | None = self._cache.get(place)
             if column is None:
                 column = span_column(self._data, array, leaf)
-                self._keep(place, column)
+                self._cache.keep(place, column)
             parts.append(column.slice(max(lo - leaf.start, 0), min(hi, leaf.stop) - leaf.start))
         return parts[0] if len(parts) == 1 else SpanColumn.concat(parts)
 
@@ -284,7 +282,7 @@ class Reader:
 
     def chunk(self, name: str, leaf: Leaf) -> NDArray[Any]:
         """All elements of a chunk, in the order of the machine; kept, so not to be written to."""
-        kept: NDArray[Any] | None = self._kept((name, leaf.start))
+        kept: NDArray[Any] | None = self._cache.get((name, leaf.start))
         if kept is None:
             kept = self._keep_array(name, leaf, self._decode(self.index(name).tree.array, leaf))
         return kept
@@ -296,7 +294,7 @@ class Reader:
             CorruptionError: The lengths of the samples do not add up to the chunk.
         """
         name = f"{_OFFSETS}{leaf.entry.samples}"  # chunks of another grain begin at the same sample
-        edges: NDArray[np.int64] | None = self._kept((name, leaf.start))
+        edges: NDArray[np.int64] | None = self._cache.get((name, leaf.start))
         if edges is None:
             edges = self._keep_array(name, leaf, offsets_of(self.elements(LENGTH.name, leaf.start, leaf.stop)))
         if edges[-1] != leaf.entry.items:
@@ -305,7 +303,7 @@ class Reader:
 
     def _beside(self, name: str, leaf: Leaf) -> NDArray[Any]:
         """The chunk of another array of tokens over the same samples."""
-        kept: NDArray[Any] | None = self._kept((name, leaf.start))
+        kept: NDArray[Any] | None = self._cache.get((name, leaf.start))
         if kept is not None:
             return kept
         beside = self.index(name).leaf(leaf.start)
@@ -323,22 +321,7 @@ class Reader:
             return column
         return column.astype(self.dtype(array), copy=False)
 
-    # ---- what was decoded last
-
-    def _kept(self, place: tuple[str, int]) -> Any:
-        """What is kept of a chunk, None if nothing is."""
-        kept = self._cache.get(place)
-        if kept is not None:
-            self._cache.move_to_end(place)
-        return kept
-
     def _keep_array(self, name: str, leaf: Leaf, column: NDArray[Any]) -> NDArray[Any]:
         column.flags.writeable = False
-        self._keep((name, leaf.start), column)
+        self._cache.keep((name, leaf.start), column)
         return column
-
-    def _keep(self, place: tuple[str, int], column: NDArray[Any] | SpanColumn) -> None:
-        self._cache[place] = column
-        self._cached += column.nbytes
-        while self._cached > self._cache_bytes and len(self._cache) > 1:
-            self._cached -= self._cache.popitem(last=False)[1].nbytes

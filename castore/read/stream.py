@@ -12,7 +12,7 @@ from castore.errors import CorruptionError
 from castore.format.samples import Samples
 from castore.read.columns import Columns
 from castore.read.whole import span_column, whole, whole_lengths
-from castore.store.reorder import Reorder
+from castore.store.bucket_sort import BucketSort
 from castore.tree.walk import leaves
 
 CHUNKS = 8
@@ -39,7 +39,7 @@ def in_order(data: Columns, temporary: str | None, *, stored: bool = False) -> I
     positions = order.positions(data.fetch)
     place = np.full(data.manifest.samples, -1, np.int64)
     place[positions] = np.arange(len(positions))
-    reorder = Reorder(lengths[positions], temporary)
+    reorder = BucketSort(lengths[positions], temporary)
     try:
         at = 0
         for samples in _in_stored_order(data, lengths):

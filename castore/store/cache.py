@@ -3,14 +3,14 @@
 ::
 
     <folder>/objects/<ab>/<64 digits>     a frame, as a repository has it
-    <folder>/stores/<64 digits>           a note that a store creates atomically (``probe``)
+    <folder>/stores/<64 digits>           a note that a store creates atomically (``atomic_create``)
 
 Only objects are kept: they are named by their content, so that what is kept cannot become old, and whoever reads one
 checks its digest as ever. Any number of processes may use one folder. Files are written whole under a temporary name
 and renamed; what was not read for longest goes first when the folder grows beyond its limit.
 """
 
-# ruff: noqa: PTH100, PTH113, PTH116, PTH105, PTH111, PTH112, PTH118, PTH103, PTH120, PTH108
+# ruff: noqa: PTH100, PTH113, PTH116, PTH111, PTH112, PTH118, PTH103, PTH120, PTH108
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ import os
 from contextlib import suppress
 
 from castore.errors import InvalidInputError
-from castore.store.sizes import bytes_in
+from castore.store.byte_sizes import bytes_in
+from castore.store.files import TEMP_PREFIX, open_descriptor, read_exactly, write_whole
 
 CACHE_SIZE_DEFAULT = 10 * 2**30
 """Bytes."""
 
-_TEMP_PREFIX = ".castore-tmp-"
 _OBJECTS = "objects"
 # When a process looks at the whole folder: after it has written this part of the limit, and at its first write if
 # nobody has looked for an hour. A look takes a second with 100,000 files.
@@ -56,11 +56,13 @@ class ObjectCache:
         """The frame that was kept under a key, not verified; None if there is none."""
         path = self._path(key)
         try:
-            with open(path, "rb") as file:
-                status = os.fstat(file.fileno())
+            fd, status = open_descriptor(path)
+            try:
                 if status.st_size > max_bytes:
                     return None
-                data = file.read(status.st_size)
+                data = read_exactly(fd, status.st_size)
+            finally:
+                os.close(fd)
         except OSError:
             return None
         from time import time
@@ -79,14 +81,14 @@ class ObjectCache:
         if len(frame) > self._limit // 2:
             return
         with suppress(OSError):
-            write_whole(self._path(key), frame)
+            keep_file(self._path(key), frame)
         if self._written is None:
             self._written = self._limit if self._is_unwatched() else 0
         self._written += len(frame)
         if self._written > self._limit // _LOOK_EVERY:
             self._written = 0
             with suppress(OSError):
-                write_whole(self._path(_LOOKED), b"")
+                keep_file(self._path(_LOOKED), b"")
                 self._shrink()
 
     def drop(self, key: str) -> None:
@@ -117,7 +119,7 @@ class ObjectCache:
                     status = os.stat(path)
                 except OSError:
                     continue  # another process removed it
-                if name.startswith(_TEMP_PREFIX) and now - status.st_mtime > _TEMP_AGE_MAX_S:
+                if name.startswith(TEMP_PREFIX) and now - status.st_mtime > _TEMP_AGE_MAX_S:
                     with suppress(OSError):
                         os.unlink(path)
                 else:
@@ -172,16 +174,11 @@ def open_cache() -> ObjectCache | None:
     return None if folder is None else ObjectCache(folder, cache_size())
 
 
-def write_whole(path: str, data: bytes) -> None:
-    """Write a file that others never see in part. Not made durable: it can be had again."""
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    temp = os.path.join(folder, f"{_TEMP_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
-    try:
-        with open(temp, "xb") as file:
-            file.write(data)
-        os.replace(temp, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temp)
-        raise
+def keep_file(path: str, data: bytes) -> None:
+    """Write a file of the cache and the folder that it is in. Not made durable: it can be had again.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    write_whole(path, data, durable=False)

@@ -1,31 +1,29 @@
-"""A backend over any fsspec filesystem: object stores, and memory.
+"""A backend over fsspec: memory, web servers, and whatever else there is to read; object stores are obstore's.
 
-It relies on what object stores give: a value appears whole or not at all, and is durable when the call returns. So
-``put`` delays nothing and ``flush`` has nothing to do. Ages cannot be set there: ``touch`` stores the value again.
+A value is taken to appear whole or not at all, and to be durable when the call returns. So ``put`` delays nothing and
+``flush`` has nothing to do. Ages cannot be set there: ``touch`` stores the value again. Names can be written in memory
+alone: no other filesystem is known to create atomically.
 """
 
 from __future__ import annotations
 
 from _thread import allocate_lock
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from castore.errors import BackendError, CastoreError
-from castore.store.ahead import answers
 from castore.store.backend import ListingEntry, check_key, check_prefix, check_size, is_key
+from castore.store.pipelined_requests import answers
 
-# Filesystems whose pipe_file(mode="create") was seen to be, or is by its source, one conditional request. Judged by
-# module and not by protocol: obstore.fsspec serves "s3" as well and ignores the mode; fsspec's own local one looks
-# first and writes then; and what wraps another filesystem cannot be known.
+# Judged by module and not by protocol: what wraps another filesystem cannot be known.
 _MEMORY = "fsspec.implementations.memory."
 _READ_ONLY = "fsspec.implementations.http."
-_ATOMIC_CREATE = (_MEMORY, "s3fs.", "gcsfs.", "adlfs.")
 
-# fsspec's memory looks and then stores. It belongs to one process, so a lock of this process makes that atomic.
+# fsspec's memory looks and then stores. It belongs to one process, so a lock of this process makes that atomic. Its
+# local filesystem does the same, and obstore.fsspec ignores that a value may only be created.
 _memory_lock = allocate_lock()
-
 
 # Names under which filesystems tell when a value was stored.
 _MODIFIED_NAMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
@@ -48,7 +46,7 @@ class FsspecBackend:
         self._root = root.rstrip("/")
         self._module = type(filesystem).__module__ + "."
         self.needs_probe = not self._module.startswith(_MEMORY)
-        """Whether a conditional create here is atomic, only a race can tell."""
+        """Whether names can be written is told by trying, before there is work to lose."""
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
         path = self._path(key)
@@ -88,22 +86,15 @@ class FsspecBackend:
         path = self._path(key)
         if self._module.startswith(_READ_ONLY):
             raise BackendError(f"{self.url} can only be read")
-        if not self._module.startswith(_ATOMIC_CREATE):
+        if not self._module.startswith(_MEMORY):
             raise BackendError(
                 f"{self.url}: {self._module[:-1]} is not known to create atomically, which a repository needs"
             )
-        with self._asking("create", key):
+        with self._asking("create", key), _memory_lock:
             try:
-                with _memory_lock if self._module.startswith(_MEMORY) else nullcontext():
-                    self._fs.pipe_file(path, bytes(data), mode="create")
+                self._fs.pipe_file(path, bytes(data), mode="create")
             except FileExistsError:
                 return False
-            except Exception as error:
-                if _is_refusal(error) and self._size(path) is not None:
-                    return False
-                # The answer may be lost and the value stored. Never guess: look.
-                if self._size(path) != len(data) or self.get(key, len(data)) != data:
-                    raise
         return True
 
     def has(self, key: str) -> bool:
@@ -200,15 +191,6 @@ class FsspecBackend:
             transient = isinstance(error, (ConnectionError, TimeoutError)) or "Timeout" in type(error).__name__
             reason = " ".join(str(error).split())[:500] or type(error).__name__
             raise BackendError(f"cannot {action} {self.url}: {key}: {reason}", transient=transient) from error
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """Whether a store refused a conditional write, where the library does not say so: it knows the answer of AWS only.
-
-    Ceph's gateway sends the same status with an empty message, and s3fs makes "invalid argument" of it.
-    """
-    response = getattr(error.__cause__, "response", None) or {}
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (409, 412)
 
 
 def _modified_s(info: dict[str, Any]) -> float | None:

@@ -15,11 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from castore.store.files import write_at
+
 BLOCK_BYTES = 1 << 22
 """Bytes that are written at once: a multiple of every block size, at an offset that is one, from whole pages."""
 
 _O_DIRECT = getattr(os, "O_DIRECT", None)
-_O_BINARY = getattr(os, "O_BINARY", 0)
 
 
 class LargeFile:
@@ -40,7 +41,7 @@ class LargeFile:
         self._filled = 0  # bytes in the block
         self._at = 0  # where in the file the block goes
         self._direct: int | None = None
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o666)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             self._direct = _open_direct(path)
             # Anonymous maps, since what goes past the cache begins where a page does. Pages cost when they are touched.
@@ -72,7 +73,7 @@ class LargeFile:
         try:
             self._wait()
             with memoryview(self._block) as view:
-                _write_at(self._fd, view[: self._filled], self._at)
+                write_at(self._fd, view[: self._filled], self._at)
             os.fsync(self._fd)
         finally:
             self.close()
@@ -107,15 +108,14 @@ class LargeFile:
             done = 0
             if self._direct is not None:
                 try:
-                    os.lseek(self._direct, at, os.SEEK_SET)
-                    done = os.write(self._direct, view)
+                    done = os.pwrite(self._direct, view, at)
                 except OSError as error:
                     # Some file systems take the flag and refuse the write.
                     if error.errno != errno.EINVAL:
                         raise
                     os.close(self._direct)
                     self._direct = None
-            _write_at(self._fd, view[done:], at + done)
+            write_at(self._fd, view[done:], at + done)
 
 
 def _open_direct(path: Path) -> int | None:
@@ -126,10 +126,3 @@ def _open_direct(path: Path) -> int | None:
         return os.open(path, os.O_WRONLY | _O_DIRECT)
     except OSError:
         return None
-
-
-def _write_at(fd: int, data: memoryview, at: int) -> None:
-    if len(data):
-        os.lseek(fd, at, os.SEEK_SET)
-    while len(data):
-        data = data[os.write(fd, data) :]

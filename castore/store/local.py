@@ -18,46 +18,40 @@ it aside meanwhile, also if the process dies at that moment.
 """
 
 # pathlib costs 2 to 5 ms to import and several microseconds an operation, on the way of every command and object.
-# ruff: noqa: PTH100, PTH102, PTH104, PTH108, PTH110, PTH112, PTH116, PTH118, PTH120, PTH208
+# ruff: noqa: PTH100, PTH104, PTH108, PTH110, PTH116, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from heapq import merge
+from operator import itemgetter
 from time import time
-from typing import TypeVar
 
 from castore.errors import BackendError
 from castore.store.backend import ListingEntry, check_key, check_prefix, check_size, is_key
-from castore.store.local_files import (
+from castore.store.files import (
     ABSENT,
+    NotRegularError,
     failed,
     is_older,
     link,
-    modified,
-    open_new,
+    open_descriptor,
     read_exactly,
     remove,
     replace,
     sync_all,
-    write_all,
 )
+from castore.store.folders import Folders, distinct, keys_below
 
 _TEMP_FOLDER = "tmp"
-_TEMP_PREFIX = ".castore-tmp-"
 _ASIDE_FOLDER = f"{_TEMP_FOLDER}/.castore-expired"
-_TEMP_AGE_MAX_S = 24 * 3600  # nobody holds a put back for a day; a clock of another machine may be minutes wrong
 
 # A writer that never flushes, from a generator that takes days: its temporary files must not become old.
 _HELD_BACK_S = 3600
 _HELD_BACK_FILES = 1 << 14
-
-_FOLDER_MODE = 0o777  # less the umask, as of files
-
-_T = TypeVar("_T")
 
 
 class LocalBackend:
@@ -78,11 +72,8 @@ class LocalBackend:
         self._pid = os.getpid()
         self._pending: dict[str, str] = {}  # key -> its temporary file
         self._pending_since = 0.0  # when the first of them was written
-        self._unsynced: set[str] = set()  # folders whose entries the next flush must make durable
-        self._entered: set[str] = set()  # folders that are known to be durable in their parents
-        self._made: set[str] = set()  # folders that this instance has seen
+        self._folders = Folders(self._root)
         self._settled = False  # whether what killed sweeps left aside was seen to
-        self._swept: set[str] = set()  # folders that were searched for old temporary files
 
     @property
     def place(self) -> str:
@@ -106,7 +97,7 @@ class LocalBackend:
         elif abs(now - self._pending_since) > _HELD_BACK_S or len(self._pending) >= _HELD_BACK_FILES:
             self.flush()
             self._pending_since = now
-        temp = self._write_temp(os.path.join(self._root, _TEMP_FOLDER), data, sync=False)
+        temp = self._folders.write_temporary(os.path.join(self._root, _TEMP_FOLDER), data, sync=False)
         old = self._pending.pop(key, None)
         self._pending[key] = temp
         if old is not None:
@@ -120,10 +111,9 @@ class LocalBackend:
             for key, temp in pending.items():
                 path = self._path(key)
                 folder = os.path.dirname(path)
-                self._within(folder, partial(replace, temp, path))
-                self._unsynced.add(folder)
-            self._sync_folders(self._unsynced)
-            self._unsynced = set()
+                self._folders.within(folder, partial(replace, temp, path))
+                self._folders.unsynced.add(folder)
+            self._folders.sync()
         except BaseException:
             # Keys that were already renamed are whole and stay. The others are given up: the caller was told.
             for temp in pending.values():
@@ -137,14 +127,14 @@ class LocalBackend:
             return False
         path = self._path(key)
         folder = os.path.dirname(path)
-        self._make_folder(folder)
-        temp = self._write_temp(folder, data, sync=True)
+        self._folders.make(folder)
+        temp = self._folders.write_temporary(folder, data, sync=True)
         try:
             won = link(temp, path)
         finally:
             remove(temp)
         if won:
-            self._sync_folders({folder})
+            self._folders.sync_these({folder})
         return won
 
     def has(self, key: str) -> bool:
@@ -173,7 +163,7 @@ class LocalBackend:
             raise failed("cannot touch", path, error) from error
         # Another process may have renamed it into place a moment ago and not synced the folder yet. Whoever relies on
         # the value being there must not depend on that process surviving.
-        self._unsynced.add(os.path.dirname(path))
+        self._folders.unsynced.add(os.path.dirname(path))
         return True
 
     def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
@@ -205,7 +195,7 @@ class LocalBackend:
             return temp is not None
         except OSError as error:
             raise failed("cannot delete", path, error) from error
-        self._unsynced.add(os.path.dirname(path))
+        self._folders.unsynced.add(os.path.dirname(path))
         return True
 
     def expire(self, key: str, before_s: float) -> bool:
@@ -216,14 +206,14 @@ class LocalBackend:
         if key in self._pending or not is_older(path, before_s):
             return False
         aside = f"{self._aside(key)}.{os.getpid()}-{os.urandom(4).hex()}"
-        self._make_folder(os.path.dirname(aside))
+        self._folders.make(os.path.dirname(aside))
         try:
             os.rename(path, aside)
         except ABSENT:
             return False
         except OSError as error:
             raise failed("cannot delete", path, error) from error
-        self._unsynced.add(os.path.dirname(path))
+        self._folders.unsynced.add(os.path.dirname(path))
         return self._decide(aside, path, before_s)
 
     def _decide(self, aside: str, path: str, before_s: float) -> bool:
@@ -257,7 +247,7 @@ class LocalBackend:
             for name in names:
                 key = os.path.relpath(os.path.join(above, name.rpartition(".")[0]), folder)
                 if is_key(key):
-                    self._make_folder(os.path.dirname(self._path(key)))
+                    self._folders.make(os.path.dirname(self._path(key)))
                     self._decide(os.path.join(above, name), self._path(key), float("-inf"))
 
     def _aside(self, key: str) -> str:
@@ -286,7 +276,7 @@ class LocalBackend:
         start = prefix + "/" if prefix else ""
         pending = sorted((key, temp) for key, temp in self._pending.items() if key.startswith(start))
         folder = os.path.join(self._root, prefix) if prefix else self._root
-        return _distinct(merge(pending, _walk(folder, start), key=_first))
+        return distinct(merge(pending, keys_below(folder, start), key=itemgetter(0)))
 
     def _path(self, key: str) -> str:
         return os.path.join(self._root, key)
@@ -300,19 +290,16 @@ class LocalBackend:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._pending = {}
-            self._unsynced = set()
+            self._folders.unsynced = set()
 
     def _read(self, path: str, max_bytes: int) -> bytes | None:
         try:
-            fd = os.open(path, os.O_RDONLY)
-        except ABSENT:
+            fd, status = open_descriptor(path)
+        except (*ABSENT, NotRegularError):
             return None
         except OSError as error:
             raise failed("cannot read", path, error) from error
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                return None
             check_size(status.st_size, max_bytes, path)
             return read_exactly(fd, status.st_size)
         except OSError as error:
@@ -331,115 +318,3 @@ class LocalBackend:
             return False
         self.put(key, data)
         return True
-
-    def _write_temp(self, folder: str, data: bytes, *, sync: bool) -> str:
-        path = os.path.join(folder, f"{_TEMP_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
-        fd = self._within(folder, partial(open_new, path))
-        self._sweep(folder)
-        try:
-            try:
-                write_all(fd, data)
-                if sync:
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-        except OSError as error:
-            remove(path)
-            raise failed("cannot write", path, error) from error
-        except BaseException:
-            remove(path)
-            raise
-        return path
-
-    def _within(self, folder: str, action: Callable[[], _T]) -> _T:
-        """Do something in a folder that may have to be made first; or again, if somebody removed it."""
-        if folder in self._made:
-            try:
-                return action()
-            except BackendError as error:
-                if not isinstance(error.__cause__, FileNotFoundError):
-                    raise
-        self._make_folder(folder)
-        self._made.add(folder)
-        return action()
-
-    def _make_folder(self, folder: str) -> None:
-        missing = []
-        while not os.path.isdir(folder):
-            missing.append(folder)
-            folder = os.path.dirname(folder)
-        for each in reversed(missing):
-            try:
-                os.mkdir(each, _FOLDER_MODE)
-            except FileExistsError as error:
-                if not os.path.isdir(each):
-                    raise BackendError(f"cannot make the folder {each}: a file has this name") from error
-            except OSError as error:
-                raise failed("cannot make the folder", each, error) from error
-        # What is below the root is synced with its contents; the way to the root would be nobody's business later.
-        sync_all([os.path.dirname(each) for each in missing if len(each) <= len(self._root)])
-
-    def _sync_folders(self, folders: set[str]) -> None:
-        """Make the entries of ``folders`` durable, and the folders themselves in theirs."""
-        above: set[str] = set()
-        for folder in folders:
-            inner = folder
-            while inner not in self._entered and len(inner) > len(self._root):
-                # Another process may have made it and not synced its parent yet, so seeing it proves nothing.
-                self._entered.add(inner)
-                inner = os.path.dirname(inner)
-                above.add(inner)
-        try:
-            sync_all(folders | above)
-        except BaseException:
-            self._entered.clear()
-            raise
-
-    def _sweep(self, folder: str) -> None:
-        """Remove old temporary files of processes that were killed, once per instance and folder."""
-        if folder in self._swept:
-            return
-        self._swept.add(folder)
-        oldest = time() - _TEMP_AGE_MAX_S
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name.startswith(_TEMP_PREFIX) and modified(entry) < oldest:
-                        remove(entry.path)
-        except OSError as error:
-            raise failed("cannot list", folder, error) from error
-
-
-def _first(pair: tuple[str, str]) -> str:
-    return pair[0]
-
-
-def _walk(folder: str, start: str) -> Iterator[tuple[str, str]]:
-    """All keys in ``folder`` and below with their files, in order; ``start`` is the key of the folder and a slash."""
-    try:
-        with os.scandir(folder) as entries:
-            # A folder sorts as its keys will: "a-b" comes before "a/b", though "a" comes before "a-b".
-            names = sorted(
-                entry.name + "/" if entry.is_dir() else entry.name
-                for entry in entries
-                if is_key(start + entry.name) and (entry.is_dir() or entry.is_file())
-            )
-    except ABSENT:
-        return
-    except OSError as error:
-        raise failed("cannot list", folder, error) from error
-    for name in names:
-        path = os.path.join(folder, name)
-        if name.endswith("/"):
-            yield from _walk(path[:-1], start + name)
-        else:
-            yield start + name, path
-
-
-def _distinct(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Of sorted pairs the first with each key."""
-    last = None
-    for pair in pairs:
-        if pair[0] != last:
-            yield pair
-        last = pair[0]

@@ -9,7 +9,6 @@ compared, since sending it again would find our own value and call it a rival's.
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,8 +19,9 @@ import obstore
 from obstore import exceptions
 
 from castore.errors import BackendError, CastoreError, CorruptionError
-from castore.store.ahead import answers
 from castore.store.backend import ListingEntry, SweptError, check_key, check_prefix, check_size, is_key
+from castore.store.obstore_errors import is_transient, reason
+from castore.store.pipelined_requests import answers
 
 T = TypeVar("T")
 
@@ -42,9 +42,6 @@ _SWEEP_S = 1.0
 _LOOK_AGAIN_S = 1.0  # after a removal that failed: what was written at that moment is there by then
 
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
-_TRANSIENT = ("timed out", "timeout", "error sending request", "connection", "50 Internal", "503 ", "502 ", "504 ")
-_XML_MESSAGE = re.compile(r"<Code>(?P<code>[^<]*)</Code>(?:.*?<Message>(?P<text>[^<]*)</Message>)?", re.DOTALL)
-_STATUS = re.compile(r"status code: (\d{3}[^:]*)")
 
 
 class _Pending:
@@ -159,7 +156,7 @@ class ObstoreBackend:
                 if found is not None:
                     return unsure and found
             except exceptions.BaseError as error:
-                if not _is_transient(error) or attempt == _CREATE_ATTEMPTS - 1:
+                if not is_transient(error) or attempt == _CREATE_ATTEMPTS - 1:
                     self._fail("create", key, error)
                 # The answer may be lost and the value stored. Never guess: look.
                 unsure = True
@@ -367,35 +364,9 @@ class ObstoreBackend:
         if isinstance(error, FileNotFoundError):
             self._check_bucket(error)
         place = f"{self.url}: {key}" if key else self.url
-        raise BackendError(f"cannot {action} {place}: {_reason(error)}", transient=_is_transient(error)) from error
+        raise BackendError(f"cannot {action} {place}: {reason(error)}", transient=is_transient(error)) from error
 
 
 def _latest(told_s: float) -> float:
     """The latest time that a store may mean: some tell whole seconds, cut, of what they keep more exactly."""
     return told_s if told_s % 1 else told_s + 0.999
-
-
-def _is_transient(error: BaseException) -> bool:
-    """Whether a request that failed so may have been taken, or may be when it is sent again."""
-    if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)):
-        return False
-    text = str(error).partition("Debug source")[0]
-    status = _STATUS.search(text)
-    if status is not None:
-        return status[1].startswith("5") or status[1].startswith("429")
-    return any(sign in text.lower() for sign in _TRANSIENT)
-
-
-def _reason(error: BaseException) -> str:
-    """What a user can use of an error of obstore, on one line."""
-    text = str(error).partition("Debug source")[0]
-    if isinstance(error, exceptions.UnauthenticatedError):
-        return "the store does not know these credentials"
-    xml = _XML_MESSAGE.search(text)
-    if xml is not None:
-        return " ".join(f"{xml['code']}: {xml['text'] or ''}".split()).rstrip(":")[:500]
-    status = _STATUS.search(text)
-    if status is not None:
-        return " ".join(status[1].split())[:200]
-    # Chained reasons are joined by " - "; the last one is the cause.
-    return " ".join(text.split())[:500] or type(error).__name__

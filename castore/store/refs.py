@@ -207,10 +207,10 @@ class RefStore:
         """Refuse now what would be refused after hours of work: a store in which no name can be written safely.
 
         Raises:
-            BackendError: The store's conditional create does not hold under a race (``probe``).
+            BackendError: The store's conditional create does not hold under a race (``atomic_create``).
         """
         if getattr(self._backend, "needs_probe", False):
-            from castore.store.probe import require_atomic_create
+            from castore.store.atomic_create import require_atomic_create
 
             require_atomic_create(self._backend)
 

@@ -31,8 +31,8 @@ def open_backend(url: str) -> Backend:
     """The backend at ``url``. Nothing is read or written yet.
 
     A plain path, with ``~`` for the home directory, and ``file:///path`` are a folder, for which no library is even
-    imported. ``s3``, ``gs`` and ``az`` are obstore's, or fsspec's where only that knows them. Everything else is
-    fsspec's: ``memory://name`` lives as long as the process, ``http`` and ``https`` can be read alone.
+    imported. ``s3``, ``gs`` and ``az`` are obstore's. Everything else is fsspec's: ``memory://name`` lives as long as
+    the process, ``http`` and ``https`` can be read alone.
 
     Raises:
         InvalidInputError: No backend can be meant.
@@ -51,14 +51,15 @@ def open_backend(url: str) -> Backend:
     if protocol in _EXTRAS and "::" not in url:
         from importlib.util import find_spec
 
-        if find_spec("obstore") is not None:
-            from castore.store.obstore_places import open_obstore
+        if find_spec("obstore") is None:
+            raise MissingExtraError("obstore", _EXTRAS[protocol])
+        from castore.store.obstore_places import open_obstore
 
-            return open_obstore(url)
-    return _open_fsspec(url, protocol)
+        return open_obstore(url)
+    return _open_fsspec(url)
 
 
-def _open_fsspec(url: str, protocol: str) -> Backend:
+def _open_fsspec(url: str) -> Backend:
     from fsspec.core import url_to_fs
 
     from castore.store.fsspec import FsspecBackend
@@ -66,8 +67,6 @@ def _open_fsspec(url: str, protocol: str) -> Backend:
     try:
         filesystem, root = url_to_fs(url)
     except ImportError as error:
-        if protocol in _EXTRAS:
-            raise MissingExtraError("obstore", _EXTRAS[protocol]) from error
         raise InvalidInputError(f"{url}: {' '.join(str(error).split())}") from error
     except ValueError as error:
         raise InvalidInputError(f"{url!r} is no place of a repository: {' '.join(str(error).split())}") from error

@@ -1,16 +1,18 @@
 """Packing of documents into instances, best fit and longest first, each instance with its documents by number.
 
-The rule is that of ``packing``, from "Fewer Truncations Improve Language Modeling" (https://arxiv.org/abs/2404.10830):
-longest first, each document into the instance with the least space that still holds it. Ties are settled here so that
-the answer is one on every machine: equal documents in the order they are given (a stable sort), equal instances in the
-order in which they came to have that space. OLMo-core's packer settles instances so too, and documents by a sort that
-differs between processors.
+The rule is best-fit decreasing, as in "Fewer Truncations Improve Language Modeling" (https://arxiv.org/abs/2404.10830),
+which OLMo-core follows: longest first, each document into the instance with the least space that still holds it, or
+into a new one. Ties are settled here so that the answer is one on every machine: equal documents in the order they are
+given (a stable sort), equal instances in the order in which they came to have that space. OLMo-core's packer settles
+instances so too, and documents by a sort that differs between processors. Ties change what instances hold and never how
+many there are, for which a histogram of the lengths is enough.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,10 +43,7 @@ class Packed:
 def best_fit(lengths: Ints, capacity: int) -> Packed:
     """Pack documents into instances of ``capacity`` tokens.
 
-    Documents of one length are placed together: the instance that took one of them is the best fit for the next as long
-    as it holds another, so consecutive documents fill consecutive instances. Instances with equal space are kept as
-    ranges of their numbers, and a step places as many documents as a range holds. A step places at least one document;
-    on real lengths, hundreds. Everything that is done for each document is done by numpy at once.
+    What is done for each document is done by numpy at once; the rest, for each step of ``_Spaces``.
 
     Args:
         lengths: Tokens of each document, from 1 to ``capacity``: int64[n].
@@ -52,12 +51,18 @@ def best_fit(lengths: Ints, capacity: int) -> Packed:
     """
     if not len(lengths):
         return Packed(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    assert lengths.min() >= 1, "a document without tokens"
-    assert lengths.max() <= capacity, f"a document of {lengths.max()} tokens for instances of {capacity}"
-    spaces = _Spaces(capacity)
-    for length, count in sorted(_histogram(lengths).items(), reverse=True):
-        spaces.place(length, count)
+    spaces = _filled(_histogram(lengths), capacity)
     return _placed(lengths, capacity, spaces.steps, spaces.opened)
+
+
+def best_fit_instances(counts: Mapping[int, int], capacity: int) -> int:
+    """How many instances ``best_fit`` makes.
+
+    Args:
+        counts: Number of documents by length in tokens, lengths from 1 to ``capacity``.
+        capacity: Tokens of an instance.
+    """
+    return _filled(counts, capacity).opened
 
 
 def tight_fit(lengths: Ints, capacity: int) -> Packed:
@@ -78,6 +83,16 @@ def tight_fit(lengths: Ints, capacity: int) -> Packed:
         steps += [(-length, first, times, each) for length, each in filling.items()]
         first += times
     return _placed(lengths, capacity, [step[1:] for step in sorted(steps)], opened)
+
+
+def _filled(counts: Mapping[int, int], capacity: int) -> _Spaces:
+    """Documents by length, all of them placed."""
+    spaces = _Spaces(capacity)
+    for length, count in sorted(counts.items(), reverse=True):
+        assert length >= 1, "a document without tokens"
+        assert length <= capacity, f"a document of {length} tokens for instances of {capacity}"
+        spaces.place(length, count)
+    return spaces
 
 
 def _histogram(lengths: Ints) -> dict[int, int]:
@@ -104,7 +119,13 @@ def _longest_first(lengths: Ints, capacity: int) -> Ints:
 
 
 class _Spaces:
-    """Instances by the tokens that are free in them, and what was placed where."""
+    """Instances by the tokens that are free in them, and what was placed where.
+
+    Documents of one length are placed together: the instance that took one of them is the best fit for the next as long
+    as it holds another, so consecutive documents fill consecutive instances. Instances with equal space are kept as
+    ranges of their numbers, and a step places as many documents as a range holds: at least one; on real lengths,
+    hundreds.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity

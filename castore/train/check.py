@@ -25,8 +25,8 @@ from castore.olmo.layout import PART_BYTES, id_bytes
 from castore.read.blocks import Ints, SampleBlock, blocks_of, with_next
 from castore.read.columns import Columns, vocab_size_of
 from castore.read.stream import in_order
-from castore.train.packing import pack
-from castore.train.report import COUNTS, Part, Report, Rule, Tally
+from castore.train.best_fit import best_fit_instances
+from castore.train.report import COUNTS, PackingCounts, Part, Report, Rule, Tally
 
 BLOCK_TOKENS = 1 << 20
 """Most tokens looked at together by default, unless one sample has more."""
@@ -227,7 +227,8 @@ class Scan:
     def _end_part(self) -> None:
         """Pack what was found in the part that ends here."""
         counts = {length: count for length, count in self._lengths.items() if length and count}
-        packing = pack(counts, self._rule.sequence_length)
+        instances = best_fit_instances(counts, self._rule.sequence_length)
+        packing = PackingCounts(instances, sum(length * count for length, count in counts.items()))
         self._parts.append(Part(self._documents, sum(counts.values()), packing))
         self._lengths.clear()
         self._documents = 0

@@ -70,6 +70,27 @@ class Instances:
         places = len(self) * self.sequence_length
         return self.tokens / places if places else 0.0
 
+    def check_fit(self, offsets: NDArray[np.int64]) -> None:
+        """Refuse a packing that does not fit the samples: it is stored, and what is stored may be anybody's.
+
+        Args:
+            offsets: Where samples begin and end among all tokens, int64[samples + 1].
+
+        Raises:
+            FormatError: It names other samples or tokens than there are, or an instance holds too many or none.
+        """
+        name = f"packing {self.digest.hex()}"
+        samples = self.segment_sample
+        if len(samples) and int(samples.max()) >= len(offsets) - 1:
+            raise FormatError(f"{name} names sample {samples.max()} of {len(offsets) - 1}")
+        stops = self.segment_start.astype(np.int64) + self.segment_length
+        segments = offsets_of(self.document_segments)[offsets_of(self.instance_documents)]
+        full = np.diff(offsets_of(self.segment_length)[segments])
+        if np.any(stops > np.diff(offsets)[samples]) or np.any(full > self.sequence_length):
+            raise FormatError(f"{name} has documents over the end of a sample or of an instance")
+        if not (self.instance_documents.all() and self.document_segments.all() and self.segment_length.all()):
+            raise FormatError(f"{name} has an instance or a document without tokens")
+
 
 @dataclass(frozen=True, slots=True)
 class PackingRule:
@@ -216,10 +237,10 @@ class _Found:
 
 def count_instances(lengths: Ints, capacity: int) -> int:
     """Instances that mode ``documents`` makes of samples of these lengths."""
-    return len(tight_fit(_split(lengths, capacity)[2], capacity).counts)
+    return len(tight_fit(split_long(lengths, capacity)[2], capacity).counts)
 
 
-def _split(lengths: Ints, capacity: int) -> tuple[Ints, Ints, Ints]:
+def split_long(lengths: Ints, capacity: int) -> tuple[Ints, Ints, Ints]:
     """Samples in pieces of at most ``capacity``: the sample of each piece, where it begins in it, its tokens."""
     pieces = -(-lengths // capacity)
     owners = np.repeat(np.arange(len(lengths)), pieces)
@@ -229,7 +250,7 @@ def _split(lengths: Ints, capacity: int) -> tuple[Ints, Ints, Ints]:
 
 def _of_samples(samples: Ints, lengths: Ints, capacity: int) -> _Found:
     """True boundaries: every sample is a document, or several where it is longer than an instance."""
-    owners, starts, counts = _split(lengths, capacity)
+    owners, starts, counts = split_long(lengths, capacity)
     packed = tight_fit(counts, capacity)
     chosen = packed.documents
     ones = np.ones(len(chosen), np.int64)

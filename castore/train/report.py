@@ -8,7 +8,6 @@ from fractions import Fraction
 
 from castore.errors import InvalidInputError
 from castore.format.samples import TOKENS_MAX
-from castore.train.packing import PackingCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,14 @@ class Rule:
             raise InvalidInputError(
                 f"sequence length {self.sequence_length}: OLMo-core packs into powers of two only, such as 4096"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class PackingCounts:
+    """What a packing comes to: instances, and tokens of documents in them."""
+
+    instances: int
+    tokens: int
 
 
 @dataclass(slots=True)

@@ -26,6 +26,7 @@ from castore.format.digest import digest_of
 from castore.format.samples import offsets_of
 from castore.read.reader import Reader
 from castore.read.whole import whole_lengths
+from castore.store.files import write_at
 from castore.tree.walk import leaves
 
 if TYPE_CHECKING:
@@ -137,9 +138,9 @@ class TokenCache:
         batch = self._own_reader().read(lo, hi)
         try:
             # Not through the mapping: a full disk would end the process there, and here is an error.
-            _write(self._files["token_ids"], batch.token_ids.astype("<u4", copy=False), 4 * at)
-            _write(self._files["labels_mask"], batch.labels_mask, at)
-            _write(self._files["filled"], np.ones(1, np.uint8), chunk)
+            write_at(self._files["token_ids"], _bytes_of(batch.token_ids.astype("<u4", copy=False)), 4 * at)
+            write_at(self._files["labels_mask"], _bytes_of(batch.labels_mask), at)
+            write_at(self._files["filled"], memoryview(b"\1"), chunk)
         except OSError:
             self._room = 0
             return False
@@ -153,11 +154,8 @@ class TokenCache:
         return self._reader
 
 
-def _write(handle: int, array: NDArray[Any], offset: int) -> None:
-    view = np.ascontiguousarray(array).data.cast("B")
-    done = 0
-    while done < len(view):
-        done += os.pwrite(handle, view[done:], offset + done)
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).data.cast("B")
 
 
 def _close(handles: list[int]) -> None:

@@ -205,7 +205,7 @@ def test_tokenizers_and_templates_that_cannot_be_used(run: Run, tmp_path: Path) 
         (bare, "no-such-name", "'no-such-name' is neither a registered name nor a file"),
         (bare, tmp_path / "nowhere.jinja", "nowhere.jinja cannot be read: No such file or directory"),
         (bare, "nowhere", "is neither a registered name nor a file"),
-        (bare, tmp_path / "dir.jinja", "dir.jinja cannot be read: Is a directory"),
+        (bare, tmp_path / "dir.jinja", "dir.jinja cannot be read: is a directory"),
         (bare, tmp_path / "bad.jinja", "template"),
         (bare, tmp_path / "binary.jinja", "is not UTF-8"),
     ]

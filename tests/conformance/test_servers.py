@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from castore.store.backend import Backend
-from castore.store.conformance import LivePlace
+from castore.store.live_conformance import LivePlace
 from castore.store.urls import open_backend
 from tests.conformance.suite import BackendTests
 from tests.support.gcs_stub import GcsStub

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from importlib.util import find_spec
 from itertools import pairwise
@@ -216,7 +217,7 @@ def test_a_disk_that_is_full(data: Dataset, tmp_path: Path, monkeypatch: pytest.
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(layouts.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(BackendError, match="nothing was left half-written"):
         export_layout(data, str(tmp_path / "out"), layout)
     assert list(tmp_path.iterdir()) == []

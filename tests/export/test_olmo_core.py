@@ -21,7 +21,7 @@ from castore.olmo.layout import id_bytes
 from castore.read import stream
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
-from castore.store.reorder import Reorder
+from castore.store.bucket_sort import BucketSort
 from tests.support.commands import REPOSITORY_ROOT, castore, start, trouble, wait_until
 from tests.support.complete import Row, check_complete
 from tests.support.jobs import TOKENIZER, example_rows, row, run_job, with_vocab_size, write_rows
@@ -125,7 +125,7 @@ def test_small_windows_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shuffled: tuple[Repository, list[Row]]
 ) -> None:
     repository, rows = shuffled
-    monkeypatch.setattr(stream, "Reorder", lambda lengths, folder: Reorder(lengths, folder, window_bytes=3000))
+    monkeypatch.setattr(stream, "BucketSort", lambda lengths, folder: BucketSort(lengths, folder, window_bytes=3000))
     export_olmo_core(repository.dataset("out"), str(tmp_path / "out"), part_bytes=999)
     found = contents(tmp_path / "out")
     expected = naive_parts(rows, order_of(len(rows), 42, None), "<u2", 999)

@@ -29,7 +29,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["direct", "no flag", "refused at open", "refused at write", "in pieces"])
 def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Systems that differ in what they take: the real one, and others that are it but for one call."""
-    real_open, real_write = os.open, os.write
+    real_open, real_pwrite = os.open, os.pwrite
     flag = large_file._O_DIRECT or 0
     opened: set[int] = set()
 
@@ -40,17 +40,17 @@ def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         (opened.add if flag and flags & flag else opened.discard)(fd)
         return fd
 
-    def writing(fd: int, data: Any) -> int:
+    def writing(fd: int, data: Any, at: int) -> int:
         if fd in opened and request.param == "refused at write":
             raise OSError(errno.EINVAL, "Invalid argument")
         if fd not in opened and request.param == "in pieces":
-            return real_write(fd, memoryview(data)[:100])
-        return real_write(fd, data)
+            return real_pwrite(fd, memoryview(data)[:100], at)
+        return real_pwrite(fd, data, at)
 
     if request.param == "no flag":
         monkeypatch.setattr(large_file, "_O_DIRECT", None)
     monkeypatch.setattr(os, "open", opening)
-    monkeypatch.setattr(os, "write", writing)
+    monkeypatch.setattr(os, "pwrite", writing)
 
 
 @pytest.mark.usefixtures("system")

@@ -145,11 +145,11 @@ def test_nothing_is_tokenized_for_a_store_that_is_refused(rclone: Server) -> Non
 def test_a_store_is_probed_once(moto: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = _reach(moto, monkeypatch)
     seen: list[str] = []
-    monkeypatch.setattr("castore.store.probe._sound", set())
-    monkeypatch.setattr("castore.store.probe.probe_create", lambda backend: seen.append(backend.url))
+    monkeypatch.setattr("castore.store.atomic_create._sound", set())
+    monkeypatch.setattr("castore.store.atomic_create.probe_create", lambda backend: seen.append(backend.url))
     for _ in range(2):
         RefStore(open_backend(url)).update("a", Digest(b"1" * 32), time_s=0, author="a", message="")
-    monkeypatch.setattr("castore.store.probe._sound", set())  # another process of this user
+    monkeypatch.setattr("castore.store.atomic_create._sound", set())  # another process of this user
     RefStore(open_backend(url)).update("a", Digest(b"1" * 32), time_s=0, author="a", message="")
     assert seen == [url]
     assert len([*(tmp_path / "cache" / "stores").iterdir()]) == 1

@@ -191,7 +191,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "damaged gzip": (lambda f: set_byte(f / BOUNDS, 12, 0xFF), "token_ids_part_0001.csv.gz: "),
     "a folder in place of a part": (
         lambda f: [(f / LABELS).unlink(), (f / LABELS).mkdir()],
-        "labels_mask_part_0001.npy: Is a directory",
+        "labels_mask_part_0001.npy: is a directory",
     ),
     "unfinished": (
         _text("_tokens.partial.bin", b""),

@@ -19,7 +19,7 @@ from castore.train.causes import causes
 from castore.train.check import analyse
 from castore.train.report import Report, Rule, Tally
 from tests.support.strategies import Row, samples_of
-from tests.train.test_packing import packed_one_by_one
+from tests.train.test_best_fit import packed_one_by_one
 
 EOS, BOS, X = 0, 1, 7
 

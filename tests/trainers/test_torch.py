@@ -245,7 +245,7 @@ def test_a_full_disk_costs_time_and_nothing_else(data: Dataset, monkeypatch: pyt
     def refuse(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("castore.train.token_cache._write", refuse)
+    monkeypatch.setattr("castore.train.token_cache.write_at", refuse)
     for sample in (0, 3, len(data) - 1):
         assert cache.read(sample)[0].tolist() == data[sample].token_ids.tolist()
         assert cache.read(sample, 2, 5)[1].tolist() == data[sample].labels_mask[2:5].tolist()

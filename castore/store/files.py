@@ -1,10 +1,12 @@
-"""What a folder asks of the operating system: files that are written whole, made durable, linked and looked at.
+"""The one way to open a file, to write a whole one, and to name, link and sync it.
 
-Every failure is a ``BackendError`` of one line that names the file.
+Files of others are opened by ``open_regular``, and files are written by ``WholeFile`` and ``write_whole``. An
+``OSError`` is the caller's, who knows whose file it was. What keeps the values of a repository (``local``) is at the
+end: there every failure is a ``BackendError`` of one line that names the file.
 """
 
 # pathlib costs 2 to 5 ms to import and several microseconds an operation, on the way of every command and object.
-# ruff: noqa: PTH105, PTH108, PTH116
+# ruff: noqa: PTH105, PTH108, PTH116, PTH118, PTH120, SIM115
 
 from __future__ import annotations
 
@@ -12,6 +14,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
+from io import BufferedReader
+from types import TracebackType
+from typing import BinaryIO
 
 from castore.errors import BackendError
 
@@ -21,6 +27,7 @@ _SYNC_THREADS = 8
 
 # os.open's own mode: the umask of the user decides, so that a group can share a repository. tempfile would say 0600.
 _FILE_MODE = 0o666
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 _REASONS = {
     errno.ENOSPC: "disk full",
@@ -38,6 +45,147 @@ _TRANSIENT = frozenset(
 )
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 ABSENT = (FileNotFoundError, NotADirectoryError)
+
+
+TEMP_PREFIX = ".castore-tmp-"
+"""What names of temporary files begin with; no listing shows them, and old ones are swept."""
+
+BUFFER_BYTES = 1 << 20
+"""Bytes that are gathered before a file is written to."""
+
+
+class NotRegularError(OSError):
+    """There is a folder, a pipe, a socket or a device where a file was to be opened."""
+
+
+def open_descriptor(path: str | os.PathLike[str], *, pipes: bool = False) -> tuple[int, os.stat_result]:
+    """Open a file for reading, only if it is a file: a pipe would be waited for, and a device may never end.
+
+    Args:
+        path: The file.
+        pipes: Take a pipe too that somebody writes to, as a shell makes of ``<(command)``; one without a writer is
+            empty.
+
+    Returns:
+        The descriptor, to be closed by the caller, and what the system says of the file.
+
+    Raises:
+        NotRegularError: It is something else.
+        OSError: It cannot be opened.
+    """
+    # Looked at when it is open, so that nothing takes its place; without waiting, as opening a pipe otherwise does.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        status = os.fstat(fd)
+        mode = status.st_mode
+        if stat.S_ISDIR(mode):
+            raise NotRegularError(errno.EISDIR, "is a directory", os.fspath(path))
+        if pipes and stat.S_ISFIFO(mode):
+            os.set_blocking(fd, True)
+        elif not stat.S_ISREG(mode):
+            raise NotRegularError(errno.EINVAL, "is not a regular file", os.fspath(path))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, status
+
+
+def open_regular(path: str | os.PathLike[str], *, pipes: bool = False) -> BufferedReader:
+    """As ``open_descriptor``, for reading through a buffer."""
+    return open(open_descriptor(path, pipes=pipes)[0], "rb")
+
+
+class WholeFile:
+    """A file that others see whole or not at all: it gets its name when all of it is written.
+
+    As a context manager it is finished, or given up after an error.
+
+    Args:
+        path: Whatever has this name is replaced.
+        durable: Sync it before it gets the name. The name is durable when its folder is synced (``sync``).
+
+    Attributes:
+        file: To write to.
+        temp: The name of it meanwhile, in the same folder.
+
+    Raises:
+        OSError: In any call; nothing of it stays.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, durable: bool = True) -> None:
+        self._path, self._durable = os.fspath(path), durable
+        self.temp = temporary_name(os.path.dirname(self._path))
+        fd = os.open(self.temp, _NEW, _FILE_MODE)
+        self.file: BinaryIO = open(fd, "wb", buffering=BUFFER_BYTES)
+        self._is_named = False
+
+    def __enter__(self) -> BinaryIO:
+        return self.file
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is None:
+            self.finish()
+        else:
+            self.close()
+
+    def finish(self) -> None:
+        """Make the file what its name means."""
+        try:
+            self.file.flush()
+            if self._durable:
+                os.fsync(self.file.fileno())
+            self.file.close()
+            os.replace(self.temp, self._path)
+            self._is_named = True
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the file up, unless it is finished."""
+        if self._is_named:
+            return
+        remove(self.temp)
+        with suppress(OSError):  # of what was in the buffer, for a file that is gone
+            self.file.close()
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes, *, durable: bool = True) -> None:
+    """Write a file as ``WholeFile`` does.
+
+    Raises:
+        OSError: It cannot be written; what had the name stays.
+    """
+    with WholeFile(path, durable=durable) as file:
+        file.write(data)
+
+
+def temporary_name(folder: str) -> str:
+    """A name for a file in a folder that no other process uses, here or on another machine."""
+    return os.path.join(folder, f"{TEMP_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
+
+
+def write_at(fd: int, data: memoryview, at: int) -> None:
+    """Write all of ``data`` (bytes) from byte ``at`` of a file on, in as many calls as that takes."""
+    while len(data):
+        count = os.pwrite(fd, data, at)
+        data, at = data[count:], at + count
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Make a file durable, or the names in a folder.
+
+    Raises:
+        OSError: The system refuses.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+# ---- values of a repository
 
 
 def failed(action: str, path: str, error: OSError) -> BackendError:
@@ -71,11 +219,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 def _sync(path: str) -> None:
     try:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync(path)
     except OSError as error:
         raise failed("cannot make durable", path, error) from error
 
@@ -103,7 +247,7 @@ def _sync_share(paths: list[str]) -> None:
 def open_new(path: str) -> int:
     """A file descriptor for writing a file that must not be there yet."""
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+        return os.open(path, _NEW, _FILE_MODE)
     except OSError as error:
         raise failed("cannot write", path, error) from error
 

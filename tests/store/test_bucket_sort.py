@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from castore.errors import BackendError
 from castore.format.samples import Samples, SpanColumn
-from castore.store.reorder import Reorder, take_ragged
+from castore.store.bucket_sort import BucketSort, take_ragged
 from tests.support.strategies import Row, random_rows, row_lists, samples_of
 
 
@@ -36,10 +36,10 @@ def rows_of(samples: Samples) -> list[Row]:
 
 
 def reordered(rows: list[Row], positions: list[int], batch: int, window_bytes: int, folder: str | None) -> list[Row]:
-    """``rows`` through a Reorder in batches; a position of -1 leaves a row out."""
+    """``rows`` through a BucketSort in batches; a position of -1 leaves a row out."""
     used = [(position, i) for i, position in enumerate(positions) if position >= 0]
     lengths = np.array([len(rows[i][0]) for _, i in sorted(used)], np.uint32)
-    reorder = Reorder(lengths, folder, window_bytes)
+    reorder = BucketSort(lengths, folder, window_bytes)
     try:
         for lo in range(0, len(rows), batch):
             part = rows[lo : lo + batch]
@@ -107,7 +107,7 @@ def test_samples_without_tokens() -> None:
 
 def test_a_missing_sample_is_noticed() -> None:
     rows = random_rows(3, seed=1)
-    reorder = Reorder(np.array([len(ids) for ids, _ in rows], np.uint32), None, 1 << 20)
+    reorder = BucketSort(np.array([len(ids) for ids, _ in rows], np.uint32), None, 1 << 20)
     reorder.add(np.array([0, 2]), samples_of(rows[:2]))
     with pytest.raises(AssertionError, match="every position"):
         list(reorder.windows())
@@ -116,7 +116,7 @@ def test_a_missing_sample_is_noticed() -> None:
 
 def test_no_folder_for_temporary_files() -> None:
     with pytest.raises(BackendError, match="no temporary file in /no/such/folder"):
-        Reorder(np.full(10, 100, np.uint32), "/no/such/folder", 400)
+        BucketSort(np.full(10, 100, np.uint32), "/no/such/folder", 400)
 
 
 def test_files_are_closed_when_the_next_cannot_be_made(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_files_are_closed_when_the_next_cannot_be_made(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     try:
         with pytest.raises(BackendError, match="no temporary file in"):
-            Reorder(np.full(200, 100, np.uint32), str(tmp_path), 400)
+            BucketSort(np.full(200, 100, np.uint32), str(tmp_path), 400)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -134,7 +134,7 @@ def test_memory_is_that_of_some_windows() -> None:
     """24 MB of tokens through windows of 1 MB; what grows with the data is positions and spans, not tokens."""
     count, length = 6000, 1000
     order = np.random.default_rng(1).permutation(count)
-    reorder = Reorder(np.full(count, length, np.uint32), None, 1 << 20)
+    reorder = BucketSort(np.full(count, length, np.uint32), None, 1 << 20)
     tracemalloc.start()
     try:
         for lo in range(0, count, 50):

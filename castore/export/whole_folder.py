@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from castore.errors import BackendError, InvalidInputError
+from castore.store.files import sync
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def write_folder(folder: str, write: Callable[[Path], T], *, replace: bool = Fal
 
     Args:
         folder: Must not exist or be empty, unless ``replace`` allows to replace what it holds.
-        write: Writes durable files into the folder that it is given, and the names in it with ``sync``.
+        write: Writes durable files into the folder that it is given, and the names in it (``castore.store.files``).
         replace: Replace a folder that holds an earlier export, and nothing else.
 
     Returns:
@@ -125,12 +126,3 @@ def _put_in_place(part: Path, target: Path, shown: Path, replace: bool) -> None:
         raise
     if old is not None:
         shutil.rmtree(old)
-
-
-def sync(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -25,7 +25,7 @@ WINDOWS_MAX = 512
 """Most windows, which is reached at 6e9 tokens; beyond, they grow: 19e9 tokens take windows of 150 MB."""
 
 
-class Reorder:
+class BucketSort:
     """Collects samples with their positions and gives them back in order.
 
     Args:

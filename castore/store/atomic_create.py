@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from castore.errors import BackendError, CastoreError
 from castore.store.backend import Backend
-from castore.store.cache import cache_folder, write_whole
+from castore.store.cache import cache_folder, keep_file
 
 RACERS = 16
 RACES = 8
@@ -49,7 +49,7 @@ def require_atomic_create(backend: Backend) -> None:
             )
         if note is not None:
             with suppress(OSError):  # it is only asked once more
-                write_whole(note, place.encode() + b"\n")
+                keep_file(note, place.encode() + b"\n")
     _sound.add(place)
 
 
