@@ -23,8 +23,8 @@ from castore_cli.formatting import duration, number, size
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-TICK_S, FIRST_S, LINE_S = 0.25, 0.25, 10.0
-"""Seconds between two looks, until something is shown on a terminal, and between two lines in a log."""
+TICK_S, FIRST_S, LINE_S = 0.25, 1.0, 10.0
+"""Seconds between two looks, until work that is asked is shown on a terminal, and between two lines in a log."""
 
 WINDOW_S = 15.0
 """Seconds over which a rate is taken: what was found at once in the beginning says nothing of what is still to do."""
@@ -107,7 +107,8 @@ class ProgressDisplay:
                 click.echo(self._document() if self._json else f"{self._verb}: {self._text()}", err=True)
 
     def _watch_on_terminal(self) -> None:
-        if self._ended.wait(FIRST_S):
+        # What is asked may be done before anybody wondered; what reports is known to take long.
+        if self._ended.wait(TICK_S if self._ask is None else FIRST_S):
             return
         bar = _bar()  # its library takes a tenth of a second to import
         task = bar.add_task(self._verb, total=None, said="")
