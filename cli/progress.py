@@ -111,14 +111,14 @@ class ProgressDisplay:
         if self._ended.wait(TICK_S if self._ask is None else FIRST_S):
             return
         bar = _bar()  # its library takes a tenth of a second to import
-        task = bar.add_task(self._verb, total=None, said="")
+        self._look()
+        task = bar.add_task(self._verb, total=None, said=self._text())
         with bar:
-            while True:
-                self._look()
+            while not self._ended.is_set():
                 done, total, _ = self._state
                 bar.update(task, completed=done, total=total, said=self._text(), refresh=True)
-                if self._ended.wait(TICK_S):
-                    return
+                self._ended.wait(TICK_S)
+                self._look()
 
     def _look(self) -> None:
         if self._ask is not None:
