@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from castore.repository import Repository
 from castore_cli import show
+from castore_cli.check import CheckOptions
+from castore_cli.diff_options import DiffOptions
+from castore_cli.import_ import ImportOptions
 from castore_cli.main import COMMANDS
 from castore_cli.main import castore as program
 from castore_cli.parameters import RepositoryOption
+from castore_cli.tokenize import TokenizeOptions
 from tests.cli.conftest import Run
 from tests.support.commands import castore
 
@@ -31,6 +37,17 @@ def test_every_command_takes_the_repository_once(name: str) -> None:
         command = program.get_command(program.make_context("castore", [name]), name)
         assert command is not None
         assert sum(isinstance(parameter, RepositoryOption) for parameter in command.params) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("diff", DiffOptions), ("check", CheckOptions), ("tokenize", TokenizeOptions), ("import", ImportOptions)],
+)
+def test_options_have_the_names_that_click_gives(name: str, options: type[Any]) -> None:
+    command = program.get_command(program.make_context("castore", [name]), name)
+    assert command is not None
+    given = {parameter.name for parameter in command.params if parameter.expose_value}
+    assert given == {field.name for field in fields(options)}
 
 
 @pytest.mark.parametrize(
