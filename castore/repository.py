@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from castore.errors import BackendError, ConflictError, CorruptionError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest, digest_hex
-from castore.store.addresses import meanings, resolve
+from castore.store.addresses import meanings, nothing_called, resolve
 from castore.store.backend import Backend
 from castore.store.cache import open_cache
 from castore.store.marker import open_layout
@@ -108,7 +108,7 @@ class Repository:
     def __contains__(self, address: object) -> bool:
         """Whether an address names something."""
         try:
-            return bool(self.resolve(cast("str | Digest", address)))
+            return bool(resolve(cast("str | Digest", address), self.refs, self.objects, self.url, suggest=False))
         except (NotFoundError, InvalidInputError, TypeError):
             return False
 
@@ -423,7 +423,7 @@ class Repository:
         origin = origin or Origin.here()
         expected = self.refs.current(name)
         if expected is None:
-            raise NotFoundError(f"{self.url} has nothing called {name!r}")
+            raise nothing_called(name, self.refs, self.url)
         self._guard(name, expected, None, origin, force)
         return self._move(name, expected, None, origin, origin.message or "rm")
 

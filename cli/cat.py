@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from castore_cli.context import State, use_colour
-from castore_cli.text import echo_json, plural, printable, visible
+from castore_cli.formatting import echo_json, plural, printable, visible
+from castore_cli.parameters import SampleRange, dataset_argument
 
 if TYPE_CHECKING:
     from castore.format.files import Vocabulary
@@ -26,24 +27,12 @@ BAR = "│"
 """Stands between tokens; ``|`` would be taken for text."""
 
 
-def _samples(ctx: click.Context, param: click.Parameter, value: str) -> range:
-    """``I`` or ``LO:HI`` as a range."""
-    match = re.fullmatch(r"([0-9]{1,18})(?::([0-9]{1,18}))?", value)
-    if match is None:
-        raise click.BadParameter(f"{value!r} is no sample: give a number from 0, or LO:HI for LO to HI - 1")
-    lo = int(match[1])
-    hi = lo + 1 if match[2] is None else int(match[2])
-    if lo >= hi:
-        raise click.BadParameter(f"{value!r} is no sample at all")
-    return range(lo, hi)
-
-
 @click.command()
-@click.argument("address")
+@dataset_argument("address")
 @click.option(
     "--sample",
     "samples",
-    callback=_samples,
+    type=SampleRange(),
     required=True,
     metavar="I",
     help="Sample in stored order, from 0; LO:HI for several.",

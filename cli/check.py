@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from castore_cli.context import State
-from castore_cli.numbers import Number
-from castore_cli.sizes import part_size_option
-from castore_cli.text import echo_json, number, plural, visible
+from castore_cli.formatting import echo_json, number, plural, visible
+from castore_cli.parameters import (
+    Number,
+    Share,
+    ShareType,
+    dataset_argument,
+    json_option,
+    part_size_option,
+    quiet_option,
+)
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from castore.read.columns import Columns
     from castore.train.causes import Cause
     from castore.train.report import Report, Tally
@@ -23,11 +28,48 @@ VERSION = 1
 """Version of the document of ``--json``: it grows when a field changes its meaning or goes."""
 
 
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """The parameters of the command line, by the names that click gives them; its help says what they mean."""
+
+    address: str
+    trainer: str
+    sequence_length: int
+    max_loss: Share | None
+    long_doc_strategy: str
+    boundaries: str
+    part_bytes: int | None
+    eos: int | None
+    bos: int | None
+    as_json: bool
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be said of a dataset: what the trainer makes of it, why, and what may be dropped at most."""
+
+    data: Columns
+    report: Report
+    causes: list[Cause]
+    max_loss: Share | None
+
+    @property
+    def over(self) -> bool:
+        """Whether more is dropped than may be."""
+        return self.max_loss is not None and self.report.over(self.max_loss.value)
+
+
 @click.command()
-@click.argument("address")
+@dataset_argument("address")
 @click.option("--trainer", type=click.Choice(["olmo-core"]), required=True, help="What will read the export.")
 @click.option("--sequence-length", type=Number(1), metavar="N", required=True, help="Tokens of a training instance.")
-@click.option("--max-loss", metavar="SHARE", help="Exit 1 if more of the tokens, or of the trained ones, is dropped.")
+@click.option(
+    "--max-loss",
+    type=ShareType(zero=True),
+    metavar="SHARE",
+    help="Exit 1 if more of the tokens, or of the trained ones, is dropped.",
+)
 @click.option(
     "--long-doc-strategy",
     type=click.Choice(["truncate", "fragment"]),
@@ -46,23 +88,10 @@ VERSION = 1
 @part_size_option
 @click.option("--eos", type=Number(0), metavar="ID", help="Id of EOS. Default: the recorded tokenizer's.")
 @click.option("--bos", type=Number(0), metavar="ID", help="Id of BOS, if the trainer's tokenizer names one.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
+@json_option
+@quiet_option
 @click.pass_obj
-def check(
-    state: State,
-    address: str,
-    trainer: str,
-    sequence_length: int,
-    max_loss: str | None,
-    long_doc_strategy: str,
-    boundaries: str,
-    part_bytes: int | None,
-    eos: int | None,
-    bos: int | None,
-    as_json: bool,
-    quiet: bool,
-) -> int:
+def check(state: State, /, **parameters: Any) -> int:
     """Tell what a trainer will make of an export of the dataset at ADDRESS, without writing it.
 
     Shows the documents that OLMo-core's packed dataset finds, the tokens that it drops or merges, and why.
@@ -73,43 +102,25 @@ def check(
     from castore.train.causes import causes
     from castore.train.check import check_olmo_core
     from castore.train.report import Rule
-    from castore_cli.progress import Meter
+    from castore_cli.progress import ProgressDisplay
 
-    limit = None if max_loss is None else _share_of(max_loss)
-    _, data = state.dataset(address)
+    options = CheckOptions(**parameters)
+    _, data = state.dataset(options.address)
     rule = Rule(
-        sequence_length,
-        _eos(data) if eos is None else eos,
-        bos,
-        fragment=long_doc_strategy == "fragment",
-        metadata=boundaries == "metadata",
+        options.sequence_length,
+        _eos(data) if options.eos is None else options.eos,
+        options.bos,
+        fragment=options.long_doc_strategy == "fragment",
+        metadata=options.boundaries == "metadata",
     )
-    with Meter("checking", "tokens", as_json=as_json, quiet=quiet) as meter:
-        report = check_olmo_core(data, rule, part_bytes=part_size(part_bytes), report=meter.update)
-    over = limit is not None and report.over(limit)
-    if as_json:
-        echo_json(_document(data, report, causes(report), max_loss, over))
+    with ProgressDisplay("checking", "tokens", as_json=options.as_json, quiet=options.quiet) as progress:
+        report = check_olmo_core(data, rule, part_bytes=part_size(options.part_bytes), report=progress.update)
+    verdict = Verdict(data, report, causes(report), options.max_loss)
+    if options.as_json:
+        echo_json(_document(verdict))
     else:
-        _print(data, report, causes(report), max_loss, over)
-    return int(over)
-
-
-_SHARE = re.compile(r"[0-9./]+(?:[eE][-+]?[0-9]{1,2})?")
-
-
-def _share_of(text: str) -> Fraction:
-    from fractions import Fraction
-
-    from castore.errors import InvalidInputError
-
-    try:
-        # The exact value of 1e-999999999 has a billion digits. Fraction reads the digits of every script.
-        share = Fraction(text if len(text) <= 40 and _SHARE.fullmatch(text) else "")
-    except (ValueError, ZeroDivisionError):
-        share = Fraction(-1)
-    if not 0 <= share <= 1:
-        raise InvalidInputError(f"--max-loss {text}: give a share from 0 to 1, such as 0.01")
-    return share
+        _print(verdict)
+    return int(verdict.over)
 
 
 def _eos(data: Columns) -> int:
@@ -125,9 +136,10 @@ def _eos(data: Columns) -> int:
 # ---- JSON
 
 
-def _document(data: Columns, report: Report, found: list[Cause], max_loss: str | None, over: bool) -> dict[str, Any]:
+def _document(verdict: Verdict) -> dict[str, Any]:
     from dataclasses import asdict
 
+    data, report = verdict.data, verdict.report
     rule = report.rule
     return {
         "version": VERSION,
@@ -138,8 +150,8 @@ def _document(data: Columns, report: Report, found: list[Cause], max_loss: str |
         "boundaries": "metadata" if rule.metadata else "eos",
         "eos_token_id": rule.eos,
         "bos_token_id": rule.bos,
-        "max_loss": max_loss,
-        "over_max_loss": over,
+        "max_loss": verdict.max_loss.text if verdict.max_loss else None,
+        "over_max_loss": verdict.over,
         "num_instances": report.instances,
         "documents_packed": report.pieces,
         "efficiency_packed": report.efficiency,
@@ -154,7 +166,7 @@ def _document(data: Columns, report: Report, found: list[Cause], max_loss: str |
             }
             for part in report.parts
         ],
-        "causes": [asdict(cause) for cause in found],
+        "causes": [asdict(cause) for cause in verdict.causes],
     }
 
 
@@ -186,22 +198,23 @@ def _counts(tally: Tally) -> dict[str, Any]:
 # ---- text
 
 
-def _print(data: Columns, report: Report, found: list[Cause], max_loss: str | None, over: bool) -> None:
+def _print(verdict: Verdict) -> None:
+    data, report = verdict.data, verdict.report
     total = report.total
-    verdict = (
+    said = (
         f"OLMo-core drops {_of(total.dropped_tokens, total.tokens, 'tokens')} and "
         f"{_of(total.dropped_trainable, total.trainable, 'trainable tokens')}"
     )
-    if max_loss is not None:
-        verdict += f": {'more than' if over else 'within'} --max-loss {max_loss}"
-    click.echo(verdict)
+    if verdict.max_loss is not None:
+        said += f": {'more than' if verdict.over else 'within'} --max-loss {verdict.max_loss.text}"
+    click.echo(said)
     rows = [(visible(_name(data, source)), tally) for source, tally in report.by_source.items()]
     _table([*rows, ("all", total)] if len(rows) != 1 else rows)
     click.echo(
         f"  {plural(report.instances, 'instance')} of {number(report.rule.sequence_length)} tokens in "
         f"{plural(len(report.parts), 'part')}, {_percent(total.packed_tokens, _places(report))} full"
     )
-    for cause in found:
+    for cause in verdict.causes:
         click.echo(f"  - {cause.text}")
     if not report.rule.metadata and (total.split or total.unended):
         click.echo(

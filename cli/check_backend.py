@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from castore_cli.context import State
-from castore_cli.text import echo_json
+from castore_cli.formatting import echo_json
+from castore_cli.parameters import json_option
 
 
 @click.command("check-backend")
 @click.argument("url", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option
 @click.pass_obj
 def check_backend(state: State, url: str | None, as_json: bool) -> None:
     """Try at a live URL what every store of a repository must do.

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING
 import click
 
 from castore_cli.context import State, origin
-from castore_cli.text import echo_json, number, plural, size
+from castore_cli.formatting import echo_json, number, plural, size
+from castore_cli.parameters import dataset_argument, force_option, json_summary_option, message_option, quiet_option
 
 if TYPE_CHECKING:
     from castore.format.digest import Digest
 
 
 @click.command()
-@click.argument("address")
+@dataset_argument("address")
 @click.argument("destination", metavar="URL[#NAME]")
-@click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
-@click.option("--force", is_flag=True, help="Move a protected name; wants the reason with --message.")
+@message_option
+@force_option
 @click.option("--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for the protected names.")
-@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
+@json_summary_option
+@quiet_option
 @click.pass_obj
 def copy(
     state: State,
@@ -36,21 +37,21 @@ def copy(
 
     Only what is missing there travels, and the name moves last. An interrupted copy goes on when it is started again.
     """
-    from castore_cli.progress import Meter
+    from castore_cli.progress import ProgressDisplay
 
     repository, name_here = state.place(address)
     url, name = split_destination(destination, name_here)
 
     def check(root: Digest) -> None:
         if require_signature is not None:
-            from castore_cli.sign import require
+            from castore_cli.verify import require
 
             require(state, [(address, root)], require_signature)
 
     to = state.at(url, create=True)
-    with Meter("copying", "objects", as_json=as_json, quiet=quiet) as meter:
+    with ProgressDisplay("copying", "objects", as_json=as_json, quiet=quiet) as progress:
         copied, moved = repository.copy(
-            name_here, to, name, origin(message), force=force, check=check, report=meter.update
+            name_here, to, name, origin(message), force=force, check=check, report=progress.update
         )
     root = to.dataset(name).root
     if as_json:

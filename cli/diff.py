@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from castore_cli.context import State
-from castore_cli.numbers import Number
-from castore_cli.text import echo_json
-from castore_cli.watch import Watch
+from castore_cli.diff_options import DiffOptions, DiffOutcome
+from castore_cli.formatting import echo_json
+from castore_cli.parameters import Number, dataset_argument, json_option
+from castore_cli.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
     from castore.read.columns import Columns
-    from castore_cli.expect import Expected
-
-
-CONTEXT, LIMIT = 8, 20
-"""Tokens around a difference, and changes listed, where the user does not say."""
-
-WHOLE = 1 << 40
-"""Tokens around a difference that are all of a sample."""
+    from castore_cli.diff_against_lock import Expected
 
 
 @click.command()
-@click.argument("a")
-@click.argument("b", required=False)
+@dataset_argument("a")
+@dataset_argument("b", required=False)
 @click.option("--expect", metavar="FILE", help="Compare A with a lock file, in place of B.")
 @click.option("--strict", is_flag=True, help="Differences of recipe and sources count too.")
 @click.option("--stat", is_flag=True, help="Counts only.")
@@ -41,28 +35,9 @@ WHOLE = 1 << 40
 @click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page too, to be read in a browser.")
 @click.option("--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for the protected names.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option
 @click.pass_obj
-def diff(
-    state: State,
-    a: str,
-    b: str | None,
-    expect: str | None,
-    strict: bool,
-    stat: bool,
-    first_only: bool,
-    only: str | None,
-    context: int | None,
-    limit: int | None,
-    decode: bool,
-    side_by_side: bool,
-    places: bool,
-    as_markdown: bool,
-    html_file: str | None,
-    require_signature: str | None,
-    quiet: bool,
-    as_json: bool,
-) -> None:
+def diff(state: State, /, **parameters: Any) -> None:
     """Compare the datasets at A and B and show where they part.
 
     Either may be an output directory of open-instruct or of castore export: write ./DIRECTORY.
@@ -70,74 +45,81 @@ def diff(
     Equal data have equal roots, whoever made them and however. What differs is found by going down the trees: only the
     changed parts are read. Exit code 0 if equal, 1 if not.
     """
-    if (b is None) == (expect is None):
-        raise click.UsageError("give B, or --expect FILE in its place")
-    if html_file is not None:
+    options = DiffOptions(**parameters)
+    if options.html_file is not None:
         from castore_cli.diff_page import MARK
         from castore_cli.page_file import check_page
 
-        check_page(html_file, MARK, "castore diff")  # before anything is compared for it
-    around = WHOLE if decode else CONTEXT if context is None else context
-    detailed = not (quiet or stat) or as_json or html_file is not None
+        check_page(options.html_file, MARK, "castore diff")  # before anything is compared for it
+    with ProgressDisplay("comparing", "bytes", ask=state.reads, as_json=options.as_json, quiet=options.quiet):
+        outcome = _compare(state, options)
+    if options.html_file is not None:
+        _write_page(options.html_file, outcome, options)
+    _show(state, outcome, options)
+    raise click.exceptions.Exit(1 if outcome.different else 0)
+
+
+def _compare(state: State, options: DiffOptions) -> DiffOutcome:
+    """Open both sides and compare them."""
     expected = None
-    with Watch("comparing", state.reads, as_json=as_json, quiet=quiet):
-        if expect is not None:
-            from castore_cli.expect import Expected
+    if options.expect is not None:
+        from castore_cli.diff_against_lock import Expected
 
-            expected = Expected.open(state, expect, a)
-            names = expected.name, a
-            data = expected.data or expected.found, expected.found
-        else:
-            names = a, b or ""
-            data = state.pair(*names)
-        if require_signature is not None:
-            from castore_cli.sign import require
+        expected = Expected.open(state, options.expect, options.a)
+        names = expected.name, options.a
+        data = expected.data or expected.found, expected.found
+    else:
+        names = options.a, options.b or ""
+        data = state.pair(*names)
+    if options.require_signature is not None:
+        from castore_cli.verify import require
 
-            require(state, [(name, side.root) for name, side in zip(names, data, strict=True)], require_signature)
-        if only is not None and not all(only in side.manifest.arrays for side in data):
-            raise click.UsageError(f"no array {only} on both sides")
-        if expected is not None and expected.data is None:
-            result = expected.by_roots()
-            different = not (result.equal if only is None else result.arrays[only])
-        else:
-            from castore.diff.compare import compare
+        require(state, [(name, side.root) for name, side in zip(names, data, strict=True)], options.require_signature)
+    only = options.only
+    if only is not None and not all(only in side.manifest.arrays for side in data):
+        raise click.UsageError(f"no array {only} on both sides")
+    if expected is not None and expected.data is None:
+        result = expected.by_roots()
+        different = not (result.equal if only is None else result.arrays[only])
+    else:
+        from castore.diff.compare import compare
 
-            result = compare(*data, context=around, only=only, changes=detailed, places=places)
-            result = expected.with_causes(result) if expected is not None else result
-            different = bool(result)
-    different = different or (strict and bool(result.recipe))
-    reads = state.reads()
+        result = compare(*data, context=options.around, only=only, changes=options.detailed, places=options.places)
+        result = expected.with_causes(result) if expected is not None else result
+        different = bool(result)
+    different = different or (options.strict and bool(result.recipe))
     title = _title(result, data, only, expected)
-    note = "" if expected is None or expected.data is not None else expected.missing()
-    if html_file is not None:
-        from castore_cli.diff_page import Page
-        from castore_cli.page_file import write_page
+    return DiffOutcome(result, title, names, data, expected, different, state.reads())
 
-        page = Page(result, title, names, None if note else data, note, reads)
-        write_page(html_file, page, limit or 100, 24 if context is None else context, quiet=quiet)
-    if as_json:
-        document = result.to_dict(reads)
-        echo_json(document if expected is None else expected.document(document))
-    elif quiet:
+
+def _write_page(path: str, outcome: DiffOutcome, options: DiffOptions) -> None:
+    from castore_cli.diff_page import render
+    from castore_cli.page_file import write_file
+
+    with ProgressDisplay("reading samples", "samples", quiet=options.quiet) as progress:
+        page = render(outcome, limit=options.page_samples, context=options.page_around, report=progress.update)
+    write_file(path, page)
+
+
+def _show(state: State, outcome: DiffOutcome, options: DiffOptions) -> None:
+    """Print what was found in the form that was asked for."""
+    if options.as_json:
+        document = outcome.result.to_dict(outcome.reads)
+        echo_json(document if outcome.expected is None else outcome.expected.document(document))
+    elif options.quiet:
         pass  # in whatever form: the exit code is the answer
-    elif as_markdown:
+    elif options.as_markdown:
         from castore_cli.diff_markdown import markdown
 
-        click.echo(markdown(result, title, names, limit=limit or LIMIT, note=note))
-    elif side_by_side and not stat:
-        from castore_cli.diff_columns import print_side_by_side
+        click.echo(markdown(outcome, options))
+    elif options.side_by_side and not options.stat:
+        from castore_cli.diff_side_by_side import print_side_by_side
 
-        most = 1 if first_only else limit or LIMIT
-        print_side_by_side(result, title, data, names, state.reads, limit=most, context=around, note=note)
+        print_side_by_side(outcome, options, state.reads)
     else:
         from castore_cli.diff_text import print_comparison
 
-        print_comparison(
-            result, title, names, reads, stat=stat, first_only=first_only, limit=limit or LIMIT, decode=decode
-        )
-        if note:
-            click.echo(note)
-    raise click.exceptions.Exit(1 if different else 0)
+        print_comparison(outcome, options)
 
 
 def _title(result: Comparison, data: tuple[Columns, Columns], only: str | None, expected: Expected | None) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from castore_cli.diff_text import cause_lines, hunk_lines
-from castore_cli.text import number, plural, visible
+from castore_cli.formatting import number, plural, visible
 
 if TYPE_CHECKING:
     from castore.diff.change_groups import Changes
-    from castore.diff.compare import Comparison
     from castore.diff.first_difference import FirstDifference, Side
+    from castore_cli.diff_options import DiffOptions, DiffOutcome
 
 
 COMMENT_BYTES_MAX = 65_536
@@ -20,9 +20,10 @@ _REST = "… the rest is more than a comment holds: `castore diff --html FILE` s
 _CELL_CHARACTERS_MAX = 8_000
 
 
-def markdown(result: Comparison, title: str, names: tuple[str, str], *, limit: int, note: str = "") -> str:
+def markdown(outcome: DiffOutcome, options: DiffOptions) -> str:
     """The comparison: what it says, the causes, a table of the first difference, and the list of changes."""
-    parts = [f"**{title}**"]
+    result, note = outcome.result, outcome.note
+    parts = [f"**{outcome.title}**"]
     causes = cause_lines(result)
     if causes:
         parts.append("\n".join(_cause(line) for line in causes))
@@ -31,9 +32,9 @@ def markdown(result: Comparison, title: str, names: tuple[str, str], *, limit: i
     if result.changes.groups:
         parts.append(_groups(result.changes))
     if result.first is not None:
-        parts.append(_first(result.first, names))
+        parts.append(_first(result.first, outcome.names))
     if result.hunks:
-        lines = "\n".join(hunk_lines(result.hunks, limit))
+        lines = "\n".join(hunk_lines(result.hunks, options.listed))
         parts.append(f"```diff\n{lines}\n```")
     return _fitting(parts)
 

@@ -1,31 +1,29 @@
 """A comparison as one self-contained page: ``castore diff A B --html FILE``.
 
-Everything is rendered here; the page's script only filters, so that it reads without one, in print, and offline. No
-text of the data reaches the page but through ``safe``, and a Content-Security-Policy permits the page's own style and
-script alone. No time or host is in it: the same comparison gives the same bytes.
+Everything is rendered here; the page's script only filters, so that it reads without one, in print, and offline. A
+Content-Security-Policy permits the page's own style and script alone. No time or host is in it: the same comparison
+gives the same bytes.
 """
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from hashlib import sha256
-from importlib.resources import files
-from string import Template
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from castore import __version__
-from castore_cli.diff_map import places, strip_map
-from castore_cli.diff_samples import Picked, card, pick
-from castore_cli.html import clip, element, safe, token_text
-from castore_cli.text import number, plural, size
+from castore_cli.diff_page_map import axis_length, strip_map
+from castore_cli.diff_page_samples import Picked, card, pick
+from castore_cli.formatting import number, plural, size
+from castore_cli.pages import asset, clip, policy_source
+from castore_cli.pages import render as render_template
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
     from castore.diff.first_difference import FirstDifference, Side
-    from castore.diff.recipes import LikelyCause
     from castore.read.columns import Columns
+    from castore_cli.diff_options import DiffOutcome
 
 MARK = b"<!doctype html>\n<!-- castore diff -->\n"
 """How a page begins, by which it is known to be one."""
@@ -34,265 +32,168 @@ PAGE_BYTES_MAX = 5_000_000
 CARDS_BYTES_MAX = 3_500_000
 """Most bytes of a page, and of the samples in it; what else is in it is bounded item by item, far below the rest."""
 
-CAUSES_MAX, LINES_MAX, SOURCES_MAX = 100, 40, 400
+CAUSES_MAX, LINES_MAX, SOURCES_MAX, ARRAYS_MAX = 100, 40, 400, 50
+
+_OPS = {"replace": "~ replaced", "insert": "+ inserted", "delete": "− deleted"}
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What a page tells.
+def render(
+    outcome: DiffOutcome, *, limit: int, context: int, report: Callable[[int, int], None] = lambda done, total: None
+) -> bytes:
+    """The page.
 
-    Attributes:
-        result: The comparison.
-        title: What it says in one line.
-        names: Both sides as the user spelled them.
-        data: Both datasets; None where samples cannot be read.
-        note: What is to be said of the page as a whole, or nothing.
-        reads: Objects and bytes that were read.
+    Args:
+        outcome: What was found.
+        limit: Samples shown at most, token by token.
+        context: Equal tokens kept around what differs.
+        report: Called with samples read and to read.
     """
-
-    result: Comparison
-    title: str
-    names: tuple[str, str]
-    data: tuple[Columns, Columns] | None
-    note: str
-    reads: dict[str, int]
-
-    def render(
-        self, *, limit: int, context: int, report: Callable[[int, int], None] = lambda done, total: None
-    ) -> bytes:
-        """The page.
-
-        Args:
-            limit: Samples shown at most, token by token.
-            context: Equal tokens kept around what differs.
-            report: Called with samples read and to read.
-        """
-        picked = pick(self.result, limit) if self.data is not None else []
-        cards: list[str] = []
-        shown: list[Picked] = []
-        room = CARDS_BYTES_MAX
-        for one in picked if self.data is not None else []:
-            text = card(*self.data, one, self.names, context) if self.data is not None else ""
-            room -= len(text.encode())
-            if room < 0:
-                break
-            cards.append(text)
-            shown.append(one)
-            report(len(cards), len(picked))
-        body = "\n".join(filter(None, self._parts(shown, cards)))
-        return _document(self.title, body)
-
-    def _parts(self, shown: list[Picked], cards: list[str]) -> Iterator[str]:
-        result = self.result
-        yield self._head()
-        yield _causes(result.causes)
-        yield _groups(result, shown)
-        if result.hunks:
-            sources = [] if self.data is None else _sources(self.data[0])
-            yield section("Where", strip_map(result, shown, sources), f"along {_total(result)} in stored order", "map")
-        if result.first is not None:
-            yield _first(result.first, self.names)
-        if cards:
-            yield _samples(result, shown, cards)
-        yield self._foot()
-
-    def _head(self) -> str:
-        result = self.result
-        verdict = "equal" if result.equal else "different"
-        names = " → ".join(element("b", clip(name, 200)) for name in self.names)
-        title = safe(clip(self.title.removeprefix(f"{verdict}: "), 600))
-        chips = "".join(_chip(name, same) for name, same in list(result.arrays.items())[:50])
-        order = _chip("order", result.same_order)
-        note = element("p", self.note, "note", role="note") if self.note else ""
-        return (
-            f'<header><p class="verdict {verdict}">{"=" if result.equal else "≠"} {verdict}</p>'
-            f'<h1>{title}</h1><p class="names">castore diff: {names}</p></header>{note}'
-            f'<ul class="tiles">{"".join(_tiles(result))}</ul>'
-            f'<ul class="chips" aria-label="Arrays">{chips}{order}</ul>'
-        )
-
-    def _foot(self) -> str:
-        lines = []
-        if self.data is not None:
-            for name, data in zip(self.names, self.data, strict=True):
-                if not data.root:  # directories are compared without
-                    continue
-                lines.append(f"{safe(clip(name, 200))}: root {element('code', data.root.hex())}")
-        read = f"{plural(self.reads['objects'], 'object')}, {size(self.reads['bytes'])}"
-        lines.append(f"Written by castore {__version__}, which read {read} to compare.")
-        return f"<footer>{''.join(f'<p>{line}</p>' for line in lines)}</footer>"
-
-
-def section(title: str, inner: str, aside: str = "", panel: str = "") -> str:
-    """A part of the page under its heading."""
-    small = f" {element('small', aside)}" if aside else ""
-    body = f'<div class="panel {panel}">{inner}</div>' if panel else inner
-    return f"<section><h2>{safe(title)}{small}</h2>{body}</section>"
-
-
-def _document(title: str, body: str) -> bytes:
-    style, script = _part("diff.css"), _part("diff.js")
+    shown, cards = _cards(outcome, limit, context, report) if outcome.readable else ([], [])
+    result = outcome.result
+    verdict = "equal" if result.equal else "different"
+    style, script = asset("diff.css"), asset("diff.js")
     policy = (
-        f"default-src 'none'; style-src '{_source(style)}'; script-src '{_source(script)}'; "
+        f"default-src 'none'; style-src '{policy_source(style)}'; script-src '{policy_source(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    fields = {"policy": policy, "version": __version__, "style": style, "script": script}
-    page = Template(_part("diff.html")).substitute(title=safe(f"castore diff: {clip(title, 200)}"), body=body, **fields)
-    return page.encode()
+    read = f"{plural(outcome.reads['objects'], 'object')}, {size(outcome.reads['bytes'])}"
+    page = render_template(
+        "diff.html.jinja",
+        style=style,
+        script=script,
+        policy=policy,
+        version=__version__,
+        read=read,
+        title=f"castore diff: {clip(outcome.title, 200)}",
+        names=outcome.names,
+        note=outcome.note,
+        verdict=verdict,
+        equal=result.equal,
+        headline=clip(outcome.title.removeprefix(f"{verdict}: "), 600),
+        tiles=list(_tiles(result)),
+        chips=[*list(result.arrays.items())[:ARRAYS_MAX], ("order", result.same_order)],
+        causes=[
+            {"text": clip(cause.text, 1000), "lines": "\n".join(clip(line, 300) for line in cause.lines[:LINES_MAX])}
+            for cause in result.causes[:CAUSES_MAX]
+        ],
+        more_causes=max(len(result.causes) - CAUSES_MAX, 0),
+        groups=list(_groups(result, shown)) if result.hunks else [],
+        groups_aside=_groups_aside(result),
+        map=strip_map(result, shown, _sources(outcome.data[0]) if outcome.readable else []) if result.hunks else "",
+        places=axis_length(result),
+        first=_first(result.first, outcome.names) if result.first is not None else None,
+        cards=cards,
+        samples_aside=_samples_aside(result, len(shown)),
+        ops=list(dict.fromkeys(one.op for one in shown)),
+        op_words=_OPS,
+        arrays=list(dict.fromkeys(name for one in shown for name in one.arrays)),
+        roots=_roots(outcome) if outcome.readable else [],
+    )
+    return f"{page}\n".encode()
 
 
-def _part(name: str) -> str:
-    return (files("castore_cli") / "page" / name).read_text(encoding="utf-8")
+def _cards(
+    outcome: DiffOutcome, limit: int, context: int, report: Callable[[int, int], None]
+) -> tuple[list[Picked], list[Markup]]:
+    """The samples of the page, as many as it has room for, and each as HTML."""
+    picked = pick(outcome.result, limit)
+    cards: list[Markup] = []
+    room = CARDS_BYTES_MAX
+    for one in picked:
+        text = card(*outcome.data, one, outcome.names, context)
+        room -= len(text.encode())
+        if room < 0:
+            break
+        cards.append(text)
+        report(len(cards), len(picked))
+    return picked[: len(cards)], cards
 
 
-def _source(text: str) -> str:
-    """How a Content-Security-Policy names one inline text."""
-    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+def _roots(outcome: DiffOutcome) -> list[tuple[str, str]]:
+    """Both sides and their roots; directories are compared without."""
+    sides = zip(outcome.names, outcome.data, strict=True)
+    return [(name, data.root.hex()) for name, data in sides if data.root]
 
 
-# ---- parts
-
-
-def _tiles(result: Comparison) -> Iterator[str]:
+def _tiles(result: Comparison) -> Iterator[tuple[str, int, int | None]]:
+    """What is counted, on one side or both."""
     counts = [("replaced", result.count("replace")), ("inserted", result.count("insert"))]
     counts.append(("deleted", result.count("delete")))
     if result.moved:
         counts.append(("moved", result.moved))
-    yield _tile("samples", result.samples_a, result.samples_b)
+    yield "samples", result.samples_a, result.samples_b
     if result.hunks or result.equal:
         same = result.samples_a - result.count("replace") - result.count("delete") - result.moved
         for word, count in [*counts, ("unchanged", same)]:
-            yield _tile(word, count)
+            yield word, count, None
 
 
-def _tile(word: str, count: int, other: int | None = None) -> str:
-    text = number(count) if other is None or other == count else f"{number(count)} → {number(other)}"
-    return f"<li><b>{text}</b><span>{word}</span></li>"
-
-
-def _chip(name: str, same: bool) -> str:
-    sign, word = ("=", "equal") if same else ("≠", "different")
-    said = safe(clip(name, 60))
-    return f'<li class="{"yes" if same else "no"}" title="{said}: {word}">{sign} {said}</li>'
-
-
-def _causes(causes: list[LikelyCause]) -> str:
-    if not causes:
-        return ""
-    items = []
-    for cause in causes[:CAUSES_MAX]:
-        lines = "\n".join(clip(line, 300) for line in cause.lines[:LINES_MAX])
-        items.append(f"<li>{safe(clip(cause.text, 1000))}{element('pre', lines) if lines else ''}</li>")
-    if len(causes) > CAUSES_MAX:
-        items.append(f"<li>… and {number(len(causes) - CAUSES_MAX)} more</li>")
-    aside = "what differs in how the two were made"
-    return section("Likely causes", f'<ul class="causes">{"".join(items)}</ul>', aside, "of-causes")
-
-
-def _groups(result: Comparison, shown: list[Picked]) -> str:
-    if not result.hunks:
-        return ""
+def _groups(result: Comparison, shown: list[Picked]) -> Iterator[dict[str, Any]]:
+    """Kinds of change: how many samples, what happened to them, and examples, with links where they are on the page."""
     changes, anchors = result.changes, {one.anchor for one in shown}
-    items = []
     for group in changes.groups:
-        links = [_link(f"s{change.sample_a}-{change.sample_b}", change.sample_a, anchors) for change in group.examples]
-        items.append(_group(group.samples, changes.looked_at, clip(group.text, 600), links))
+        examples = [(change.sample_a, f"s{change.sample_a}-{change.sample_b}") for change in group.examples]
+        linked = [(sample, anchor if anchor in anchors else "") for sample, anchor in examples]
+        yield _group(group.samples, changes.looked_at, clip(group.text, 600), linked)
     if changes.other:
-        items.append(_group(changes.other, changes.looked_at, "other kinds", []))
+        yield _group(changes.other, changes.looked_at, "other kinds", [])
     for op, word in (("delete", "deleted"), ("insert", "inserted")):
         if count := result.count(op):
             alone = [one for one in shown if one.op == op][:3]
-            links = [_link(one.anchor, one.a if op == "delete" else one.b, anchors) for one in alone]
-            items.append(_group(count, 0, word, links))
+            yield _group(count, 0, word, [(one.a if op == "delete" else one.b, one.anchor) for one in alone])
     if result.moved:
-        items.append(_group(result.moved, 0, "moved: the same samples in another place", []))
-    aside = "among the replaced samples, as shares of them"
+        yield _group(result.moved, 0, "moved: the same samples in another place", [])
+
+
+def _group(samples: int, total: int, text: str, examples: list[tuple[int, str]]) -> dict[str, Any]:
+    """One kind; ``total`` is what a bar shows its share of, 0 for none."""
+    width = f"{max(100 * samples / total, 1):.1f}" if total else ""
+    return {"samples": samples, "width": width, "text": text.replace("\n", "⏎"), "examples": examples}
+
+
+def _groups_aside(result: Comparison) -> str:
+    changes = result.changes
     if changes.looked_at < changes.replaced:
-        aside = f"{number(changes.looked_at)} of {number(changes.replaced)} replaced samples were looked at"
-    return section("Kinds of change", f'<ul class="groups">{"".join(items)}</ul>', aside, "of-groups")
+        return f"{number(changes.looked_at)} of {number(changes.replaced)} replaced samples were looked at"
+    return "among the replaced samples, as shares of them"
 
 
-def _group(count: int, total: int, text: str, links: list[str]) -> str:
-    bar = ""
-    if total:
-        width = max(100 * count / total, 1)
-        drawn = f'<rect width="{width:.1f}" height="5"/>'
-        bar = f'<svg viewBox="0 0 100 5" preserveAspectRatio="none" aria-hidden="true">{drawn}</svg>'
-    small = f"<small>{', '.join(links)}</small>" if links else ""
-    shown = text.replace("\n", "⏎")
-    return f"<li><div><b>{plural(count, 'sample')}</b>{bar}</div><p>{safe(shown)}</p>{small}</li>"
-
-
-def _link(anchor: str, sample: int, anchors: set[str]) -> str:
-    text = f"sample {number(sample)}"
-    return f'<a href="#{anchor}">{text}</a>' if anchor in anchors else text
-
-
-def _first(first: FirstDifference, names: tuple[str, str]) -> str:
+def _first(first: FirstDifference, names: tuple[str, str]) -> dict[str, Any]:
+    """The first difference on both sides."""
     tags = ("del", "ins") if first.array == "token_ids" else ("mark", "mark")
-    rows = _first_side(first.a, names[0], tags[0], first.placed) + _first_side(first.b, names[1], tags[1], first.placed)
+    sides = [
+        _first_side(side, name, tag, first.placed)
+        for side, name, tag in zip((first.a, first.b), names, tags, strict=True)
+    ]
     where = f"{first.array}[{first.index}]" if first.a.context or first.b.context else first.array
-    return section("First difference", f'<ul class="causes">{rows}</ul>', where, "of-first")
+    return {"where": where, "sides": sides}
 
 
-def _first_side(side: Side, name: str, tag: str, placed: bool) -> str:
+def _first_side(side: Side, name: str, tag: str, placed: bool) -> dict[str, Any]:
     if side.sample is None:
-        return f"<li><b>{safe(clip(name, 200))}</b>: no such sample</li>"
-    value = "ends here" if side.value is None else f"value {side.value}"
-    text = ""
+        return {"name": name, "said": "no such sample", "place": "", "context": None}
+    context = None
     if side.context is not None:
         before, at, after = side.context
-        marked = f"<{tag}>{token_text(clip(at, 200)) or '&nbsp;'}</{tag}>"
-        text = f'<pre class="text">{token_text(before[-300:])}{marked}{token_text(clip(after, 300))}</pre>'
+        context = {"before": before[-300:], "at": clip(at, 200), "after": clip(after, 300), "tag": tag}
     origin = ""
     if side.origin is not None:
         row = "" if side.origin.row is None else f" row {number(side.origin.row + 1)}"
-        origin = f", {safe(clip(side.origin.source, 200))}{row}"
-    place = ""
+        origin = f", {clip(side.origin.source, 200)}{row}"
+    place = "; not in an export" if placed else ""
     if side.place is not None:
         place = f"; in an export: {side.place.file} at byte {number(side.place.offset)}"
-    elif placed:
-        place = "; not in an export"
-    return (
-        f"<li><b>{safe(clip(name, 200))}</b>: sample {number(side.sample)}{origin}: {safe(value)}"
-        f'<span class="aside">{safe(place)}</span>{text}</li>'
-    )
+    value = "ends here" if side.value is None else f"value {side.value}"
+    return {"name": name, "said": f"sample {number(side.sample)}{origin}: {value}", "place": place, "context": context}
 
 
-def _samples(result: Comparison, shown: list[Picked], cards: list[str]) -> str:
+def _samples_aside(result: Comparison, shown: int) -> str:
     total = sum(result.count(op) for op in ("replace", "insert", "delete"))
     total += sum(hunk.size for hunk in result.hunks if hunk.op == "delete" and hunk.moved and hunk.arrays)
-    aside = f"{number(len(shown))} of {number(total)} that differ"
-    if len(shown) < total:
+    aside = f"{number(shown)} of {number(total)} that differ"
+    if shown < total:
         aside += "; the others are left out of this page (--limit N shows more, diff --json names all)"
-    ops = _boxes("op", "Show", dict.fromkeys(one.op for one in shown), _OPS)
-    arrays = _boxes("array", "where", dict.fromkeys(name for one in shown for name in one.arrays), {})
-    form = (
-        f'<form id="filters" class="panel bar-of-filters" hidden autocomplete="off">{ops}{arrays}'
-        '<output id="shown" aria-live="polite"></output></form>'
-    )
-    return section("Samples", form + _LEGEND + "\n".join(cards), aside)
-
-
-_OPS = {"replace": "~ replaced", "insert": "+ inserted", "delete": "− deleted"}
-_LEGEND = (
-    '<ul class="legend"><li><del>removed</del></li><li><ins>added</ins></li>'
-    '<li><span class="y">trained on</span></li><li><mark>label differs</mark></li>'
-    '<li><span class="t">token</span> ends at a thin line</li></ul>'
-)
-
-
-def _boxes(name: str, title: str, values: Iterable[str], words: dict[str, str]) -> str:
-    boxes = "".join(
-        f'<label><input type="checkbox" name="{name}" value="{safe(value)}" checked> '
-        f"{safe(words.get(value, value))}</label>"
-        for value in values
-    )
-    return f"<fieldset><legend>{title}</legend>{boxes}</fieldset>"
-
-
-def _total(result: Comparison) -> str:
-    return plural(places(result), "sample")
+    return aside
 
 
 def _sources(data: Columns) -> list[tuple[str, int]]:

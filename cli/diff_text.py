@@ -9,37 +9,29 @@ import click
 
 from castore.format.digest import is_digest_hex
 from castore_cli.context import use_colour
-from castore_cli.text import number, plural, printable, size, visible
+from castore_cli.formatting import number, plural, printable, size, visible
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
     from castore.diff.first_difference import FirstDifference, Side
     from castore.diff.hunks import Hunk
     from castore.read.columns import Columns
+    from castore_cli.diff_options import DiffOptions, DiffOutcome
 
 SIGNS = {"replace": "~", "insert": "+", "delete": "-"}
 COLOURS = {"~": "yellow", "+": "green", "-": "red"}
 
 
-def print_comparison(
-    result: Comparison,
-    title: str,
-    names: tuple[str, str],
-    reads: dict[str, int],
-    *,
-    stat: bool,
-    first_only: bool,
-    limit: int,
-    decode: bool,
-) -> None:
+def print_comparison(outcome: DiffOutcome, options: DiffOptions) -> None:
     """Print a comparison: one line that says it, the causes, the first difference, the list of changes, the cost."""
-    print_head(result, title, groups=not stat and not first_only)
-    if not stat and result.first is not None:
-        _print_first(result.first, names, decode)
-    if not stat and not first_only:
-        for line in hunk_lines(result.hunks, limit):
+    result, listed = outcome.result, not options.stat and not options.first_only
+    print_head(result, outcome.title, groups=listed)
+    if not options.stat and result.first is not None:
+        _print_first(result.first, outcome.names, options.decode)
+    if listed:
+        for line in hunk_lines(result.hunks, options.listed):
             click.echo(_paint(line, COLOURS.get(line[0], "")))
-    print_reads(reads)
+    print_end(outcome.reads, outcome.note)
 
 
 def print_head(result: Comparison, title: str, *, groups: bool) -> None:
@@ -51,9 +43,11 @@ def print_head(result: Comparison, title: str, *, groups: bool) -> None:
         click.echo(line)
 
 
-def print_reads(reads: dict[str, int]) -> None:
-    """Print what the comparison cost."""
+def print_end(reads: dict[str, int], note: str) -> None:
+    """Print what is said last: what the comparison cost, and what it could not tell."""
     click.echo(_dim(f"read {plural(reads['objects'], 'object')}, {size(reads['bytes'])}"))
+    if note:
+        click.echo(note)
 
 
 def headline(result: Comparison, data: tuple[Columns, Columns], only: str | None) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from castore_cli.context import State
-from castore_cli.text import echo_json, plural, size
+from castore_cli.formatting import echo_json, plural, size
+from castore_cli.parameters import dataset_argument, json_option, quiet_option
 
 
 @click.command()
-@click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
+@dataset_argument("names", metavar="[NAME]...", nargs=-1)
+@json_option
+@quiet_option
 @click.pass_obj
 def du(state: State, names: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Tell what names take, what they share, and what would be free without them.
@@ -19,11 +20,11 @@ def du(state: State, names: tuple[str, ...], as_json: bool, quiet: bool) -> None
     With NAMEs, of these alone, and what removing all of them would free.
     """
     from castore.care.usage import usage
-    from castore_cli.progress import Meter
+    from castore_cli.progress import ProgressDisplay
 
     repository = state.open()
-    with Meter("counting", "objects", as_json=as_json, quiet=quiet) as meter:
-        done = usage(repository.backend, list(dict.fromkeys(names)), report=meter.update)
+    with ProgressDisplay("counting", "objects", as_json=as_json, quiet=quiet) as progress:
+        done = usage(repository.backend, list(dict.fromkeys(names)), report=progress.update)
     if as_json:
         echo_json(
             {

@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from castore_cli.context import State, local_time, origin
-from castore_cli.sizes import part_size_option
-from castore_cli.text import echo_json, number, plural
+from castore_cli.formatting import echo_json, number, plural
+from castore_cli.parameters import dataset_argument, json_summary_option, part_size_option, silent_option
 
 
 @click.command()
-@click.argument("address")
+@dataset_argument("address")
 @click.argument("folder")
 @click.option(
     "--layout",
@@ -21,8 +21,8 @@ from castore_cli.text import echo_json, number, plural
 )
 @part_size_option
 @click.option("--replace", is_flag=True, help="Replace an earlier export, as a whole.")
-@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@json_summary_option
+@silent_option
 @click.pass_obj
 def export(
     state: State,
@@ -38,11 +38,11 @@ def export(
 
     The folder is complete or absent; one that holds something is refused unless --replace is given.
     """
-    from castore_cli.progress import Meter
+    from castore_cli.progress import ProgressDisplay
 
     repository, data = state.dataset(address)
     time_text = local_time(origin().time_s)
-    with Meter("exporting", "tokens", as_json=as_json, quiet=quiet) as meter:
+    with ProgressDisplay("exporting", "tokens", as_json=as_json, quiet=quiet) as progress:
         done = repository.export(
             data,
             folder,
@@ -50,7 +50,7 @@ def export(
             replace=replace,
             time_text=time_text,
             part_bytes=part_bytes,
-            report=meter.update,
+            report=progress.update,
         )
     from castore.format.schema import DATA_ARRAYS
 

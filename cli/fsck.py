@@ -2,52 +2,42 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import click
 
 from castore_cli.context import State
-from castore_cli.text import echo_json, number, plural, size, visible
+from castore_cli.formatting import echo_json, number, plural, size, visible
+from castore_cli.parameters import Share, ShareType, json_option, quiet_option
 
 if TYPE_CHECKING:
     from castore.care.findings import Finding
 
 
-_SHARE = re.compile(r"[0-9.]+(?:[eE][-+]?[0-9]{1,3})?%?")  # float reads the digits of every script
-
-
-def _share(ctx: click.Context, param: click.Parameter, text: str) -> float:
-    """A percentage such as ``1%``, or a share such as ``0.01``."""
-    try:
-        share = float(text.removesuffix("%") if _SHARE.fullmatch(text) else "") / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = 0
-    if not 0 < share <= 1:
-        raise click.BadParameter(f"{text!r} is no share: write 1% or 0.01")
-    return share
-
-
 @click.command()
 @click.option(
-    "--sample", callback=_share, default="100%", metavar="SHARE", help="Read a random part of the chunks, as 1%."
+    "--sample",
+    type=ShareType(zero=False),
+    default="100%",
+    metavar="SHARE",
+    help="Read a random part of the chunks, as 1%.",
 )
 @click.option("--repair-from", metavar="URL", help="Take what is damaged or missing from this repository, verified.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
+@json_option
+@quiet_option
 @click.pass_obj
-def fsck(state: State, sample: float, repair_from: str | None, as_json: bool, quiet: bool) -> None:
+def fsck(state: State, sample: Share, repair_from: str | None, as_json: bool, quiet: bool) -> None:
     """Read and hash everything, and check that it fits together; exit 1 if something is found.
 
     Nothing is deleted, and nothing is changed but what --repair-from puts in place of what is damaged or missing.
     """
     from castore.care.fsck import check
     from castore.store.urls import open_backend
-    from castore_cli.progress import Meter
+    from castore_cli.progress import ProgressDisplay
 
     source = None if repair_from is None else open_backend(repair_from)
-    with Meter("checking", "bytes", as_json=as_json, quiet=quiet) as meter:
-        done = check(open_backend(state.url), share=sample, source=source, report=meter.update)
+    with ProgressDisplay("checking", "bytes", as_json=as_json, quiet=quiet) as progress:
+        done = check(open_backend(state.url), share=float(sample.value), source=source, report=progress.update)
     findings = done.findings
     if as_json:
         echo_json(
@@ -71,7 +61,7 @@ def fsck(state: State, sample: float, repair_from: str | None, as_json: bool, qu
         unlisted = findings.repaired - sum(finding.repaired for finding in findings.listed)
         if unlisted:
             click.echo(f"… and {number(unlisted)} more repaired")
-        share = "" if sample >= 1 else f", {number(done.objects_read)} of them read"
+        share = "" if sample.value == 1 else f", {number(done.objects_read)} of them read"
         click.echo(
             f"{'clean' if findings.clean else 'not clean'}: {plural(done.names, 'name')}, "
             f"{plural(done.objects, 'object')} ({size(done.bytes_stored)}){share}"

@@ -5,37 +5,28 @@ from __future__ import annotations
 import click
 
 from castore_cli.context import State
-from castore_cli.text import echo_json, number, plural, size
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
-
-
-def period(ctx: click.Context, param: click.Parameter, text: str) -> float:
-    """Seconds of a period such as ``14d``, ``12h``, ``30m`` or ``90s``."""
-    figure, unit = text[:-1], text[-1:]
-    if not figure.isdecimal() or not figure.isascii() or unit not in UNITS or len(figure) > 9:
-        raise click.BadParameter(f"{text!r} is no period: write 14d, 12h, 30m or 90s")
-    return int(figure) * UNITS[unit]
+from castore_cli.formatting import echo_json, number, plural, size
+from castore_cli.parameters import Period, json_summary_option, quiet_option
 
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
 @click.option(
-    "--grace", callback=period, default="14d", metavar="PERIOD", help="Keep what was stored or reused within this time."
+    "--grace", type=Period(), default="14d", metavar="PERIOD", help="Keep what was stored or reused within this time."
 )
 @click.option(
-    "--keep-log", callback=period, default="90d", metavar="PERIOD", help="Keep what a name meant for so long after."
+    "--keep-log", type=Period(), default="90d", metavar="PERIOD", help="Keep what a name meant for so long after."
 )
 @click.option(
     "--keep-records",
-    callback=period,
+    type=Period(),
     default="30d",
     metavar="PERIOD",
     help="Keep what was tokenized or imported for reuse, for so long after the last use.",
 )
 @click.option("--force", is_flag=True, help="Accept periods that are unsafe while others write.")
-@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
+@json_summary_option
+@quiet_option
 @click.pass_obj
 def gc(
     state: State,
@@ -53,16 +44,16 @@ def gc(
     longer than the longest run.
     """
     from castore.care.gc import Policy, collect
-    from castore_cli.progress import Meter
+    from castore_cli.progress import ProgressDisplay
 
     repository = state.open()
-    with Meter("collecting", "objects", as_json=as_json, quiet=quiet) as meter:
+    with ProgressDisplay("collecting", "objects", as_json=as_json, quiet=quiet) as progress:
         done = collect(
             repository.backend,
             Policy(grace, keep_log, keep_records),
             dry_run=dry_run,
             force=force,
-            report=lambda what, at, total: meter.update(at, total),
+            report=lambda what, at, total: progress.update(at, total),
         )
     if as_json:
         echo_json(

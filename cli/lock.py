@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from castore_cli.context import State
+from castore_cli.parameters import dataset_argument
 
 if TYPE_CHECKING:
     from castore.diff.lock import Lock
 
 
 @click.command()
-@click.argument("address")
+@dataset_argument("address")
 @click.pass_obj
 def lock(state: State, address: str) -> None:
     """Print what the dataset at ADDRESS is, to be committed: castore lock NAME > castore.lock.

@@ -23,32 +23,32 @@ import click  # noqa: E402
 from castore.errors import CastoreError, ConflictError  # noqa: E402
 from castore.version import __version__  # noqa: E402
 from castore_cli.context import State  # noqa: E402
+from castore_cli.formatting import printable, visible  # noqa: E402
 from castore_cli.interrupt import EXIT_INTERRUPTED, leave_on_interrupt, raise_on_interrupt  # noqa: E402
-from castore_cli.text import printable  # noqa: E402
 
 COMMANDS = {
-    "tokenize": ("tokenize", "Turn conversations into a dataset of the repository."),
-    "import": ("imports", "Make a dataset of an output directory of open-instruct."),
-    "diff": ("diff", "Compare two datasets and show where they part."),
-    "lock": ("lock", "Print what a dataset is, to be committed and compared with."),
-    "export": ("export", "Write a dataset as files for a trainer."),
-    "check": ("check", "Tell what a trainer will make of an export, before training."),
-    "ls": ("names", "List names and what they mean."),
-    "show": ("show", "Show what a dataset is and how it came to be."),
-    "stats": ("stats", "Show lengths, trained shares and packing."),
-    "log": ("names", "Show what a name has meant, newest first."),
-    "tag": ("names", "Give a dataset another name."),
-    "rm": ("names", "Remove a name; its log and the data stay."),
-    "cat": ("cat", "Show samples: ids, labels, text."),
-    "copy": ("copy", "Copy a dataset to another repository."),
-    "sign": ("sign", "Vouch with a key for what a name means."),
-    "verify": ("sign", "Tell whether a trusted key vouches for a name."),
-    "du": ("du", "Tell what names take, and what removing them would free."),
-    "gc": ("gc", "Remove what nothing uses, safely beside writers."),
-    "fsck": ("fsck", "Check everything that is stored, and repair it from a copy."),
-    "check-backend": ("check_backend", "Tell whether a store does what a repository needs."),
+    "tokenize": "Turn conversations into a dataset of the repository.",
+    "import": "Make a dataset of an output directory of open-instruct.",
+    "diff": "Compare two datasets and show where they part.",
+    "lock": "Print what a dataset is, to be committed and compared with.",
+    "export": "Write a dataset as files for a trainer.",
+    "check": "Tell what a trainer will make of an export, before training.",
+    "ls": "List names and what they mean.",
+    "show": "Show what a dataset is and how it came to be.",
+    "stats": "Show lengths, trained shares and packing.",
+    "log": "Show what a name has meant, newest first.",
+    "tag": "Give a dataset another name.",
+    "rm": "Remove a name; its log and the data stay.",
+    "cat": "Show samples: ids, labels, text.",
+    "copy": "Copy a dataset to another repository.",
+    "sign": "Vouch with a key for what a name means.",
+    "verify": "Tell whether a trusted key vouches for a name.",
+    "du": "Tell what names take, and what removing them would free.",
+    "gc": "Remove what nothing uses, safely beside writers.",
+    "fsck": "Check everything that is stored, and repair it from a copy.",
+    "check-backend": "Tell whether a store does what a repository needs.",
 }
-"""Command to the module that has it, and its line in the help."""
+"""Commands, each in the module of its name, with their lines in the help."""
 
 EXIT_TROUBLE, EXIT_CONFLICT = 2, 3
 
@@ -62,10 +62,25 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"castore_cli.{COMMANDS[cmd_name][0]}")
+        from castore_cli.parameters import RepositoryOption
+
         # "import" cannot be the name of a function.
-        command: click.Command = getattr(module, "import_" if cmd_name == "import" else cmd_name.replace("-", "_"))
+        name = "import_" if cmd_name == "import" else cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"castore_cli.{name}"), name)
+        if not any(isinstance(parameter, RepositoryOption) for parameter in command.params):
+            command.params.append(RepositoryOption())
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            close = " or ".join(map(repr, get_close_matches(name, COMMANDS)))
+            ctx.fail(f"no such command {name!r}" + (f": did you mean {close}?" if close else ""))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -81,7 +96,7 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -129,11 +144,8 @@ def main() -> None:
     except OSError as error:
         place = "" if error.filename is None else f"{error.filename or repr('')}: "
         status = _fail(f"{place}{error.strerror or error}", EXIT_TROUBLE)
-    except Exception:  # noqa: BLE001 - Python would exit with 1, which says "different"
-        import traceback
-
-        traceback.print_exc()
-        status = _fail("this is a bug of castore: please report what is above", EXIT_TROUBLE)
+    except Exception as error:  # noqa: BLE001 - Python would exit with 1, which says "different"
+        status = _fail(_bug(error), EXIT_TROUBLE)
     gc.freeze()  # Python looks for garbage once more at its end, another tenth
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -159,6 +171,18 @@ def _open_streams() -> None:
 def _fail(message: str, status: int) -> int:
     click.echo(f"castore: {printable(message)}", err=True)  # it may quote anybody's text
     return status
+
+
+def _bug(error: Exception) -> str:
+    """What is said of an error that nobody foresaw: one line with its place, and how to see the whole."""
+    import traceback
+
+    if os.environ.get("CASTORE_TRACEBACK"):
+        traceback.print_exception(error)
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    place = f"{os.path.basename(frame.f_code.co_filename)}:{line}"  # noqa: PTH119 - pathlib costs start-up
+    what = visible(f"{type(error).__name__}: {error}"[:500])
+    return f"this is a bug of castore, please report it: {what} ({place}); CASTORE_TRACEBACK=1 shows where it came from"
 
 
 def _misused(error: click.UsageError) -> int:

@@ -3,21 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from castore.errors import BackendError, InvalidInputError
 from castore.store.files import open_regular, write_whole
-from castore_cli.progress import Meter
-
-if TYPE_CHECKING:
-    from castore_cli.diff_page import Page
-
-
-def write_page(path: str, page: Page, limit: int, context: int, *, quiet: bool) -> None:
-    """Render a page into a file that ``check_page`` let pass. What was there stays until the new page is complete."""
-    with Meter("reading samples", "samples", quiet=quiet) as meter:
-        content = page.render(limit=limit, context=context, report=meter.update)
-    write_file(path, content)
 
 
 def write_file(path: str, content: bytes) -> None:

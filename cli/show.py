@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from castore_cli.context import State, local_time, use_colour
-from castore_cli.text import echo_json, number, plural, share, visible
+from castore_cli.formatting import echo_json, number, plural, share, visible
+from castore_cli.parameters import dataset_argument, json_option
 
 if TYPE_CHECKING:
     from castore.format.run import Run, SourceRecord
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("address")
+@dataset_argument("address")
 @click.option("--dropped", is_flag=True, help="List the rows that became no sample, and why.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option
 @click.pass_obj
 def show(state: State, address: str, dropped: bool, as_json: bool) -> None:
     """Show what the dataset at ADDRESS is and how it came to be."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from castore_cli.context import State
-from castore_cli.numbers import Number
-from castore_cli.text import echo_json, number, plural, share, visible
+from castore_cli.formatting import echo_json, number, plural, share, visible
+from castore_cli.parameters import Number, dataset_argument, json_option
 
 if TYPE_CHECKING:
     from castore.read.columns import Columns
@@ -20,7 +20,7 @@ BAR = 30
 
 
 @click.command()
-@click.argument("address")
+@dataset_argument("address")
 @click.option(
     "--sequence-length",
     "sequence_lengths",
@@ -30,7 +30,7 @@ BAR = 30
     help="Tell packing for this length; may be given again. Default: 1024 to 32768.",
 )
 @click.option("--html", "html_file", type=click.Path(dir_okay=False), metavar="FILE", help="A page with plots.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@json_option
 @click.pass_obj
 def stats(state: State, address: str, sequence_lengths: tuple[int, ...], html_file: str | None, as_json: bool) -> None:
     """Show lengths, trained shares by source and packing of the dataset at ADDRESS."""
@@ -38,7 +38,7 @@ def stats(state: State, address: str, sequence_lengths: tuple[int, ...], html_fi
 
     if html_file is not None:
         from castore_cli.page_file import check_page, write_file
-        from castore_cli.stats_html import MARK, page
+        from castore_cli.stats_page import MARK, page
 
         check_page(html_file, MARK, "castore stats")  # before anything is read for it
     _, data = state.dataset(address)

@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from castore_cli.context import SEED_MAX, State, origin
-from castore_cli.numbers import Number
-from castore_cli.text import echo_json, number, plural, share, size
+from castore_cli.formatting import echo_json, number, plural, share, size
+from castore_cli.parameters import Number, force_option, json_summary_option, message_option, silent_option
 
 if TYPE_CHECKING:
-    from castore.ingest.job import TokenizeResult
+    from castore.ingest.job import TokenizeJob, TokenizeResult
+    from castore.ingest.run_writer import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizeOptions:
+    """The parameters of the command line, by the names that click gives them; its help says what they mean."""
+
+    mix: tuple[tuple[str, str], ...]
+    splits: tuple[str, ...]
+    revision: str
+    tokenizer: str
+    chat_template: str | None
+    max_seq_length: int | None
+    add_bos: bool
+    last_turn: bool
+    num_examples: int | None
+    shuffle_seed: int
+    no_shuffle: bool
+    mix_seed: int
+    workers: int | None
+    on_error: str
+    name: str
+    message: str
+    force: bool
+    as_json: bool
+    quiet: bool
+
+    def job(self) -> TokenizeJob:
+        """What is to be tokenized, and how."""
+        from castore.ingest.job import TokenizeJob
+
+        return TokenizeJob(
+            mix=self.mix,
+            tokenizer=self.tokenizer,
+            chat_template=self.chat_template,
+            max_seq_length=self.max_seq_length,
+            num_examples=self.num_examples,
+            shuffle_seed=None if self.no_shuffle else self.shuffle_seed,
+            mix_seed=self.mix_seed,
+            workers=self.workers or _processors(),
+            on_error=self.on_error,
+            add_bos=self.add_bos,
+            last_turn_only=self.last_turn,
+            splits=self.splits,
+            revision=self.revision,
+        )
 
 
 @click.command()
@@ -70,73 +117,40 @@ if TYPE_CHECKING:
     help="What to do at a row that cannot be read: stop there, or count it and go on.",
 )
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the result in the repository.")
-@click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
-@click.option("--force", is_flag=True, help="Move a protected name; wants the reason with --message.")
-@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@message_option
+@force_option
+@json_summary_option
+@silent_option
 @click.pass_obj
-def tokenize(
-    state: State,
-    mix: tuple[tuple[str, str], ...],
-    splits: tuple[str, ...],
-    revision: str,
-    tokenizer: str,
-    chat_template: str | None,
-    max_seq_length: int | None,
-    add_bos: bool,
-    last_turn: bool,
-    num_examples: int | None,
-    shuffle_seed: int,
-    no_shuffle: bool,
-    mix_seed: int,
-    workers: int | None,
-    on_error: str,
-    name: str,
-    message: str,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def tokenize(state: State, /, **parameters: Any) -> None:
     """Turn conversations into a dataset of the repository.
 
     What was tokenized before, by whomever and in whatever mix, is found and not tokenized again. A run that was
     interrupted goes on when it is started again.
     """
-    from castore.ingest.job import TokenizeJob
-    from castore.ingest.run_writer import Progress
-    from castore_cli.progress import Meter
+    from castore_cli.progress import ProgressDisplay
 
-    job = TokenizeJob(
-        mix=mix,
-        tokenizer=tokenizer,
-        chat_template=chat_template,
-        max_seq_length=max_seq_length,
-        num_examples=num_examples,
-        shuffle_seed=None if no_shuffle else shuffle_seed,
-        mix_seed=mix_seed,
-        workers=workers or _processors(),
-        on_error=on_error,
-        add_bos=add_bos,
-        last_turn_only=last_turn,
-        splits=splits,
-        revision=revision,
-    )
+    options = TokenizeOptions(**parameters)
     repository = state.open(create=True)
-    with Meter("tokenizing", "rows", as_json=as_json, quiet=quiet) as meter:
+    with ProgressDisplay(
+        "tokenizing", "rows", rate_of="tokens", as_json=options.as_json, quiet=options.quiet
+    ) as display:
 
         def report(progress: Progress) -> None:
-            meter.update(progress.rows_done, progress.rows_total, tokens=progress.tokens, reused=progress.rows_reused)
+            display.update(progress.rows_done, progress.rows_total, tokens=progress.tokens, reused=progress.rows_reused)
 
         try:
-            result = repository.tokenize(job, name, origin(message), force=force, report=report, warn=_warn)
+            result = repository.tokenize(
+                options.job(), options.name, origin(options.message), force=options.force, report=report, warn=_warn
+            )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 "interrupted; what was tokenized is kept: run the same command again to go on from here"
             ) from None
-    if as_json:
-        echo_json(_summary(result, name))
-    elif not quiet:
-        _print_summary(result, name)
+    if options.as_json:
+        echo_json(_summary(result, options.name))
+    elif not options.quiet:
+        _print_summary(result, options.name)
 
 
 def _warn(message: str) -> None:

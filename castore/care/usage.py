@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from castore.care.census import take_census
 from castore.care.graph import Graph
 from castore.care.reach import walk
-from castore.errors import CastoreError, NotFoundError
+from castore.errors import CastoreError
 from castore.format.digest import Digest
 from castore.format.fields import kind_of
 from castore.format.manifest import Manifest
 from castore.format.run import RUN_KIND, Run
 from castore.format.schema import ITEM_BYTES
+from castore.store.addresses import nothing_called
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
 from castore.store.refs import REFS, RefEntry, RefStore, entry_of_key
@@ -95,7 +96,7 @@ def usage(
     current = {name: log[0].target for name, log in logs.items() if log[0].target is not None}
     for name in names:
         if name not in current:
-            raise NotFoundError(f"{backend.url} has nothing called {name!r}: 'castore ls' lists the names")
+            raise nothing_called(name, refs, backend.url)
     _follow(objects, graph, [target for target in current.values() if target is not None], report)
     for log in logs.values():
         for entry in log[1:]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
-from castore.errors import InvalidInputError, NotFoundError
+from castore.errors import CastoreError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest, digest_hex
 from castore.store.objects import PREFIX_DIGITS_MIN, ObjectStore
 from castore.store.refs import RefEntry, RefStore, is_ref_name
@@ -16,7 +17,7 @@ LOG_MAX = 100
 """Entries of a log, and names, that are looked at for the run record of a root."""
 
 
-def resolve(address: str | Digest, refs: RefStore, objects: ObjectStore, place: str) -> Digest:
+def resolve(address: str | Digest, refs: RefStore, objects: ObjectStore, place: str, *, suggest: bool = True) -> Digest:
     """The run record or manifest that an address names: ``name``, ``name@{n}``, or the beginning of a digest.
 
     Args:
@@ -24,6 +25,7 @@ def resolve(address: str | Digest, refs: RefStore, objects: ObjectStore, place: 
         refs: Names of the repository.
         objects: Its objects.
         place: What messages call it.
+        suggest: Whether an error says which names may be meant, for which they are listed.
 
     Raises:
         NotFoundError: Nothing has that name.
@@ -38,14 +40,42 @@ def resolve(address: str | Digest, refs: RefStore, objects: ObjectStore, place: 
         is_number = back.isascii() and back[:-1].isdecimal() and len(back) <= 18
         if not back.endswith("}") or not is_number:
             raise InvalidInputError(f"{address!r} is no address: write name@{{2}} for the second value back")
-        return _target(refs.at(name, int(back[:-1])), address, refs, place)
+        try:
+            entry = refs.at(name, int(back[:-1]))
+        except NotFoundError:
+            if refs.current_sequence(name) < 0:
+                raise nothing_called(address, refs, place, suggest=suggest) from None
+            raise
+        return _target(entry, address, refs)
     if is_ref_name(address):
-        entry = refs.read(address)
-        if entry is not None:
-            return _target(entry, address, refs, place)
+        newest = refs.read(address)
+        if newest is not None:
+            return _target(newest, address, refs)
     if len(address) >= PREFIX_DIGITS_MIN and not address.strip("0123456789abcdef"):
         return _by_prefix(address, objects, place)
-    raise NotFoundError(f"{place} has nothing called {address!r}: 'castore ls' lists the names")
+    raise nothing_called(address, refs, place, suggest=suggest)
+
+
+def nothing_called(name: str, refs: RefStore, place: str, *, suggest: bool = True) -> NotFoundError:
+    """The error that says that nothing has a name, with the names that it may be meant for.
+
+    Args:
+        name: The name, or an address that begins with one.
+        refs: Names of the repository.
+        place: What messages call it.
+        suggest: Whether to list the names for it.
+    """
+    from difflib import get_close_matches  # only here: it costs start-up
+
+    plain, mark, back = name.partition("@{")
+    near: list[str] = []
+    with suppress(CastoreError):  # what is to be said is that there is no such name
+        close = get_close_matches(plain, refs.all_names() if suggest else [])
+        near = [other for other in close if refs.current(other) is not None]
+    hint = "'castore ls' lists the names"
+    if near:
+        hint = f"did you mean {' or '.join(repr(other + mark + back) for other in near)}?"
+    return NotFoundError(f"{place} has nothing called {name!r}: {hint}")
 
 
 def meanings(name: str, refs: RefStore) -> Iterator[Digest]:
@@ -58,9 +88,7 @@ def meanings(name: str, refs: RefStore) -> Iterator[Digest]:
             yield target
 
 
-def _target(entry: RefEntry | None, address: str, refs: RefStore, place: str) -> Digest:
-    if entry is None:
-        raise NotFoundError(f"{place} has nothing called {address!r}: 'castore ls' lists the names")
+def _target(entry: RefEntry, address: str, refs: RefStore) -> Digest:
     if entry.target is None:
         back = refs.current_sequence(entry.name) - entry.sequence + 1
         raise NotFoundError(f"{address} was removed: '{entry.name}@{{{back}}}' is what it was before")

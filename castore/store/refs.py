@@ -197,6 +197,10 @@ class RefStore:
             newest[name] = max(sequence, newest.get(name, 0))
         return sorted(name for name, sequence in newest.items() if self._is_listed(name, sequence))
 
+    def all_names(self) -> list[str]:
+        """The refs that have a log, those that were removed among them, sorted. One listing, and no entry is read."""
+        return sorted({name for name, _ in self._entries(REFS.folder)})
+
     def _is_listed(self, name: str, sequence: int) -> bool:
         try:
             return self._entry(name, sequence).target is not None

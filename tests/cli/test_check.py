@@ -68,6 +68,7 @@ def test_the_document_has_the_counts_of_the_library(repository: Path) -> None:
 
 def test_more_loss_than_allowed_is_exit_code_1(repository: Path) -> None:
     assert document(repository, "--max-loss", "0.01", code=1)["over_max_loss"] is True
+    assert document(repository, "--max-loss", "1%", code=1)["max_loss"] == "1%"
     assert document(repository, "--max-loss", "1")["over_max_loss"] is False
     kept = document(repository, "--max-loss", "0", "--boundaries", "metadata")
     assert (kept["tokens_dropped"], kept["causes"]) == (0, [])
@@ -119,12 +120,12 @@ def test_options_reach_the_rule(repository: Path) -> None:
         (("--sequence-length", "100"), "powers of two only"),
         (("--sequence-length", str(1 << 63)), "give 1 to 33554432"),
         (("--eos", str(1 << 32)), "EOS 4294967296 is the id of no token"),
-        (("--max-loss", "1%"), "give a share from 0 to 1"),
-        (("--max-loss", "1.5"), "give a share from 0 to 1"),
-        (("--max-loss", "-0.1"), "give a share from 0 to 1"),
-        (("--max-loss", "1/0"), "give a share from 0 to 1"),
-        (("--max-loss", "1e-999999999"), "give a share from 0 to 1"),  # exact, a number of a billion digits
-        (("--max-loss", "1e9_99_99_99_99"), "give a share from 0 to 1"),
+        (("--max-loss", "101%"), "is no share"),
+        (("--max-loss", "1.5"), "is no share"),
+        (("--max-loss", "-0.1"), "is no share"),
+        (("--max-loss", "1/0"), "is no share"),
+        (("--max-loss", "1e-999999999"), "is no share"),  # exact, a number of a billion digits
+        (("--max-loss", "1e9_99_99_99_99"), "is no share"),
         (("--trainer", "torchtitan"), "olmo-core"),
     ],
 )

@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from jinja2 import UndefinedError
 
-from castore_cli.diff_map import BINS, _spread
 from castore_cli.diff_page import MARK, PAGE_BYTES_MAX
-from castore_cli.html import safe, token_text
+from castore_cli.diff_page_map import BINS, _spread
+from castore_cli.pages import environment, token_text
 from tests.cli.conftest import Run, tokenize
 from tests.support.jobs import row, write_rows
 
@@ -137,13 +138,26 @@ def test_text_is_text_whatever_it_is(run: Run, tmp_path: Path) -> None:
         assert "שלום" in found.text
 
 
-@pytest.mark.parametrize("text", ["<b>", "&lt;", "\ud800", "\u202e", "a\nb", "\x85", "\U000e0001"])
-def test_safe_text_can_be_read_back(text: str) -> None:
-    shown = safe(text)
-    shown.encode()
-    assert "<" not in shown
-    assert all(character.isprintable() or character == "\n" for character in shown)
-    assert token_text("a\n<") == "a⏎\n&lt;"
+@pytest.mark.parametrize("text", ["<b>", "&lt;", "'", "\ud800", "\u202e", "a\nb", "\x85", "\U000e0001"])
+def test_what_a_template_puts_out_is_visible_and_escaped(text: str) -> None:
+    for template in ("<p>{{ text }}</p>", "<p title='{{ text }}'></p>", '{{ "%s"|format(text) }}', "{{ [text][0] }}"):
+        shown = environment().from_string(template).render(text=text)
+        inner = shown.removeprefix("<p>").removesuffix("</p>").removeprefix("<p title='").removesuffix("'>")
+        inner.encode()
+        assert "<" not in inner
+        assert "'" not in inner
+        assert all(character.isprintable() or character == "\n" for character in inner)
+
+
+def test_a_line_end_of_a_token_shows() -> None:
+    assert environment().from_string("{{ text|token }}").render(text="a\n<") == "a⏎\n&lt;"
+    assert token_text("a") == "a"
+
+
+def test_a_template_that_names_what_is_not_there_is_an_error() -> None:
+    for template in ("{{ nothing }}", "{% if nothing %}{% endif %}", "{{ page.nothing }}"):
+        with pytest.raises(UndefinedError):
+            environment().from_string(template).render(page={})
 
 
 def test_a_character_of_several_tokens_is_shown_whole(run: Run, tmp_path: Path) -> None:

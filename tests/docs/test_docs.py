@@ -24,6 +24,7 @@ from castore.repository import Repository
 from castore.train.instances import Instances
 from castore_cli.main import COMMANDS
 from castore_cli.main import castore as program
+from castore_cli.parameters import RepositoryOption
 from tests.docs import console
 
 PROJECT = console.PROJECT
@@ -195,7 +196,8 @@ def test_every_command_and_option_is_in_the_reference_and_nothing_else() -> None
         command = program.get_command(click.Context(program), name)
         assert command is not None
         described = {found.replace("\\|", "|") for found in re.findall(r"^\| `(-[^`]*)`", section, re.MULTILINE)}
-        spelled = {_spelling(option) for option in command.params if isinstance(option, click.Option)}
+        options = [option for option in command.params if isinstance(option, click.Option)]
+        spelled = {_spelling(option) for option in options if not isinstance(option, RepositoryOption)}
         assert described == spelled, name
         arguments = [p.human_readable_name.upper() for p in command.params if isinstance(p, click.Argument)]
         assert " ".join(["castore", name, *arguments]) in section

@@ -6,12 +6,14 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, groupby, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from castore_cli.html import clip, element, safe, token_text
-from castore_cli.text import number, plural
+from castore_cli.formatting import number, plural
+from castore_cli.pages import clip, render, token_text
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from castore.diff.compare import Comparison
     from castore.diff.hunks import Hunk
     from castore.diff.side_by_side import ShownPair, ShownSample, Stretch
@@ -90,21 +92,22 @@ def _indices(hunks: Sequence[Hunk], ends: Sequence[int], samples: Sequence[tuple
 # ---- one of them
 
 
-def card(a: Columns, b: Columns, one: Picked, names: tuple[str, str], context: int) -> str:
+def card(a: Columns, b: Columns, one: Picked, names: tuple[str, str], context: int) -> Markup:
     """A pair of samples as HTML."""
     from castore.diff.side_by_side import read_pair
 
     pair = read_pair(a, b, one.op, one.a, one.b, one.arrays, context)
     sign, word = _SIGNS[one.op]
     where = {"replace": f"sample {one.a:,} → sample {one.b:,}", "delete": f"sample {one.a:,}"}
-    title = where.get(one.op, f"sample {one.b:,}")
-    badge = element("span", f"{sign} {word}", f"badge {one.op}")
-    left = _side(pair, 0, names[0])
-    right = _side(pair, 1, names[1])
-    return (
-        f'<article class="card" id="{one.anchor}" data-op="{one.op}" data-arrays="{safe(" ".join(pair.arrays))}">'
-        f"<header><h3>{badge} {title}</h3>{element('span', _summary(pair), 'aside')}</header>"
-        f'<div class="pair">{left}{right}</div></article>\n'
+    return render(
+        "diff_sample.html.jinja",
+        anchor=one.anchor,
+        op=one.op,
+        arrays=" ".join(pair.arrays),
+        badge=f"{sign} {word}",
+        title=where.get(one.op, f"sample {one.b:,}"),
+        summary=_summary(pair),
+        sides=[_side(pair, side, name) for side, name in enumerate(names)],
     )
 
 
@@ -124,52 +127,58 @@ def _summary(pair: ShownPair) -> str:
     return "; ".join(said) + (" (too many tokens to align)" if pair.coarse else "")
 
 
-def _side(pair: ShownPair, side: int, name: str) -> str:
+def _side(pair: ShownPair, side: int, name: str) -> dict[str, Any]:
+    """One sample of a pair; without a count of tokens where there is none."""
     sample = (pair.a, pair.b)[side]
-    letter = "ab"[side]
     if sample is None:
-        head = f"<p><b>{safe(clip(name, 200))}</b></p>"
-        return f'<section class="side {letter}">{head}<p class="none">no such sample</p></section>'
+        return {"letter": "ab"[side], "name": name, "count": None}
     origin = "" if sample.origin is None else f", {clip(sample.origin.source, 200)}"
     if sample.origin is not None and sample.origin.row is not None:
         origin += f" row {number(sample.origin.row + 1)}"
-    head = f"<p><b>{safe(clip(name, 200))}</b>{safe(origin)}, {plural(len(sample.token_ids), 'token')}</p>"
-    parts = [_stretch(one, sample, side) for one in pair.stretches[:STRETCHES_MAX]]
-    if len(pair.stretches) > STRETCHES_MAX:
-        parts.append(element("span", f"… {number(len(pair.stretches) - STRETCHES_MAX)} more stretches", "skip"))
-    return f'<section class="side {letter}">{head}<pre class="text" dir="ltr">{"".join(parts)}</pre></section>'
+    shown = [_stretch(one, sample, side) for one in pair.stretches[:STRETCHES_MAX]]
+    return {
+        "letter": "ab"[side],
+        "name": name,
+        "count": len(sample.token_ids),
+        "origin": origin,
+        "stretches": [one for one in shown if one],
+        "more": max(len(pair.stretches) - STRETCHES_MAX, 0),
+    }
 
 
-def _stretch(one: Stretch, sample: ShownSample, side: int) -> str:
+def _stretch(one: Stretch, sample: ShownSample, side: int) -> dict[str, Any]:
+    """Tokens that are shown alike, or what stands for them; empty where nothing is to be shown."""
     lo, hi = (one.a, one.b)[side]
     if one.op == "skip":
-        return element("span", f"… {plural(hi - lo, 'token')} …", "skip") if hi > lo else ""
+        return {"op": "skip", "count": hi - lo} if hi > lo else {}
     if lo == hi:  # something is on the other side only
         other = (one.b, one.a)[side]
         sign, kind = ("▸", "gap") if side == 0 else ("◂", "gap away")
         what = f"{plural(other[1] - other[0], 'token')} {'added' if side == 0 else 'removed'} here"
-        return element("span", sign, kind, role="img", **{"aria-label": what}, title=what)
+        return {"op": "gap", "sign": sign, "kind": kind, "title": what}
     tokens = sample.tokens(lo, min(hi, lo + STRETCH_TOKENS_MAX))
-    inner = "".join(_tokens(tokens, ids=one.op in ("replace", "insert", "delete")))
-    if hi - lo > STRETCH_TOKENS_MAX:
-        inner += element("span", f"… {number(hi - lo - STRETCH_TOKENS_MAX)} more tokens", "skip")
-    if one.op == "equal":
-        return inner
+    title = ""
     if one.op == "label":
-        what = "trained on here, not there" if tokens[0][1] else "not trained on here, but there"
-        return f'<mark title="{what}">{inner}</mark>'
-    tag = "ins" if side else "del"
-    return f"<{tag}>{inner}</{tag}>"
+        title = "trained on here, not there" if tokens[0][1] else "not trained on here, but there"
+    return {
+        "op": one.op,
+        "tag": {"equal": "", "label": "mark"}.get(one.op, "ins" if side else "del"),
+        "title": title,
+        "runs": _runs(tokens),
+        "more": max(hi - lo - STRETCH_TOKENS_MAX, 0),
+    }
 
 
-def _tokens(tokens: Sequence[tuple[str, bool, int]], *, ids: bool) -> Iterator[str]:
-    for trained, run in groupby(tokens, key=lambda token: token[1]):
-        if trained:
-            yield '<span class="y">'
-        for text, _, token in run:
-            told = f' data-id="{token}"' if ids else ""
-            shown = token_text(clip(text, TOKEN_CHARACTERS_MAX))
-            end = "\n" if shown.endswith("\n") else ""  # behind the id that the page puts after the token
-            yield f'<span class="t"{told}>{shown.removesuffix(end)}</span>{end}'
-        if trained:
-            yield "</span>"
+def _runs(tokens: Sequence[tuple[str, bool, int]]) -> list[tuple[bool, list[tuple[str, str, int]]]]:
+    """Tokens, by whether they are trained on: text, what follows it, id."""
+    return [
+        (trained, [(*_token(text), token) for text, _, token in run])
+        for trained, run in groupby(tokens, key=lambda token: token[1])
+    ]
+
+
+def _token(text: str) -> tuple[str, str]:
+    """The text of a token, and its last line end: that stands behind the id that the page puts after the token."""
+    shown = token_text(clip(text, TOKEN_CHARACTERS_MAX))
+    end = "\n" if shown.endswith("\n") else ""
+    return shown.removesuffix(end), end

@@ -1,4 +1,4 @@
-"""Numbers and texts as people read them."""
+"""Numbers and texts as people read them, and values as JSON."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ def size(count: int) -> str:
         if count >= 1 << power:
             return f"{count / (1 << power):.1f} {unit}"
     return plural(count, "byte")
+
+
+def duration(seconds: float) -> str:
+    """A time in its two largest units: ``12 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
 
 
 def share(part: int, whole: int) -> str:

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from castore_cli.context import SEED_MAX, State, origin
-from castore_cli.numbers import Number
-from castore_cli.text import echo_json, number, plural, size
+from castore_cli.formatting import echo_json, number, plural, size
+from castore_cli.parameters import Number, force_option, json_summary_option, message_option, quiet_option
+
+if TYPE_CHECKING:
+    from castore_cli.progress import ProgressDisplay
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """The parameters of the command line, by the names that click gives them; its help says what they mean."""
+
+    directory: str
+    name: str
+    shuffle_seed: int | None
+    like: str | None
+    message: str
+    force: bool
+    as_json: bool
+    quiet: bool
 
 
 @click.command(name="import")
@@ -23,39 +42,44 @@ from castore_cli.text import echo_json, number, plural, size
 @click.option(
     "--like", metavar="ADDRESS", help="Store documents that this dataset holds in its order, sharing its chunks."
 )
-@click.option("-m", "--message", metavar="TEXT", default="", help="A line for the log.")
-@click.option("--force", is_flag=True, help="Move a protected name; wants the reason with --message.")
-@click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
+@message_option
+@force_option
+@json_summary_option
+@quiet_option
 @click.pass_obj
-def import_(
-    state: State,
-    directory: str,
-    name: str,
-    shuffle_seed: int | None,
-    like: str | None,
-    message: str,
-    force: bool,
-    as_json: bool,
-    quiet: bool,
-) -> None:
+def import_(state: State, /, **parameters: Any) -> None:
     """Make a dataset of DIRECTORY: an output directory of open-instruct or of castore export, or a zarr group.
 
     An incomplete or inconsistent directory is refused with the reason.
     """
-    from castore_cli.progress import Meter
-
-    if _is_zarr(directory):
-        if shuffle_seed is not None or like is not None:
+    options = ImportOptions(**parameters)
+    if _is_zarr(options.directory):
+        if options.shuffle_seed is not None or options.like is not None:
             raise click.UsageError("--shuffle-seed and --like are for output directories, not for zarr groups")
-        _import_zarr(state, directory, name, message, force, as_json, quiet)
-        return
-    repository = state.open(create=True)
-    with Meter("importing", "tokens", as_json=as_json, quiet=quiet) as meter:
+        _import_zarr(state, options)
+    else:
+        _import_folder(state, options)
+
+
+def _is_zarr(place: str) -> bool:
+    """Whether a place is a zarr group: by its name, or by the file that every group has."""
+    markers = ("zarr.json", ".zgroup", ".zmetadata")
+    return place.rstrip("/").endswith(".zarr") or any(os.path.isfile(os.path.join(place, m)) for m in markers)  # noqa: PTH113, PTH118
+
+
+def _import_folder(state: State, options: ImportOptions) -> None:
+    repository, name, like = state.open(create=True), options.name, options.like
+    with _progress(options) as progress:
         done = repository.import_folder(
-            directory, name, origin(message), force=force, shuffle_seed=shuffle_seed, like=like, report=meter.update
+            options.directory,
+            name,
+            origin(options.message),
+            force=options.force,
+            shuffle_seed=options.shuffle_seed,
+            like=like,
+            report=progress.update,
         )
-    if as_json:
+    if options.as_json:
         echo_json(
             {
                 "name": name,
@@ -75,22 +99,16 @@ def import_(
     click.echo(f"  stored   {plural(done.objects_new, 'new object')}, {size(done.bytes_new)}")
 
 
-def _is_zarr(place: str) -> bool:
-    """Whether a place is a zarr group: by its name, or by the file that every group has."""
-    markers = ("zarr.json", ".zgroup", ".zmetadata")
-    return place.rstrip("/").endswith(".zarr") or any(os.path.isfile(os.path.join(place, m)) for m in markers)  # noqa: PTH113, PTH118
-
-
-def _import_zarr(state: State, place: str, name: str, message: str, force: bool, as_json: bool, quiet: bool) -> None:
-    from castore_cli.progress import Meter
-
-    repository = state.open(create=True)
-    with Meter("importing", "tokens", as_json=as_json, quiet=quiet) as meter:
-        found = repository.import_zarr(place, name, origin(message), force=force, report=meter.update)
+def _import_zarr(state: State, options: ImportOptions) -> None:
+    repository, name = state.open(create=True), options.name
+    with _progress(options) as progress:
+        found = repository.import_zarr(
+            options.directory, name, origin(options.message), force=options.force, report=progress.update
+        )
     done = found.written
     for array, reason in found.left_out.items():
         click.echo(f"castore: warning: array {array} is left out: {reason}", err=True)
-    if as_json:
+    if options.as_json:
         echo_json(
             {
                 "name": name,
@@ -106,3 +124,9 @@ def _import_zarr(state: State, place: str, name: str, message: str, force: bool,
     click.echo(f"{name}  {done.root.hex()}")
     click.echo(f"  samples  {number(done.samples)}, {number(done.tokens)} tokens")
     click.echo(f"  stored   {plural(done.objects_new, 'new object')}, {size(done.bytes_new)}")
+
+
+def _progress(options: ImportOptions) -> ProgressDisplay:
+    from castore_cli.progress import ProgressDisplay
+
+    return ProgressDisplay("importing", "tokens", as_json=options.as_json, quiet=options.quiet)

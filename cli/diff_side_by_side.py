@@ -11,14 +11,14 @@ import click
 from rich.cells import cell_len, get_character_cell_size, set_cell_size
 
 from castore_cli.context import use_colour
-from castore_cli.diff_text import print_head, print_reads
-from castore_cli.text import number, plural, visible
+from castore_cli.diff_text import print_end, print_head
+from castore_cli.formatting import number, plural, visible
 
 if TYPE_CHECKING:
-    from castore.diff.compare import Comparison
     from castore.diff.hunks import Hunk
     from castore.diff.side_by_side import ShownPair, ShownSample, Stretch
     from castore.read.columns import Columns
+    from castore_cli.diff_options import DiffOptions, DiffOutcome
 
 WIDTH, WIDTH_MIN = 100, 20
 """Columns where nobody says how many there are, and fewest that are used."""
@@ -36,35 +36,30 @@ _STYLES: dict[str, dict[str, object]] = {
 """Deleted, inserted, label differs, trained on, passed over."""
 
 
-def print_side_by_side(
-    result: Comparison,
-    title: str,
-    data: tuple[Columns, Columns],
-    names: tuple[str, str],
-    reads: Callable[[], dict[str, int]],
-    *,
-    limit: int,
-    context: int,
-    note: str = "",
-) -> None:
-    """Print a comparison: one line that says it, the causes, and the samples, each as soon as it is read."""
+def print_side_by_side(outcome: DiffOutcome, options: DiffOptions, reads: Callable[[], dict[str, int]]) -> None:
+    """Print a comparison: one line that says it, the causes, and the samples, each as soon as it is read.
+
+    Args:
+        outcome: What was found.
+        options: What was asked.
+        reads: Gives what was read so far: showing samples reads more.
+    """
     from castore.diff.side_by_side import shown_hunks
 
-    print_head(result, title, groups=True)
-    hunks = list(shown_hunks(result.hunks))
+    print_head(outcome.result, outcome.title, groups=True)
+    hunks = list(shown_hunks(outcome.result.hunks))
     total = sum(hunk.size for hunk in hunks)
+    limit = 1 if options.first_only else options.listed
     width = max(shutil.get_terminal_size((WIDTH, 0)).columns, WIDTH_MIN)
     colour = use_colour()
-    for pair in islice(_read(data, hunks, context), limit):
-        for line in pair_lines(pair, names, width, colour=colour):
+    for pair in islice(_read(outcome.data, hunks, options.around), limit):
+        for line in pair_lines(pair, outcome.names, width, colour=colour):
             click.echo(line)
     if total:
         click.echo()
     if total > limit:
         click.echo(f"… and {number(total - limit)} more samples (--limit N)")
-    print_reads(reads())
-    if note:
-        click.echo(note)
+    print_end(reads(), outcome.note)
 
 
 def _read(data: tuple[Columns, Columns], hunks: Sequence[Hunk], context: int) -> Iterator[ShownPair]:

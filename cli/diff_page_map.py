@@ -5,13 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from castore_cli.diff_samples import Picked
-from castore_cli.html import clip, safe
-from castore_cli.text import number, plural
+from castore_cli.diff_page_samples import Picked
+from castore_cli.formatting import number, plural
+from castore_cli.pages import clip, render
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from castore.diff.compare import Comparison
     from castore.diff.hunks import Hunk
 
@@ -36,7 +38,7 @@ class _Axis:
         return sample_a + (self.inserts[at][1] if at >= 0 else 0)
 
 
-def strip_map(result: Comparison, shown: Sequence[Picked], sources: Sequence[tuple[str, int]]) -> str:
+def strip_map(result: Comparison, shown: Sequence[Picked], sources: Sequence[tuple[str, int]]) -> Markup:
     """The map as an SVG element.
 
     Args:
@@ -48,13 +50,17 @@ def strip_map(result: Comparison, shown: Sequence[Picked], sources: Sequence[tup
     lanes = [lane for lane in _LANES if lane in bins]
     links = _links(shown, axis)
     bottom = len(lanes) * (_HEIGHT + _GAP)
-    height = bottom + (40 if sources else 20)
-    parts = [_lane(lane, bins[lane], i * (_HEIGHT + _GAP), axis, links) for i, lane in enumerate(lanes)]
-    parts += _scale(axis, bottom, sources)
-    said = ", ".join(f"{_title(lane)}: {plural(sum(bins[lane].values()), 'sample')}" for lane in lanes)
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" role="group" aria-label="Where the samples differ: {safe(said)}">'
-        f"{''.join(parts)}</svg>"
+    return render(
+        "diff_map.svg.jinja",
+        width=_WIDTH,
+        height=bottom + (40 if sources else 20),
+        left=_LEFT,
+        lane_height=_HEIGHT,
+        said=", ".join(f"{_title(lane)}: {plural(sum(bins[lane].values()), 'sample')}" for lane in lanes),
+        lanes=[_lane(lane, bins[lane], i * (_HEIGHT + _GAP), axis, links) for i, lane in enumerate(lanes)],
+        bottom=bottom,
+        scale=list(_scale(axis)),
+        sources=list(_source_marks(axis, sources)),
     )
 
 
@@ -62,7 +68,7 @@ def _title(lane: str) -> str:
     return _TITLES.get(lane, lane)
 
 
-def places(result: Comparison) -> int:
+def axis_length(result: Comparison) -> int:
     """Length of the axis: the samples of a, and those that b has elsewhere or alone."""
     return result.samples_a + sum(hunk.size for hunk in result.hunks if hunk.op == "insert")
 
@@ -77,7 +83,7 @@ def _kind(hunk: Hunk | Picked) -> str:
 
 def _binned(result: Comparison) -> tuple[_Axis, dict[str, dict[int, int]]]:
     """The axis, and by lane the differing samples in each bin."""
-    total = max(places(result), 1)
+    total = max(axis_length(result), 1)
     bins: dict[str, dict[int, int]] = {}
     inserts: list[tuple[int, int]] = []
     shift = 0
@@ -109,45 +115,50 @@ def _links(shown: Sequence[Picked], axis: _Axis) -> dict[tuple[str, int], str]:
     return links
 
 
-def _lane(lane: str, bins: dict[int, int], top: int, axis: _Axis, links: dict[tuple[str, int], str]) -> str:
+def _lane(lane: str, bins: dict[int, int], top: int, axis: _Axis, links: dict[tuple[str, int], str]) -> dict[str, Any]:
     """One kind of difference: a bar for each part of the axis, as high as the share of samples that differ."""
-    count = sum(bins.values())
-    op = {"deleted": "delete", "inserted": "insert"}.get(lane, "replace")
     width = (_WIDTH - _LEFT) / BINS
     most = max(bins.values())
-    parts = [
-        f'<g class="lane {lane}" data-op="{op}" data-array="{_ARRAYS.get(lane, "")}">'
-        f'<text x="0" y="{top + 17}">{_title(lane)}: {number(count)}</text>'
-        f'<rect class="track" x="{_LEFT}" y="{top}" width="{_WIDTH - _LEFT}" height="{_HEIGHT}" rx="3"/>'
-    ]
+    bars = []
     for at, inside in sorted(bins.items()):
         high = max(round(_HEIGHT * inside / most), 4)
         lo, hi = at * axis.total // BINS, -(-(at + 1) * axis.total // BINS)
-        rect = (
-            f'<rect class="bin" x="{_LEFT + at * width:.1f}" y="{top + _HEIGHT - high}" '
-            f'width="{max(width - 0.4, 2.5):.1f}" height="{high}">'
-            f"<title>{number(inside)} of places {number(lo)} to {number(hi)}</title></rect>"
+        bars.append(
+            {
+                "x": f"{_LEFT + at * width:.1f}",
+                "y": top + _HEIGHT - high,
+                "width": f"{max(width - 0.4, 2.5):.1f}",
+                "height": high,
+                "title": f"{number(inside)} of places {number(lo)} to {number(hi)}",
+                "anchor": links.get((lane, at), ""),
+            }
         )
-        link = links.get((lane, at))
-        parts.append(f'<a href="#{link}" tabindex="-1">{rect}</a>' if link else rect)
-    return f"{''.join(parts)}</g>"
+    return {
+        "name": lane,
+        "op": {"deleted": "delete", "inserted": "insert"}.get(lane, "replace"),
+        "array": _ARRAYS.get(lane, ""),
+        "title": _title(lane),
+        "count": sum(bins.values()),
+        "top": top,
+        "bars": bars,
+    }
 
 
-def _scale(axis: _Axis, top: int, sources: Sequence[tuple[str, int]]) -> Iterator[str]:
-    """Below the lanes: sample numbers, and where the sources begin."""
+def _scale(axis: _Axis) -> Iterator[dict[str, Any]]:
+    """Numbers of samples below the lanes."""
+    for part, align in enumerate(("start", "middle", "middle", "middle", "end")):
+        x = _LEFT + (_WIDTH - _LEFT) * part / 4
+        yield {"x": f"{x:.1f}", "align": align, "sample": axis.total * part // 4}
+
+
+def _source_marks(axis: _Axis, sources: Sequence[tuple[str, int]]) -> Iterator[dict[str, Any]]:
+    """Where the sources begin, and their names where there is room."""
     wide = _WIDTH - _LEFT
-    for part in range(5):
-        place = axis.total * part // 4
-        x = _LEFT + wide * part / 4
-        anchor = "start" if part == 0 else "end" if part == 4 else "middle"
-        yield f'<text x="{x:.1f}" y="{top + 12}" text-anchor="{anchor}">{number(place)}</text>'
     at = 0
     for i, (name, count) in enumerate(sources):
         x = _LEFT + wide * axis.of(at) / axis.total
         room = int(wide * count / axis.total / 7)
-        if i:
-            yield f'<line class="edge" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{top}"/>'
-        if room > 4 and len(sources) <= _SOURCES_NAMED:
-            short = name.rstrip("/").rpartition("/")[2]
-            yield f'<text x="{x + 2:.1f}" y="{top + 32}">{safe(clip(short, room))}</text>'
+        short = name.rstrip("/").rpartition("/")[2]
+        named = room > 4 and len(sources) <= _SOURCES_NAMED
+        yield {"edge": i > 0, "x": f"{x:.1f}", "text_x": f"{x + 2:.1f}", "name": clip(short, room) if named else ""}
         at += count

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from castore_cli.context import State
+from castore_cli.formatting import number, plural
 from castore_cli.lock import read_lock
-from castore_cli.text import number, plural
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from castore.diff.edits import Change, label_flips, token_edits
 from castore.diff.side_by_side import ShownPair, ShownSample, stretches
 from castore.format.files import Vocabulary
-from castore_cli.diff_columns import pair_lines
+from castore_cli.diff_side_by_side import pair_lines
 from tests.cli.conftest import Run, tokenize
 from tests.cli.test_diff import plain
 from tests.support.jobs import row, write_rows
