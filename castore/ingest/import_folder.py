@@ -62,7 +62,7 @@ class Like:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _StoredOrder:
     """Documents in the order in which they are stored, None for their own; and how the directory's order is kept.
 
     ``source`` are the sources, called ``names``, that the documents in stored order are supposed to be of.
@@ -156,7 +156,7 @@ def _found(
 def _store(
     folder: OlmoCoreFolder,
     objects: ObjectStore,
-    plan: _Plan,
+    plan: _StoredOrder,
     *,
     undone: bool,
     report: Callable[[int, int], None],
@@ -190,17 +190,17 @@ def _store(
 # ---- in which order documents are stored
 
 
-def _plan(folder: OlmoCoreFolder, shuffle_seed: int | None, like: Like | None) -> _Plan:
+def _plan(folder: OlmoCoreFolder, shuffle_seed: int | None, like: Like | None) -> _StoredOrder:
     if shuffle_seed is not None and like is not None:
         raise InvalidInputError("--shuffle-seed and --like both say in which order to store: give one of them")
     if shuffle_seed is not None:
         return _undo_shuffle(folder, shuffle_seed)
     if like is not None:
         return _follow(folder, like)
-    return _Plan(None, None)
+    return _StoredOrder(None, None)
 
 
-def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
+def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _StoredOrder:
     count = len(folder.lengths)
     shuffled = folder.shuffled_count()
     if shuffled > count:
@@ -212,10 +212,10 @@ def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
     order = Order.shuffled(seed, count)
     documents = np.empty(count, np.int64)
     documents[order.positions()] = np.arange(count)
-    return _Plan(documents, order)
+    return _StoredOrder(documents, order)
 
 
-def _follow(folder: OlmoCoreFolder, like: Like) -> _Plan:
+def _follow(folder: OlmoCoreFolder, like: Like) -> _StoredOrder:
     """Give every document the place that its key has in the other dataset; unknown ones take the places left over.
 
     Of equal keys the first document takes the first place. An unknown document is most likely a changed one, whose old
@@ -244,7 +244,7 @@ def _follow(folder: OlmoCoreFolder, like: Like) -> _Plan:
     source = None
     if len(like.source):
         source = like.source[np.minimum(place_of[documents], len(like.source) - 1)]
-    return _Plan(documents, order, tuple(order_objects), len(keys) - len(unknown), source, like.names)
+    return _StoredOrder(documents, order, tuple(order_objects), len(keys) - len(unknown), source, like.names)
 
 
 def _as_bytes(keys: NDArray[np.uint8]) -> list[bytes]:

@@ -28,9 +28,9 @@ from castore.format.schema import DATA_ARRAYS, KEY_BYTES, PROVENANCE_ARRAYS, TOK
 from castore.format.unit import Slice, Unit, recipe_digest, unit_name
 from castore.ingest.mix import Amount, Selection, select
 from castore.ingest.pool import Pool, Result
-from castore.ingest.ready import FINE_ARRAYS, Part, Ready, fresh, stored
 from castore.ingest.source import Block, Source
 from castore.ingest.tokenizer import RowError
+from castore.ingest.unit_samples import FINE_ARRAYS, UnitPart, UnitSamples, stored_unit, tokenized_unit
 from castore.store.objects import ObjectStore
 from castore.store.reorder import Reorder
 from castore.store.units import UnitStore
@@ -103,7 +103,7 @@ class _Open:
     """A unit in the builder whose samples are not all stored yet: where it begins, in samples and tokens."""
 
     name: Digest
-    ready: Ready
+    ready: UnitSamples
     start: int
     item_start: int
 
@@ -153,7 +153,7 @@ class RunWriter:
         self._samples = self._items = 0  # handed to the builder
         self._waiting = 0  # tokens of picked rows that are tokenized and not yet put in order
         self._open: deque[_Open] = deque()
-        self._open_by_name: dict[Digest, Ready] = {}
+        self._open_by_name: dict[Digest, UnitSamples] = {}
         self._cuts: deque[Cut] = deque()
         self._counts: list[SourceCounts] = []
         self._dropped: list[DroppedRow] = []
@@ -212,9 +212,9 @@ class RunWriter:
         if len(selection.extra):
             self._add_picked(index, source, places, selection)
 
-    def _tokenized(self, index: int, blocks: Iterator[Block]) -> Iterator[tuple[_Place, Ready]]:
+    def _tokenized(self, index: int, blocks: Iterator[Block]) -> Iterator[tuple[_Place, UnitSamples]]:
         """Units of blocks in order, each found or tokenized, a bounded number ahead."""
-        ahead: deque[tuple[_Place, Ready | Result]] = deque()
+        ahead: deque[tuple[_Place, UnitSamples | Result]] = deque()
         for block in blocks:
             name = unit_name(self._recipe, block.keys)
             raw_keys = np.frombuffer(block.keys, np.uint8).reshape(-1, KEY_BYTES)
@@ -228,7 +228,7 @@ class RunWriter:
         while ahead:
             yield self._settle(*ahead.popleft())
 
-    def _find(self, name: Digest) -> Ready | None:
+    def _find(self, name: Digest) -> UnitSamples | None:
         if name in self._open_by_name:
             return self._open_by_name[name]
         unit = self._units.get(name)
@@ -236,12 +236,12 @@ class RunWriter:
             return None
         # A chunk may have been deleted because it was damaged. Whatever a ref will name must be there, and stay.
         chunks = {chunk for part in unit.slices for chunk in part.chunks.values()}
-        return stored(unit, self._objects) if all(found for _, found in self._objects.renew_many(chunks)) else None
+        return stored_unit(unit, self._objects) if all(found for _, found in self._objects.renew_many(chunks)) else None
 
-    def _settle(self, place: _Place, ready: Ready | Result) -> tuple[_Place, Ready]:
-        if not isinstance(ready, Ready):
+    def _settle(self, place: _Place, ready: UnitSamples | Result) -> tuple[_Place, UnitSamples]:
+        if not isinstance(ready, UnitSamples):
             try:
-                ready = fresh(ready.result(), len(place.numbers))
+                ready = tokenized_unit(ready.result(), len(place.numbers))
             except RowError as error:
                 raise self._bad_row(place, error.index, str(error)) from error
         elif self._stop:
@@ -257,7 +257,7 @@ class RunWriter:
         name, line = self._names[place.source], int(place.lines[position])
         return SourceError(name, found[2], row=line, field=found[1])
 
-    def _again(self, place: _Place, source: Source) -> Ready:
+    def _again(self, place: _Place, source: Source) -> UnitSamples:
         """A unit that an earlier copy of the same source went through."""
         ready = self._find(place.name)
         if ready is None:  # its record was removed under our feet: the rows are still there
@@ -316,7 +316,7 @@ class RunWriter:
             elif wanted.any():
                 yield block.take(np.flatnonzero(wanted))
 
-    def _park_unit(self, place: _Place, ready: Ready) -> None:
+    def _park_unit(self, place: _Place, ready: UnitSamples) -> None:
         """Store the samples of a unit that is only picked from, so that it is found again."""
         if ready.stored or place.name in self._open_by_name:
             return
@@ -353,7 +353,7 @@ class RunWriter:
         self._tell()
 
     def _count_dropped_picks(
-        self, index: int, units: list[tuple[_Place, Ready]], picked: NDArray[np.int64], *, first: bool
+        self, index: int, units: list[tuple[_Place, UnitSamples]], picked: NDArray[np.int64], *, first: bool
     ) -> None:
         wanted = set(picked.tolist())
         for place, ready in units:
@@ -369,7 +369,7 @@ class RunWriter:
 
     # ---- into the builder
 
-    def _append(self, place: _Place, ready: Ready, *, first: bool) -> None:
+    def _append(self, place: _Place, ready: UnitSamples, *, first: bool) -> None:
         """Append a unit to the sequence; ``first`` unless an earlier copy of it was counted for the report of rows."""
         fresh_unit = not ready.stored and place.name not in self._open_by_name
         self._torn = True
@@ -395,7 +395,7 @@ class RunWriter:
         self._count_unit(ready.row_count, reused=not fresh_unit)
 
     @staticmethod
-    def _piece(ready: Ready, part: Part, scalars: Mapping[str, NDArray[Any]]) -> Piece:
+    def _piece(ready: UnitSamples, part: UnitPart, scalars: Mapping[str, NDArray[Any]]) -> Piece:
         lo, hi, place = part.lo, part.hi, part.stored
         piece = Piece(ready.lengths[lo:hi], ready.keys[lo:hi], {n: c[lo:hi] for n, c in scalars.items()}, part.load)
         if place is not None:
@@ -436,7 +436,7 @@ class RunWriter:
                 slices.append(Slice(cut.chunks, cut.stop - cut.start, lo - cut.start, hi - cut.start, item_lo))
         return slices
 
-    def _commit(self, done: list[tuple[Digest, Ready, list[Slice]]]) -> None:
+    def _commit(self, done: list[tuple[Digest, UnitSamples, list[Slice]]]) -> None:
         """Objects first, then the records that name them."""
         self._objects.flush()
         for name, ready, slices in done:

@@ -23,7 +23,7 @@ from castore.format.manifest import Manifest, SplitRule
 from castore.format.order import Order
 from castore.format.samples import Piece
 from castore.format.schema import DATA_ARRAYS, SOURCE
-from castore.ingest.checked import Checked, Gathered, as_numpy, checked, extra_arrays
+from castore.ingest.caller_samples import Checked, Gathered, as_numpy, checked, extra_arrays
 from castore.ingest.unfinished import Known, Waiting, is_whole, pieces_of, record_of
 from castore.ingest.write_job import WriteJob, WriteResult, run_record, tokenizer_files
 from castore.store.backend import Backend

@@ -20,10 +20,10 @@ from castore.ingest import readers
 from castore.ingest.parquet import ParquetReader
 from castore.ingest.readers import (
     ArrayReader,
-    Batch,
     FileReader,
     IntArray,
     LinesReader,
+    RowBatch,
     RowReader,
     begins_with_bracket,
     opened,
@@ -203,16 +203,16 @@ class Source:
         if found != len(wanted):
             raise InvalidInputError(f"{self.name} has no row number {wanted[found]}")
 
-    def _chosen(self, wanted: IntArray) -> Iterator[Batch]:
+    def _chosen(self, wanted: IntArray) -> Iterator[RowBatch]:
         for batch in self._reader.batches(wanted):
             lo = int(np.searchsorted(wanted, batch.numbers[0]))
             hi = int(np.searchsorted(wanted, batch.numbers[-1], side="right"))
             if lo < hi:
                 yield batch.take(np.searchsorted(batch.numbers, wanted[lo:hi]))
 
-    def _cut(self, batches: Iterator[Batch]) -> Iterator[Block]:
+    def _cut(self, batches: Iterator[RowBatch]) -> Iterator[Block]:
         """Give the rows keys and collect them into blocks."""
-        pending = _Pending.empty()
+        pending = _Uncut.empty()
         for batch in batches:
             pending = pending.extended(batch, self._weights(batch))
             cuts = cut_points(pending.weights, pending.keys, self._block_bytes, final=False)
@@ -220,7 +220,7 @@ class Source:
             pending = pending.after(cuts)
         yield from pending.blocks(cut_points(pending.weights, pending.keys, self._block_bytes, final=True))
 
-    def _weights(self, batch: Batch) -> IntArray:
+    def _weights(self, batch: RowBatch) -> IntArray:
         """int64[n]: what each row counts towards the size of a block. Refuses rows that are too long."""
         weights = np.fromiter(map(len, batch.rows), np.int64, len(batch.rows))
         over = weights > readers.ROW_BYTES_MAX
@@ -284,7 +284,7 @@ def _next_cut(start: int, ends: IntArray, ranks: npt.NDArray[np.uint64], hits: I
 
 
 @dataclass(frozen=True, slots=True)
-class _Pending:
+class _Uncut:
     """Rows with keys and weights that are not in a block yet: fewer than ``2 * target`` bytes and one batch."""
 
     rows: list[bytes]
@@ -294,13 +294,13 @@ class _Pending:
     weights: IntArray
 
     @classmethod
-    def empty(cls) -> _Pending:
+    def empty(cls) -> _Uncut:
         none = np.empty(0, np.int64)
         return cls([], b"", none, none, none)
 
-    def extended(self, batch: Batch, weights: IntArray) -> _Pending:
+    def extended(self, batch: RowBatch, weights: IntArray) -> _Uncut:
         keys = b"".join([blake3(row).digest(KEY_BYTES) for row in batch.rows])
-        return _Pending(
+        return _Uncut(
             self.rows + batch.rows,
             self.keys + keys,
             np.concatenate((self.numbers, batch.numbers)),
@@ -308,11 +308,11 @@ class _Pending:
             np.concatenate((self.weights, weights)),
         )
 
-    def after(self, cuts: list[int]) -> _Pending:
+    def after(self, cuts: list[int]) -> _Uncut:
         if not cuts:
             return self
         start = cuts[-1]
-        return _Pending(
+        return _Uncut(
             self.rows[start:],
             self.keys[start * KEY_BYTES :],
             self.numbers[start:],

@@ -10,7 +10,7 @@ from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
 from castore.format.object import Object
 from castore.format.run import Run
-from castore.ingest.checked import ArraySpec
+from castore.ingest.caller_samples import ArraySpec
 from castore.store.writes import SourceTotal
 from castore.tree.split import CHUNK_BYTES, FANOUT
 

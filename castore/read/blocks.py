@@ -14,7 +14,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class SampleBlock:
     """Consecutive whole samples.
 
     Attributes:
@@ -31,7 +31,7 @@ class Block:
     sources: Ints
 
     @classmethod
-    def of(cls, samples: Samples) -> Block:
+    def of(cls, samples: Samples) -> SampleBlock:
         """The block of samples with token_ids, labels_mask and source."""
         ids, spans, sources = (samples.columns[name] for name in ("token_ids", "labels_mask", "source"))
         assert isinstance(ids, np.ndarray)
@@ -41,14 +41,14 @@ class Block:
         bases = np.repeat(edges[:-1], spans.counts)
         return cls(ids, edges, bases + spans.starts, bases + spans.stops, sources.astype(np.int64))
 
-    def pieces(self, tokens: int) -> Iterator[Block]:
+    def pieces(self, tokens: int) -> Iterator[SampleBlock]:
         """The same samples in blocks of at most ``tokens``, or of one sample."""
         lo, count = 0, len(self.sources)
         while lo < count:
             hi = max(int(np.searchsorted(self.edges, self.edges[lo] + tokens, side="right")) - 1, lo + 1)
             first, last = int(self.edges[lo]), int(self.edges[hi])
             spans = slice(*np.searchsorted(self.starts, [first, last]).tolist())
-            yield Block(
+            yield SampleBlock(
                 self.ids[first:last],
                 self.edges[lo : hi + 1] - first,
                 self.starts[spans] - first,
@@ -67,15 +67,15 @@ class Block:
         return np.where(span < 0, 0, offsets_of(widths)[span] + inside)
 
 
-def blocks_of(batches: Iterable[Samples], tokens: int) -> Iterator[Block]:
+def blocks_of(batches: Iterable[Samples], tokens: int) -> Iterator[SampleBlock]:
     """Samples in blocks of at most ``tokens``, or of one sample."""
     for samples in batches:
-        yield from Block.of(samples).pieces(tokens)
+        yield from SampleBlock.of(samples).pieces(tokens)
 
 
-def with_next(blocks: Iterable[Block]) -> Iterator[tuple[Block, int | None]]:
+def with_next(blocks: Iterable[SampleBlock]) -> Iterator[tuple[SampleBlock, int | None]]:
     """Each block with the id that follows it, None after the last one."""
-    waiting: list[Block] = []
+    waiting: list[SampleBlock] = []
     for block in blocks:
         if len(block.ids):
             yield from ((earlier, int(block.ids[0])) for earlier in waiting)

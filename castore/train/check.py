@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from castore.format.samples import Samples
 from castore.olmo.layout import PART_BYTES, id_bytes
-from castore.read.blocks import Block, Ints, blocks_of, with_next
+from castore.read.blocks import Ints, SampleBlock, blocks_of, with_next
 from castore.read.columns import Columns, vocab_size_of
 from castore.read.stream import in_order
 from castore.train.packing import pack
@@ -155,7 +155,7 @@ class Scan:
         self._open_samples = 0  # conversations in it so far
         self._open: list[_Segments] = []  # its segments so far, summed by source
 
-    def add(self, block: Block, following: int | None) -> None:
+    def add(self, block: SampleBlock, following: int | None) -> None:
         """Take the next samples; ``following`` is the id behind them, None at the end of all."""
         block = replace(block, sources=self._table.places(block.sources))
         borders = part_borders(block, self.position, self._part_items)
@@ -176,7 +176,7 @@ class Scan:
             self._end_part()
         return Report(self._rule, self._cut_length, self._table.tallies(), self._parts)
 
-    def _count_samples(self, block: Block, ends: Ints, borders: Ints, begins: Ints) -> None:
+    def _count_samples(self, block: SampleBlock, ends: Ints, borders: Ints, begins: Ints) -> None:
         """Count conversations by what becomes of them."""
         starts, stops, sources = block.edges[:-1], block.edges[1:], block.sources
         lengths = stops - starts
@@ -204,7 +204,7 @@ class Scan:
         for name, amounts in counts.items():
             self._table.add(name, sources, amounts)
 
-    def _count_documents(self, block: Block, ends: Ints, borders: Ints, begins: Ints) -> None:
+    def _count_documents(self, block: SampleBlock, ends: Ints, borders: Ints, begins: Ints) -> None:
         """Count documents by source, and their lengths by part."""
         owners = np.searchsorted(block.edges, ends - 1, side="right") - 1
         self._table.add("documents", block.sources[owners])
@@ -233,7 +233,7 @@ class Scan:
         self._lengths.clear()
         self._documents = 0
 
-    def _segments(self, block: Block, closes: Ints, begins: Ints) -> _Segments:
+    def _segments(self, block: SampleBlock, closes: Ints, begins: Ints) -> _Segments:
         """The segments of a block that holds a token."""
         cuts = np.union1d(block.edges, closes)
         starts, stops = cuts[:-1], cuts[1:]
@@ -280,7 +280,7 @@ class Scan:
                 self._table.add(f"{name}_{kind}", segments.source, amounts)
 
 
-def document_ends(block: Block, following: int | None, rule: Rule, position: int, part_items: int) -> Ints:
+def document_ends(block: SampleBlock, following: int | None, rule: Rule, position: int, part_items: int) -> Ints:
     """Where the trainer finds that documents end in a block: ascending positions in it, one behind their last token.
 
     Args:
@@ -306,7 +306,7 @@ def document_ends(block: Block, following: int | None, rule: Rule, position: int
     return kept
 
 
-def part_borders(block: Block, position: int, part_items: int) -> Ints:
+def part_borders(block: SampleBlock, position: int, part_items: int) -> Ints:
     """Where parts end in a block, ascending positions in it; arguments as of ``document_ends``."""
     first = part_items - position % part_items
     return np.arange(first, len(block.ids) + 1, part_items, dtype=np.int64)

@@ -18,7 +18,7 @@ from castore.dataset import Dataset
 from castore.errors import CastoreError, ConflictError, InvalidInputError, NotFoundError
 from castore.ingest import sample_writer as writer_module
 from castore.ingest import write_job
-from castore.ingest.checked import Gathered
+from castore.ingest.caller_samples import Gathered
 from castore.ingest.sample_writer import SampleWriter
 from castore.ingest.write_all import write_all
 from castore.ingest.write_job import WriteJob

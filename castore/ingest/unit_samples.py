@@ -21,7 +21,7 @@ FINE_ARRAYS = tuple(array for array in DATA_ARRAYS if array.grain == 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UnitPart:
     """Consecutive samples of a unit that are loaded together.
 
     Attributes:
@@ -38,7 +38,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class UnitSamples:
     """What became of a unit's rows.
 
     Attributes:
@@ -58,7 +58,7 @@ class Ready:
     keys: NDArray[np.uint8]
     trainable: int
     dropped: list[tuple[int, str]]
-    parts: list[Part]
+    parts: list[UnitPart]
     stored: bool
 
     def load(self) -> Iterator[tuple[int, Samples]]:
@@ -67,26 +67,26 @@ class Ready:
             yield part.lo, part.load()
 
 
-def fresh(rows: TokenizedRows, row_count: int) -> Ready:
+def tokenized_unit(rows: TokenizedRows, row_count: int) -> UnitSamples:
     """A unit that was tokenized just now."""
     spans = SpanColumn(rows.span_counts, rows.span_starts, rows.span_ends)
     samples = Samples(rows.lengths, {TOKEN_IDS.name: rows.token_ids, LABELS_MASK.name: spans})
     keys = sample_keys(rows.token_ids, rows.lengths)
     trainable = int((spans.stops - spans.starts).sum(dtype=np.int64))
-    parts = [Part(0, len(samples), lambda: samples, None)] if len(samples) else []
-    return Ready(row_count, rows.rows, rows.lengths, keys, trainable, rows.dropped, parts, False)
+    parts = [UnitPart(0, len(samples), lambda: samples, None)] if len(samples) else []
+    return UnitSamples(row_count, rows.rows, rows.lengths, keys, trainable, rows.dropped, parts, False)
 
 
-def stored(unit: Unit, objects: ObjectStore) -> Ready:
+def stored_unit(unit: Unit, objects: ObjectStore) -> UnitSamples:
     """A unit that the repository has; its chunks are read only if they must be cut anew."""
     lengths = np.frombuffer(unit.lengths, "<u4").astype(np.uint32, copy=False)
     parts = []
     at = 0
     for piece in unit.slices:
         count = piece.hi - piece.lo
-        parts.append(Part(at, at + count, _loader(objects, piece, lengths[at : at + count]), piece))
+        parts.append(UnitPart(at, at + count, _loader(objects, piece, lengths[at : at + count]), piece))
         at += count
-    return Ready(
+    return UnitSamples(
         unit.row_count,
         np.frombuffer(unit.kept, "<u4").astype(np.uint32, copy=False),
         lengths,
