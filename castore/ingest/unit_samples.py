@@ -1,8 +1,8 @@
-"""Tokenized units on their way into a sequence: fresh from a worker, or found in the repository."""
+"""The samples of a unit on their way into a sequence: tokenized just now, or found in the repository."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from castore.errors import CorruptionError
 from castore.format.chunk import decode_values
-from castore.format.samples import Column, Samples, SpanColumn, sample_keys
+from castore.format.samples import Column, Piece, Samples, SpanColumn, sample_keys
 from castore.format.schema import DATA_ARRAYS, KEY_BYTES, LABELS_MASK, TOKEN_IDS
 from castore.format.unit import Slice, Unit
 from castore.ingest.tokenizer import TokenizedRows
@@ -61,10 +61,37 @@ class UnitSamples:
     parts: list[UnitPart]
     stored: bool
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of all samples."""
+        return int(self.lengths.sum(dtype=np.int64))
+
     def load(self) -> Iterator[tuple[int, Samples]]:
         """The samples, a part at a time, each with its first sample's place in the unit."""
         for part in self.parts:
             yield part.lo, part.load()
+
+    def pieces(self, scalars: Mapping[str, Column]) -> Iterator[Piece]:
+        """The samples for a builder, with further arrays of one element a sample by name."""
+        for part in self.parts:
+            lo, hi, place = part.lo, part.hi, part.stored
+            some: dict[str, Column] = {name: np.asarray(column)[lo:hi] for name, column in scalars.items()}
+            piece = Piece(self.lengths[lo:hi], self.keys[lo:hi], some, part.load)
+            if place is not None:
+                piece.chunks, piece.chunk_lo, piece.chunk_count = place.chunks, place.lo, place.count
+            yield piece
+
+    def record(self, slices: list[Slice]) -> Unit:
+        """The record of the unit, whose samples lie in these places."""
+        return Unit(
+            self.row_count,
+            self.kept.astype("<u4").tobytes(),
+            self.lengths.astype("<u4").tobytes(),
+            self.keys.tobytes(),
+            self.trainable,
+            self.dropped,
+            slices,
+        )
 
 
 def tokenized_unit(rows: TokenizedRows, row_count: int) -> UnitSamples:

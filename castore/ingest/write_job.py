@@ -1,4 +1,4 @@
-"""What a write is told, what it comes to, and the run record of it."""
+"""What a write is told, what it comes to, and what its run record says."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 
 from castore.format.codec import Value
 from castore.format.digest import Digest
-from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
-from castore.format.object import Object
-from castore.format.run import Run
 from castore.ingest.caller_samples import ArraySpec
 from castore.store.writes import SourceTotal
+from castore.tree.dataset_builder import RunFields
 from castore.tree.split import CHUNK_BYTES, FANOUT
 
 
@@ -59,36 +57,22 @@ class WriteJob:
     fanout: int = FANOUT
 
 
-def run_record(
-    job: WriteJob,
-    manifest: Object,
-    totals: Sequence[SourceTotal],
-    files: Mapping[str, Digest],
-    origin: Mapping[str, Value],
-) -> Object:
-    """The run record of a finished write."""
+def run_fields(
+    job: WriteJob, totals: Sequence[SourceTotal], vocab_size: int | None, origin: Mapping[str, Value]
+) -> RunFields:
+    """What the run record of a finished write says; ``vocab_size`` is that of its tokenizer, if it has one."""
     configuration: dict[str, Value] = {"num_examples": job.num_examples, "shuffle_seed": job.shuffle_seed}
     if job.tokenizer is not None:
-        from castore.ingest.tokenizer_folder import TokenizerFolder
-
-        configuration |= {"tokenizer": job.tokenizer, "vocab_size": TokenizerFolder.load(job.tokenizer).vocab_size}
+        configuration |= {"tokenizer": job.tokenizer, "vocab_size": vocab_size}
     names = ("samples", "tokens", "trainable")
     sources: list[dict[str, Value]] = [
         {"name": total.name, **{name: getattr(total, name) for name in names}} for total in totals
     ]
     counts = {name: sum(getattr(total, name) for total in totals) for name in names}
-    statistics: dict[str, Value] = {"dropped": {}, **counts}
-    samples = counts["samples"]
-    return Run(
-        manifest.digest, samples, {}, dict(job.recipe), configuration, sources, statistics, files, origin
-    ).encode()
-
-
-def tokenizer_files(path: str) -> dict[str, Object]:
-    """The tokenizer's files and its vocabulary as objects, by the names that a run record lists them under."""
-    from castore.ingest.tokenizer_folder import TokenizerFolder
-
-    folder = TokenizerFolder.load(path)
-    files = {f"tokenizer/{name}": encode_file(content) for name, content in sorted(folder.files.items())}
-    files[VOCABULARY_FILE] = encode_vocabulary(folder.vocabulary())
-    return files
+    return {
+        "recipe": dict(job.recipe),
+        "configuration": configuration,
+        "sources": sources,
+        "statistics": {"dropped": {}, **counts},
+        "origin": origin,
+    }
