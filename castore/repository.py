@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from castore.dataset import Dataset
     from castore.export.olmo_core import Exported
     from castore.format.codec import Value
+    from castore.format.run import RunOrigin
     from castore.ingest.caller_samples import ArraySpec
     from castore.ingest.import_folder import ImportResult, Like
     from castore.ingest.import_zarr import GroupImport
@@ -174,7 +175,7 @@ class Repository:
         self.refs.require_writable()
         expected = self.refs.current(name)
         self._guard(name, expected, None, origin, force)
-        result = tokenize(job, self.objects, UnitStore(self.backend), _fields(origin), report=report, warn=warn)
+        result = tokenize(job, self.objects, UnitStore(self.backend), _run_origin(origin), report=report, warn=warn)
         self._publish(name, expected, result.run, origin, message)
         return result
 
@@ -224,7 +225,7 @@ class Repository:
         def publish(run: Digest) -> None:
             self._publish(name, expected, run, who, message)
 
-        return SampleWriter(job, self.backend, self.objects, _fields(who), publish)
+        return SampleWriter(job, self.backend, self.objects, _run_origin(who), publish)
 
     def write(self, samples: Iterable[Any], as_: str, **options: Any) -> WriteResult:
         """Write what an iterator gives, and let the name ``as_`` mean it.
@@ -276,7 +277,7 @@ class Repository:
             OlmoCoreFolder(path),
             self.objects,
             ImportStore(self.backend),
-            _fields(origin),
+            _run_origin(origin),
             shuffle_seed=shuffle_seed,
             like=other,
             report=report,
@@ -524,15 +525,11 @@ def _check_loggable(name: str, origin: Origin, message: str) -> None:
     RefEntry(name, 0, None, origin.time_s, origin.author, message).encode()
 
 
-def _fields(origin: Origin) -> Mapping[str, Value]:
+def _run_origin(origin: Origin) -> RunOrigin:
     """An origin as a run record keeps it."""
-    return {
-        "author": origin.author,
-        "castore": _version(),
-        "host": origin.host,
-        "message": origin.message,
-        "time": origin.time_s,
-    }
+    from castore.format.run import RunOrigin
+
+    return RunOrigin(origin.author, _version(), origin.host, origin.message, origin.time_s)
 
 
 def _version() -> str:

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError, SourceError
-from castore.format.codec import Value
 from castore.format.digest import Digest
 from castore.format.files import TEMPLATE_FILE, VOCABULARY_FILE, encode_file, encode_vocabulary
 from castore.format.manifest import Manifest
 from castore.format.object import Object
 from castore.format.order import Order, explicit_order
+from castore.format.run import RunConfiguration, RunOrigin, RunStatistics
 from castore.format.schema import DATA_ARRAYS
 from castore.ingest.assembly import Assembly, Growth, store_run
 from castore.ingest.tokenizer_folder import TokenizerFolder
@@ -79,7 +79,7 @@ def import_folder(
     folder: OlmoCoreFolder,
     objects: ObjectStore,
     imports: ImportStore,
-    origin: Mapping[str, Value],
+    origin: RunOrigin,
     *,
     shuffle_seed: int | None = None,
     like: Like | None = None,
@@ -243,7 +243,7 @@ def _as_bytes(keys: NDArray[np.uint8]) -> list[bytes]:
 # ---- what the directory says of itself
 
 
-def _store_run(folder: OlmoCoreFolder, done: Imported, origin: Mapping[str, Value], objects: ObjectStore) -> Digest:
+def _store_run(folder: OlmoCoreFolder, done: Imported, origin: RunOrigin, objects: ObjectStore) -> Digest:
     files = {f"tokenizer/{name}": encode_file(content) for name, content in folder.files.items()}
     vocab_size = folder.vocab_size
     if "tokenizer.json" in folder.files:
@@ -255,15 +255,15 @@ def _store_run(folder: OlmoCoreFolder, done: Imported, origin: Mapping[str, Valu
             files[TEMPLATE_FILE] = encode_file(tokenizer.chat_template.encode())
     configuration, samples = folder.statistics.configuration, len(folder.lengths)
     said: RunFields = {
-        "configuration": {
-            "chat_template": _text(configuration, "chat_template"),
-            "imported": text_of(folder.path),
-            "max_seq_length": integer_of(configuration.get("max_sequence_length"), None),
-            "tokenizer": _text(configuration, "tokenizer"),
-            "vocab_size": vocab_size,
-        },
+        "configuration": RunConfiguration(
+            chat_template=_text(configuration, "chat_template"),
+            imported=text_of(folder.path),
+            max_seq_length=integer_of(configuration.get("max_sequence_length"), None),
+            tokenizer=_text(configuration, "tokenizer"),
+            vocab_size=vocab_size,
+        ),
         "sources": done.sources,
-        "statistics": {"dropped": {}, "samples": samples, "tokens": folder.tokens, "trainable": done.trainable},
+        "statistics": RunStatistics(samples, folder.tokens, done.trainable),
         "origin": origin,
     }
     return store_run(objects, done.manifest, samples, said, files)

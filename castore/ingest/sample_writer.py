@@ -19,13 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 from castore.errors import CastoreError, ConflictError, InvalidInputError
 from castore.format.codec import Value, encode
 from castore.format.digest import Digest
+from castore.format.run import RunOrigin
 from castore.format.samples import Piece
 from castore.format.schema import DATA_ARRAYS, SOURCE
 from castore.ingest.assembly import Assembly, Growth, recorded_order
 from castore.ingest.caller_samples import Checked, Gathered, as_numpy, checked, extra_arrays
 from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.ingest.unfinished import Known, Waiting, is_whole, pieces_of, record_of
-from castore.ingest.write_job import WriteJob, WriteResult, run_fields
+from castore.ingest.write_job import WriteJob, WriteResult, check_source, run_fields
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
 from castore.store.writes import SourceTotal, WriteStore, write_name
@@ -63,7 +64,7 @@ class SampleWriter:
         job: WriteJob,
         backend: Backend,
         objects: ObjectStore,
-        origin: Mapping[str, Value],
+        origin: RunOrigin,
         publish: Callable[[Digest], None],
     ) -> None:
         _check_recipe(job.recipe)
@@ -216,7 +217,7 @@ class SampleWriter:
             return source
         name = self._job.name if source is None else source
         if name not in self._numbers:
-            encode(name)  # text that can be recorded
+            check_source(name, len(self._totals))
             self._numbers[name] = len(self._totals)
             self._totals.append(SourceTotal(name))
         return self._numbers[name]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from castore.format.codec import Value
+from castore.errors import InvalidInputError
+from castore.format.codec import Value, encode
 from castore.format.digest import Digest
+from castore.format.run import RUN_SOURCES_MAX, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.ingest.caller_samples import ArraySpec
 from castore.store.writes import SourceTotal
 from castore.tree.dataset_builder import RunFields
@@ -56,23 +58,39 @@ class WriteJob:
     chunk_bytes: int = CHUNK_BYTES
     fanout: int = FANOUT
 
+    def __post_init__(self) -> None:
+        for number, name in enumerate(self.sources):
+            try:
+                check_source(name, number)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"source {number}: {error}") from error
 
-def run_fields(
-    job: WriteJob, totals: Sequence[SourceTotal], vocab_size: int | None, origin: Mapping[str, Value]
-) -> RunFields:
+
+def check_source(name: str, number: int) -> None:
+    """Refuse a source of a write that its run record could not have.
+
+    Raises:
+        InvalidInputError: The name is empty, too long or no text that can be recorded; or it is one source too many.
+    """
+    if number >= RUN_SOURCES_MAX:
+        raise InvalidInputError(f"a run record takes at most {RUN_SOURCES_MAX} sources")
+    encode(SourceRecord(name).name)
+
+
+def run_fields(job: WriteJob, totals: Sequence[SourceTotal], vocab_size: int | None, origin: RunOrigin) -> RunFields:
     """What the run record of a finished write says; ``vocab_size`` is that of its tokenizer, if it has one."""
-    configuration: dict[str, Value] = {"num_examples": job.num_examples, "shuffle_seed": job.shuffle_seed}
-    if job.tokenizer is not None:
-        configuration |= {"tokenizer": job.tokenizer, "vocab_size": vocab_size}
-    names = ("samples", "tokens", "trainable")
-    sources: list[dict[str, Value]] = [
-        {"name": total.name, **{name: getattr(total, name) for name in names}} for total in totals
-    ]
-    counts = {name: sum(getattr(total, name) for total in totals) for name in names}
+    samples, tokens, trainable = (
+        sum(getattr(total, name) for total in totals) for name in ("samples", "tokens", "trainable")
+    )
     return {
         "recipe": dict(job.recipe),
-        "configuration": configuration,
-        "sources": sources,
-        "statistics": {"dropped": {}, **counts},
+        "configuration": RunConfiguration(
+            num_examples=job.num_examples,
+            shuffle_seed=job.shuffle_seed,
+            tokenizer=job.tokenizer,
+            vocab_size=vocab_size,
+        ),
+        "sources": [SourceRecord(t.name, samples=t.samples, tokens=t.tokens, trainable=t.trainable) for t in totals],
+        "statistics": RunStatistics(samples, tokens, trainable),
         "origin": origin,
     }

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import NotFoundError
-from castore.format.codec import Value
 from castore.format.digest import Digest, digest_hex
 from castore.format.files import VOCABULARY_FILE
 from castore.format.object import Object
 from castore.format.order import Order
+from castore.format.run import RunConfiguration, SourceRecord
 from castore.format.samples import Samples, SpanColumn
 from castore.format.schema import DATA_ARRAYS, LABELS_MASK, TOKEN_IDS
 from castore.olmo.folder import OlmoCoreFolder, check_statistics, spans_of
@@ -100,7 +100,7 @@ def _sources_beside(folder: OlmoCoreFolder, scan: FolderScan, beside: Columns | 
     # What the directory does not tell is no difference.
     numbers = _numbers_by_keys(scan, whole_keys(beside), numbers)
     counts = np.bincount(numbers, minlength=len(beside.sources)).tolist()
-    return scan, [({"name": name}, count) for name, count in zip(beside.sources, counts, strict=True)], numbers
+    return scan, [(SourceRecord(name), count) for name, count in zip(beside.sources, counts, strict=True)], numbers
 
 
 def _numbers_by_keys(scan: FolderScan, keys: NDArray[np.uint8], numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -187,14 +187,14 @@ def _run(
     folder: OlmoCoreFolder,
     builder: DatasetBuilder,
     manifest: Digest,
-    sources: list[dict[str, Value]],
+    sources: list[SourceRecord],
     beside: Columns | None,
 ) -> Object:
     """A run record that says what the directory tells of itself; its text is read with the other side's vocabulary."""
     files = {}
     if beside is not None and beside.run is not None and VOCABULARY_FILE in beside.run.files:
         files[VOCABULARY_FILE] = beside.run.files[VOCABULARY_FILE]
-    configuration: dict[str, Value] = {"imported": text_of(folder.path), "vocab_size": folder.vocab_size}
+    configuration = RunConfiguration(imported=text_of(folder.path), vocab_size=folder.vocab_size)
     return builder.run(manifest, {"configuration": configuration, "sources": sources}, files)
 
 

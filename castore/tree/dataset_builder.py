@@ -13,7 +13,7 @@ from castore.format.digest import Digest
 from castore.format.manifest import Manifest, Root, SplitRule
 from castore.format.object import Object
 from castore.format.order import Order
-from castore.format.run import Run
+from castore.format.run import Run, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.format.samples import Piece
 from castore.format.schema import Array
 from castore.tree.build import Cut, SequenceBuilder
@@ -24,10 +24,10 @@ class RunFields(TypedDict, total=False):
     """What a run record says beside what its trees say: the fields of ``Run`` of the same names."""
 
     recipe: Mapping[str, Value]
-    configuration: Mapping[str, Value]
-    sources: Sequence[Mapping[str, Value]]
-    statistics: Mapping[str, Value]
-    origin: Mapping[str, Value]
+    configuration: RunConfiguration
+    sources: Sequence[SourceRecord]
+    statistics: RunStatistics
+    origin: RunOrigin
 
 
 class DatasetBuilder:
