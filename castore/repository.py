@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from castore.export.olmo_core import Exported
     from castore.format.codec import Value
     from castore.format.run import RunOrigin
-    from castore.ingest.checked import ArraySpec
+    from castore.ingest.caller_samples import ArraySpec
     from castore.ingest.import_folder import ImportResult, Like
     from castore.ingest.import_zarr import GroupImport
     from castore.ingest.job import TokenizeJob, TokenizeResult

@@ -3,7 +3,8 @@
 A template of the families here writes each message by itself: a conversation is a prelude, the messages in their
 middle form, and the last one in its last form. So the rendering of the first k messages shares all but its end with
 the rendering of the whole, and costs nothing: it is written down as :class:`~castore.ingest.labels.Prefix`. Any
-other template is rendered by jinja2 once for each prefix.
+other template is rendered by jinja2 once for each prefix. What this saves is in decision 0013; tests hold these
+forms to the text of the templates.
 """
 
 from __future__ import annotations

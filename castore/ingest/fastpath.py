@@ -62,7 +62,7 @@ class _Counted(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Plan:
+class _RowPlan:
     """What is known of a row before anything is encoded."""
 
     row: Row
@@ -149,11 +149,11 @@ class FastTokenizer:
             results.append(Labelled(ids[number][: kept * ID_BYTES], spans))
         return results
 
-    def _plan(self, row: Row) -> _Plan:
+    def _plan(self, row: Row) -> _RowPlan:
         rendered = row.rendered
         parts = self._split(rendered.text)
         if is_stable(rendered):
-            return _Plan(row, parts, None)
+            return _RowPlan(row, parts, None)
         ends = [*accumulate(map(len, parts))]
         barriers = ends[1::2]
 
@@ -171,9 +171,9 @@ class FastTokenizer:
             (index, segments(header) if index else None, segments(through))
             for index, header, through in rendered.turns or ()
         ]
-        return _Plan(row, parts, counted)
+        return _RowPlan(row, parts, counted)
 
-    def _encode_segments(self, plans: Iterable[_Plan]) -> dict[str, bytes]:
+    def _encode_segments(self, plans: Iterable[_RowPlan]) -> dict[str, bytes]:
         """Encode every distinct segment once; return text to ids (native uint32 bytes), added tokens included."""
         known = {"": b""} | self._added
         wanted: set[str] = set()
@@ -197,7 +197,7 @@ class FastTokenizer:
         return known
 
 
-def _stable_spans(rows: Sequence[tuple[_Plan, int]], ends: Ints) -> list[list[Span]]:
+def _stable_spans(rows: Sequence[tuple[_RowPlan, int]], ends: Ints) -> list[list[Span]]:
     """Find the tokens that overlap the turns of rows whose prefix renderings are prefixes.
 
     Args:
@@ -242,7 +242,7 @@ def _to_bytes(text: str, places: Sequence[int]) -> list[int]:
 
 
 def _unstable_spans(
-    plan: _Plan, known: dict[str, bytes], raw: str | bytes, ends: Ints, kept: int, max_length: int | None
+    plan: _RowPlan, known: dict[str, bytes], raw: str | bytes, ends: Ints, kept: int, max_length: int | None
 ) -> list[Span] | str:
     """Derive spans from token counts of prefix renderings, and check them against the contents.
 

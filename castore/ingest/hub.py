@@ -18,7 +18,7 @@ import numpy as np
 from blake3 import blake3
 
 from castore.errors import InvalidInputError, MissingExtraError, SourceError
-from castore.ingest.readers import Batch, IntArray, RowReader, one_line, orjson_library
+from castore.ingest.readers import IntArray, RowBatch, RowReader, one_line, orjson_library
 from castore.ingest.source import BLOCK_BYTES_TARGET, READ_SUFFIXES, Source
 
 __all__ = ["FILE_SPLIT", "MAIN_REVISION", "open_source"]
@@ -97,13 +97,13 @@ class _HubReader(RowReader):
         """Bytes of the columns as the library keeps them."""
         return int(self._data.data.nbytes)
 
-    def batches(self, wanted: IntArray | None) -> Iterator[Batch]:
+    def batches(self, wanted: IntArray | None) -> Iterator[RowBatch]:
         hasher = blake3()
         for numbers in self._ranges(wanted):
             rows = self._rows(numbers)
             if wanted is None:
                 hasher.update(b"".join(row + b"\n" for row in rows))
-            yield Batch(rows, numbers, numbers + 1)
+            yield RowBatch(rows, numbers, numbers + 1)
         if wanted is None:
             self.settle(hasher.hexdigest())
 

@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError, SourceError
 from castore.format.digest import Digest
 from castore.format.files import TEMPLATE_FILE, VOCABULARY_FILE, encode_file, encode_vocabulary
-from castore.format.manifest import Manifest, SplitRule
+from castore.format.manifest import Manifest
 from castore.format.object import Object
 from castore.format.order import Order, explicit_order
-from castore.format.run import Run, RunConfiguration, RunOrigin, RunStatistics
+from castore.format.run import RunConfiguration, RunOrigin, RunStatistics
 from castore.format.schema import DATA_ARRAYS
+from castore.ingest.assembly import Assembly, Growth, store_run
 from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.olmo.folder import OlmoCoreFolder, check_statistics
 from castore.olmo.scan import FolderScan, folder_sources, supposed_sources
 from castore.olmo.sources import integer_of, text_of
 from castore.store.imports import Imported, ImportStore, import_name
 from castore.store.objects import ObjectStore
-from castore.tree.build import SequenceBuilder
-from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
+from castore.tree.dataset_builder import RunFields
 from castore.tree.walk import Tree, reachable
 
 FLUSH_TOKENS = 1 << 26
@@ -61,7 +61,7 @@ class Like:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _StoredOrder:
     """Documents in the order in which they are stored, None for their own; and how the directory's order is kept.
 
     ``source`` are the sources, called ``names``, that the documents in stored order are supposed to be of.
@@ -101,7 +101,7 @@ def import_folder(
         SourceError: The directory contradicts itself, or ``--num_examples`` cut it, so that no shuffle can be undone.
     """
     check_statistics(folder)
-    before = objects.writes, objects.bytes_written
+    growth = Growth(objects)
     plan = _plan(folder, shuffle_seed, like)
     done = None if like is not None else _found(imports, objects, folder, shuffle_seed)
     if done is None:
@@ -109,18 +109,15 @@ def import_folder(
         if like is None:
             for name in (_name(folder.digest(), folder, shuffle_seed), _name(folder.shape(), folder, shuffle_seed)):
                 imports.put(name, done)
-    run = _run(folder, done, origin, objects)
-    objects.flush()
-    objects.put(run.digest, run.data)
-    objects.flush()
+    run = _store_run(folder, done, origin, objects)
     return ImportResult(
-        run.digest,
+        run,
         done.manifest,
         len(folder.lengths),
         folder.tokens,
         plan.known,
-        objects.writes - before[0],
-        objects.bytes_written - before[1],
+        growth.objects_new,
+        growth.bytes_new,
     )
 
 
@@ -155,7 +152,7 @@ def _found(
 def _store(
     folder: OlmoCoreFolder,
     objects: ObjectStore,
-    plan: _Plan,
+    plan: _StoredOrder,
     *,
     undone: bool,
     report: Callable[[int, int], None],
@@ -166,40 +163,32 @@ def _store(
     sources = None if numbers is None else supposed_sources(folder, scan, plan.names, numbers, by_name=True)
     if sources is None:
         sources, numbers = folder_sources(folder, scan, undone=undone), None
-    builder = SequenceBuilder(DATA_ARRAYS)
-    tokens = flushed = 0
+    assembly = Assembly(objects, DATA_ARRAYS)
+    flushed = 0
     for piece in scan.pieces(sources, numbers):
-        objects.put_all(builder.add(piece))
-        tokens += int(piece.lengths.sum(dtype=np.int64))
-        report(tokens, folder.tokens)
-        if tokens - flushed > FLUSH_TOKENS:
-            objects.flush()
-            flushed = tokens
-    roots, rest = builder.finish()
-    objects.put_all([*rest, *plan.order_objects])
-    arrays = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
-    rule = SplitRule(RULE_NAME, CHUNK_BYTES, FANOUT)
-    manifest = Manifest(len(folder.lengths), arrays, rule, plan.order).encode()
-    objects.flush()
-    objects.put(manifest.digest, manifest.data)
-    objects.flush()
-    return Imported(manifest.digest, [source for source, _ in sources], scan.trainable_total)
+        assembly.add(piece)
+        report(assembly.tokens, folder.tokens)
+        if assembly.tokens - flushed > FLUSH_TOKENS:
+            assembly.flush()
+            flushed = assembly.tokens
+    root = assembly.finish_manifest(plan.order, plan.order_objects)
+    return Imported(root, [source for source, _ in sources], scan.trainable_total)
 
 
 # ---- in which order documents are stored
 
 
-def _plan(folder: OlmoCoreFolder, shuffle_seed: int | None, like: Like | None) -> _Plan:
+def _plan(folder: OlmoCoreFolder, shuffle_seed: int | None, like: Like | None) -> _StoredOrder:
     if shuffle_seed is not None and like is not None:
         raise InvalidInputError("--shuffle-seed and --like both say in which order to store: give one of them")
     if shuffle_seed is not None:
         return _undo_shuffle(folder, shuffle_seed)
     if like is not None:
         return _follow(folder, like)
-    return _Plan(None, None)
+    return _StoredOrder(None, None)
 
 
-def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
+def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _StoredOrder:
     count = len(folder.lengths)
     shuffled = folder.shuffled_count()
     if shuffled > count:
@@ -211,10 +200,10 @@ def _undo_shuffle(folder: OlmoCoreFolder, seed: int) -> _Plan:
     order = Order.shuffled(seed, count)
     documents = np.empty(count, np.int64)
     documents[order.positions()] = np.arange(count)
-    return _Plan(documents, order)
+    return _StoredOrder(documents, order)
 
 
-def _follow(folder: OlmoCoreFolder, like: Like) -> _Plan:
+def _follow(folder: OlmoCoreFolder, like: Like) -> _StoredOrder:
     """Give every document the place that its key has in the other dataset; unknown ones take the places left over.
 
     Of equal keys the first document takes the first place. An unknown document is most likely a changed one, whose old
@@ -243,7 +232,7 @@ def _follow(folder: OlmoCoreFolder, like: Like) -> _Plan:
     source = None
     if len(like.source):
         source = like.source[np.minimum(place_of[documents], len(like.source) - 1)]
-    return _Plan(documents, order, tuple(order_objects), len(keys) - len(unknown), source, like.names)
+    return _StoredOrder(documents, order, tuple(order_objects), len(keys) - len(unknown), source, like.names)
 
 
 def _as_bytes(keys: NDArray[np.uint8]) -> list[bytes]:
@@ -254,7 +243,7 @@ def _as_bytes(keys: NDArray[np.uint8]) -> list[bytes]:
 # ---- what the directory says of itself
 
 
-def _run(folder: OlmoCoreFolder, done: Imported, origin: RunOrigin, objects: ObjectStore) -> Object:
+def _store_run(folder: OlmoCoreFolder, done: Imported, origin: RunOrigin, objects: ObjectStore) -> Digest:
     files = {f"tokenizer/{name}": encode_file(content) for name, content in folder.files.items()}
     vocab_size = folder.vocab_size
     if "tokenizer.json" in folder.files:
@@ -264,25 +253,20 @@ def _run(folder: OlmoCoreFolder, done: Imported, origin: RunOrigin, objects: Obj
         files[VOCABULARY_FILE] = encode_vocabulary(tokenizer.vocabulary())
         if tokenizer.chat_template is not None:
             files[TEMPLATE_FILE] = encode_file(tokenizer.chat_template.encode())
-    objects.put_all(files.values())
-    configuration = folder.statistics.configuration
-    return Run(
-        done.manifest,
-        len(folder.lengths),
-        {},
-        {},
-        RunConfiguration(
+    configuration, samples = folder.statistics.configuration, len(folder.lengths)
+    said: RunFields = {
+        "configuration": RunConfiguration(
             chat_template=_text(configuration, "chat_template"),
             imported=text_of(folder.path),
             max_seq_length=integer_of(configuration.get("max_sequence_length"), None),
             tokenizer=_text(configuration, "tokenizer"),
             vocab_size=vocab_size,
         ),
-        done.sources,
-        RunStatistics(len(folder.lengths), folder.tokens, done.trainable),
-        {name: made.digest for name, made in files.items()},
-        origin,
-    ).encode()
+        "sources": done.sources,
+        "statistics": RunStatistics(samples, folder.tokens, done.trainable),
+        "origin": origin,
+    }
+    return store_run(objects, done.manifest, samples, said, files)
 
 
 def _text(configuration: Mapping[str, Any], name: str) -> str | None:

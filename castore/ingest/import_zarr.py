@@ -23,7 +23,7 @@ from castore.errors import SourceError
 from castore.format.order import PCG64_PERMUTATION
 from castore.format.samples import TOKENS_MAX
 from castore.format.schema import LABELS_MASK, SOURCE, TOKEN_IDS
-from castore.ingest.checked import RESERVED
+from castore.ingest.caller_samples import RESERVED
 from castore.ingest.sample_writer import SampleWriter
 from castore.ingest.write_job import WriteResult
 

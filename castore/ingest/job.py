@@ -11,28 +11,23 @@ from typing import cast
 from castore.errors import InvalidInputError
 from castore.format.codec import Value
 from castore.format.digest import Digest, digest_from_hex
-from castore.format.files import (
-    DROPPED_FILE,
-    TEMPLATE_FILE,
-    VOCABULARY_FILE,
-    encode_dropped,
-    encode_file,
-    encode_vocabulary,
-)
-from castore.format.manifest import Manifest, SplitRule
+from castore.format.files import DROPPED_FILE, TEMPLATE_FILE, encode_dropped, encode_file
 from castore.format.object import Object
 from castore.format.order import Order
-from castore.format.run import RUN_SOURCES_MAX, Run, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
+from castore.format.run import RUN_SOURCES_MAX, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
+from castore.ingest.assembly import Assembly, Growth, recorded_order
 from castore.ingest.hub import FILE_SPLIT, MAIN_REVISION, open_source
 from castore.ingest.mix import Amount, small_count_warning
 from castore.ingest.pool import open_pool
 from castore.ingest.run_writer import MixItem, Progress, RunWriter, Written
 from castore.ingest.source import BLOCK_BYTES_TARGET
 from castore.ingest.tokenizer import ChatTemplate, ChatTokenizer, TokenizerFolder
+from castore.ingest.units import RunUnits
 from castore.store.objects import ObjectStore
 from castore.store.units import UnitStore
-from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
+from castore.tree.dataset_builder import RunFields
+from castore.tree.split import CHUNK_BYTES, FANOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,42 +145,33 @@ def tokenize(
         last = progress
         report(progress)
 
-    before = objects.writes, objects.bytes_written
+    growth = Growth(objects)
+    tree_sizes = {"chunk_bytes": sizes.chunk_bytes, "fanout": sizes.fanout}
+    assembly = Assembly(objects, DATA_ARRAYS, PROVENANCE_ARRAYS, **tree_sizes)
     pool = open_pool(make, job.on_error, job.workers)
     try:
-        writer = RunWriter(
-            objects,
-            units,
-            pool,
-            recipe,
-            on_error=job.on_error,
-            report=remember,
-            chunk_bytes=sizes.chunk_bytes,
-            fanout=sizes.fanout,
-        )
+        run_units = RunUnits(objects, units, **tree_sizes)
+        writer = RunWriter(assembly, run_units, pool, recipe, on_error=job.on_error, report=remember)
         written = writer.write(mix, job.mix_seed)
     finally:
         pool.close()
-    manifest = _manifest(job, written, sizes)
+    order = _order(job, written)
     for item, source in zip(mix, written.counts, strict=True):
         if source.samples == 0:
             warn(f"{item.source.name}: none of the {source.selected} rows taken became a sample: all were dropped")
-    run = _run(job, manifest, written, mix, recipe, folder, template, origin, objects)
-    for made in (manifest, run):
-        objects.flush()  # children are durable before anything that names them is written
-        objects.put(made.digest, made.data)
-    objects.flush()
+    run_fields = _run_fields(job, written, mix, recipe, folder, origin)
+    run, root = assembly.finish(order, run_fields, _files(written, folder, template))
     counts = written.counts
     return TokenizeResult(
-        run.digest,
-        manifest.digest,
+        run,
+        root,
         written.samples,
         sum(count.tokens for count in counts),
         sum(count.trainable for count in counts),
         _dropped(written),
         last,
-        objects.writes - before[0],
-        objects.bytes_written - before[1],
+        growth.objects_new,
+        growth.bytes_new,
     )
 
 
@@ -221,39 +207,31 @@ def _template(job: TokenizeJob, folder: TokenizerFolder) -> ChatTemplate:
     return ChatTemplate.resolve(job.chat_template, folder, add_bos=job.add_bos)
 
 
-def _manifest(job: TokenizeJob, written: Written, sizes: Sizes) -> Object:
+def _order(job: TokenizeJob, written: Written) -> Order | None:
     if written.samples == 0:
         raise InvalidInputError("no row became a sample: nothing has trainable tokens, or the amounts take no rows")
-    take = job.num_examples
-    if take is not None and not 1 <= take <= written.samples:
-        raise InvalidInputError(f"--num-examples {take} of {written.samples} samples: ask for 1 to {written.samples}")
-    order = None if job.shuffle_seed is None else Order.shuffled(job.shuffle_seed, written.samples, take)
-    arrays = {array.name: (array, written.roots[array.name]) for array in DATA_ARRAYS}
-    return Manifest(written.samples, arrays, SplitRule(RULE_NAME, sizes.chunk_bytes, sizes.fanout), order).encode()
+    return recorded_order(job.shuffle_seed, job.num_examples, written.samples, "--num-examples")
 
 
-def _run(
+def _files(written: Written, folder: TokenizerFolder, template: ChatTemplate) -> dict[str, Object]:
+    return {
+        **folder.kept_files(),
+        TEMPLATE_FILE: encode_file(template.text.encode()),
+        DROPPED_FILE: encode_dropped(written.dropped),
+    }
+
+
+def _run_fields(
     job: TokenizeJob,
-    manifest: Object,
     written: Written,
     mix: Sequence[MixItem],
     recipe: Mapping[str, Value],
     folder: TokenizerFolder,
-    template: ChatTemplate,
     origin: RunOrigin,
-    objects: ObjectStore,
-) -> Object:
-    files = {f"tokenizer/{name}": encode_file(content) for name, content in sorted(folder.files.items())}
-    files[TEMPLATE_FILE] = encode_file(template.text.encode())
-    files[VOCABULARY_FILE] = encode_vocabulary(folder.vocabulary())
-    files[DROPPED_FILE] = encode_dropped(written.dropped)
-    objects.put_all(files.values())
-    return Run(
-        manifest.digest,
-        written.samples,
-        {array.name: (array, written.roots[array.name]) for array in PROVENANCE_ARRAYS},
-        recipe,
-        RunConfiguration(
+) -> RunFields:
+    return {
+        "recipe": recipe,
+        "configuration": RunConfiguration(
             chat_template=None if job.chat_template is None else _text(job.chat_template),
             max_seq_length=job.max_seq_length,
             mix_seed=job.mix_seed,
@@ -262,16 +240,15 @@ def _run(
             tokenizer=_text(job.tokenizer),
             vocab_size=folder.vocab_size,
         ),
-        [_source(item, written, index) for index, item in enumerate(mix)],
-        RunStatistics(
+        "sources": [_source(item, written, index) for index, item in enumerate(mix)],
+        "statistics": RunStatistics(
             written.samples,
             sum(count.tokens for count in written.counts),
             sum(count.trainable for count in written.counts),
             _dropped(written),
         ),
-        {name: made.digest for name, made in files.items()},
-        origin,
-    ).encode()
+        "origin": origin,
+    }
 
 
 def _source(item: MixItem, written: Written, index: int) -> SourceRecord:

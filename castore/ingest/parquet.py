@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from castore.errors import MissingExtraError, SourceError
-from castore.ingest.readers import Batch, FileReader, IntArray, one_line, orjson_library
+from castore.ingest.readers import FileReader, IntArray, RowBatch, one_line, orjson_library
 
 # Rows are decoded about so many bytes at a time; few, because repeated strings are stored once and may be many times as
 # large when decoded.
@@ -27,7 +27,7 @@ class ParquetReader(FileReader):
         with self._table():
             pass
 
-    def batches(self, wanted: IntArray | None) -> Iterator[Batch]:
+    def batches(self, wanted: IntArray | None) -> Iterator[RowBatch]:
         """As ``RowReader`` says."""
         orjson = orjson_library()
         with self._table() as table:
@@ -45,7 +45,7 @@ class ParquetReader(FileReader):
                         keep = np.isin(numbers, wanted, assume_unique=True)
                         numbers, batch = numbers[keep], batch.filter(_pyarrow().array(keep))
                     if len(numbers):
-                        yield Batch(self._rows(batch, orjson, numbers), numbers, numbers + 1)
+                        yield RowBatch(self._rows(batch, orjson, numbers), numbers, numbers + 1)
 
     def count(self) -> int:
         """As ``RowReader`` says."""

@@ -34,18 +34,18 @@ IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RowBatch:
     """Some rows as a reader found them: at least one; ``numbers`` and ``lines`` are int64[len(rows)], ascending."""
 
     rows: list[bytes]
     numbers: IntArray
     lines: IntArray
 
-    def take(self, at: IntArray) -> Batch:
+    def take(self, at: IntArray) -> RowBatch:
         """The rows at these positions, which ascend."""
         if len(at) == len(self.rows):
             return self
-        return Batch([self.rows[i] for i in at.tolist()], self.numbers[at], self.lines[at])
+        return RowBatch([self.rows[i] for i in at.tolist()], self.numbers[at], self.lines[at])
 
 
 class RowReader(ABC):
@@ -68,7 +68,7 @@ class RowReader(ABC):
         """Size in bytes."""
 
     @abstractmethod
-    def batches(self, wanted: IntArray | None) -> Iterator[Batch]:
+    def batches(self, wanted: IntArray | None) -> Iterator[RowBatch]:
         """All rows in order; rows that are not in ``wanted``, and those after the last of it, may be left out."""
 
     @abstractmethod
@@ -133,12 +133,12 @@ class LinesReader(FileReader):
         super().__init__(name)
         self._compressed = compressed
 
-    def batches(self, wanted: IntArray | None) -> Iterator[Batch]:
+    def batches(self, wanted: IntArray | None) -> Iterator[RowBatch]:
         """As ``RowReader`` says."""
         number = 0
         for rows, lines in self._lines():
             numbers = np.arange(number, number + len(rows), dtype=np.int64)
-            yield Batch(rows, numbers, lines)
+            yield RowBatch(rows, numbers, lines)
             number += len(rows)
             if wanted is not None and number > wanted[-1]:
                 return
@@ -223,7 +223,7 @@ class _LineJoiner:
 class ArrayReader(FileReader):
     """A file that is one JSON array of objects."""
 
-    def batches(self, wanted: IntArray | None) -> Iterator[Batch]:
+    def batches(self, wanted: IntArray | None) -> Iterator[RowBatch]:
         """As ``RowReader`` says."""
         orjson = orjson_library()
         items = self._items()
@@ -237,7 +237,7 @@ class ArrayReader(FileReader):
                 except orjson.JSONEncodeError as error:
                     raise SourceError(self.name, f"not usable as a row: {error}", row=number + 1) from error
             numbers = np.arange(at, at + len(rows), dtype=np.int64)
-            yield Batch(rows, numbers, numbers + 1)
+            yield RowBatch(rows, numbers, numbers + 1)
         self.bytes_read = self.stamp[0]
 
     def count(self) -> int:

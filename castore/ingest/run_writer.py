@@ -1,4 +1,4 @@
-"""The one loop from raw rows to a manifest: unit by unit, resumable at any moment.
+"""The one loop from raw rows to a sequence of samples: unit by unit, resumable at any moment.
 
 Blocks of rows become units, found in the repository by their name or tokenized; units enter the builder in mixer order;
 what the builder finishes is stored; a unit whose samples are all stored gets its record. A run that is killed leaves
@@ -8,40 +8,26 @@ so neither can the root.
 
 from __future__ import annotations
 
-import re
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import InvalidInputError, SourceError, WorkerDiedError
 from castore.format.codec import Value
-from castore.format.digest import Digest
 from castore.format.files import DroppedRow
-from castore.format.manifest import Root
-from castore.format.object import Object
-from castore.format.samples import Column, Piece, Samples, sample_keys
-from castore.format.schema import DATA_ARRAYS, KEY_BYTES, PROVENANCE_ARRAYS, TOKEN_IDS
-from castore.format.unit import Slice, Unit, recipe_digest, unit_name
+from castore.format.samples import Piece, Samples, SpanColumn, sample_keys
+from castore.format.schema import LABELS_MASK, TOKEN_IDS
+from castore.ingest.assembly import Assembly
 from castore.ingest.mix import Amount, Selection, select
-from castore.ingest.pool import Pool, Result
-from castore.ingest.ready import FINE_ARRAYS, Part, Ready, fresh, stored
-from castore.ingest.source import Block, Source
-from castore.ingest.tokenizer import RowError
+from castore.ingest.pool import Pool
+from castore.ingest.source import Source
+from castore.ingest.unit_feed import UnitFeed, UnitPlace, provenance
+from castore.ingest.unit_samples import UnitSamples
+from castore.ingest.units import RunUnits
 from castore.store.bucket_sort import BucketSort
-from castore.store.objects import ObjectStore
-from castore.store.units import UnitStore
-from castore.tree.build import Cut, SequenceBuilder
-from castore.tree.split import CHUNK_BYTES, FANOUT
-
-BAD_ROW = "bad-row"
-"""Reason code of rows that were skipped because they could not be read; followed by a colon and what is wrong."""
-
-_ROW_ERROR = re.compile(r"(?:((?:messages|tools)\S*): )?(.*)", re.DOTALL)
-"""What is wrong with a row, as ``RowError`` and records of units spell it: the field if it is in one, and the fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +65,11 @@ class SourceCounts:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The result: roots of all arrays, the counts by source, and the rows that were dropped."""
+    """What a mix came to: samples, the counts by source, and the rows that were dropped."""
 
     samples: int
-    roots: Mapping[str, Root]
     counts: Sequence[SourceCounts]
     dropped: Sequence[DroppedRow]
-
-
-@dataclass(slots=True)
-class _Place:
-    """A unit in its place: the rows it came from."""
-
-    name: Digest
-    source: int
-    numbers: NDArray[np.int64]
-    lines: NDArray[np.int64]
-    raw_keys: NDArray[np.uint8]
-
-
-@dataclass(slots=True)
-class _Open:
-    """A unit in the builder whose samples are not all stored yet: where it begins, in samples and tokens."""
-
-    name: Digest
-    ready: Ready
-    start: int
-    item_start: int
 
 
 def _selection(item: MixItem, seed: int) -> Selection:
@@ -118,50 +82,37 @@ def _selection(item: MixItem, seed: int) -> Selection:
 
 
 class RunWriter:
-    """Writes one run.
+    """Writes the samples of one run.
 
     Args:
-        objects: Where chunks and nodes go.
-        units: Where unit records are found and go.
+        assembly: What they go into, with the arrays of data and provenance.
+        units: Units that are known.
         pool: Tokenizes.
         recipe: All that can change tokens.
         on_error: ``stop`` at the first bad row, or ``skip`` it.
         report: Called after every unit.
-        chunk_bytes, fanout: As ``SequenceBuilder`` takes them.
     """
 
     def __init__(
         self,
-        objects: ObjectStore,
-        units: UnitStore,
+        assembly: Assembly,
+        units: RunUnits,
         pool: Pool,
         recipe: Mapping[str, Value],
         *,
         on_error: str = "stop",
         report: Callable[[Progress], None] = lambda progress: None,
-        chunk_bytes: int = CHUNK_BYTES,
-        fanout: int = FANOUT,
     ) -> None:
-        self._objects, self._units, self._pool = objects, units, pool
-        self._recipe = recipe_digest(recipe)
-        self._stop = on_error == "stop"
+        self._assembly, self._units, self._pool = assembly, units, pool
+        self._recipe, self._stop = recipe, on_error == "stop"
         self._report = report
         self._progress = Progress()
-        self._sizes = {"chunk_bytes": chunk_bytes, "fanout": fanout}
-        self._builder = SequenceBuilder((*DATA_ARRAYS, *PROVENANCE_ARRAYS), **self._sizes)
-        self._torn = False  # a change of the builder, the queues below or the store began and has not ended
-        self._samples = self._items = 0  # handed to the builder
         self._waiting = 0  # tokens of picked rows that are tokenized and not yet put in order
-        self._open: deque[_Open] = deque()
-        self._open_by_name: dict[Digest, Ready] = {}
-        self._cuts: deque[Cut] = deque()
         self._counts: list[SourceCounts] = []
         self._dropped: list[DroppedRow] = []
-        self._names: list[str] = []
-        self._bytes_left = 0  # of rows that are not known to be tokenized; about, since files may be compressed
 
     def write(self, mix: Sequence[MixItem], seed: int) -> Written:
-        """Tokenize and store a mix.
+        """Tokenize and store a mix; the sequence is ended then.
 
         Args:
             mix: Sources in order.
@@ -173,132 +124,67 @@ class RunWriter:
         selections = [_selection(item, seed) for item in mix]
         targets = [item.amount.target(item.source.row_count()) for item in mix]
         self._progress.rows_total = sum(targets)
-        self._names = [item.source.name for item in mix]
-        self._bytes_left = sum(item.source.byte_count for item in mix)
+        feed = UnitFeed(self._units, self._pool, self._recipe, [item.source for item in mix], stop=self._stop)
         try:
             for index, (item, selection) in enumerate(zip(mix, selections, strict=True)):
                 self._counts.append(SourceCounts(item.source.row_count(), targets[index]))
-                self._add_source(index, item.source, selection)
+                self._add_source(index, feed, selection)
         except (KeyboardInterrupt, SourceError, WorkerDiedError):
-            # An interrupt may come between any two instructions. One that fell into a change of the builder leaves it
-            # in a state of which no record may be made.
-            if not self._torn:
-                self._park()
+            # An interrupt may come between any two instructions. One that fell into a change of the assembly leaves it
+            # in a state of which no record may be made. Else what is in it is stored, so that the units that went into
+            # it need not be tokenized again.
+            if not self._assembly.change.is_torn:
+                self._end()
             raise
-        roots = self._finish()
-        return Written(self._samples, roots, self._counts, self._dropped)
+        self._end()
+        return Written(self._assembly.samples, self._counts, self._dropped)
 
-    def _finish(self) -> Mapping[str, Root]:
-        roots, objects = self._builder.finish()
-        self._store(objects)
-        self._objects.flush()
-        return roots
-
-    def _park(self) -> None:
-        """Store what is in the builder, so that the units that went into it need not be tokenized again."""
-        self._finish()
+    def _end(self) -> None:
+        self._assembly.end()
+        self._settle()
+        self._assembly.flush()
 
     # ---- one source
 
-    def _add_source(self, index: int, source: Source, selection: Selection) -> None:
-        places: list[_Place] = []
+    def _add_source(self, index: int, feed: UnitFeed, selection: Selection) -> None:
+        places: list[UnitPlace] = []
         if selection.full_copies:
-            for place, ready in self._tokenized(index, source.blocks()):
+            for place, unit in feed.units(index):
                 places.append(place)
-                self._append(place, ready, first=True)
+                self._append(place, unit, first=True)
         for _ in range(selection.full_copies - 1):
             for place in places:
-                self._append(place, self._again(place, source), first=False)
+                self._append(place, feed.again(place), first=False)
         if len(selection.extra):
-            self._add_picked(index, source, places, selection)
-
-    def _tokenized(self, index: int, blocks: Iterator[Block]) -> Iterator[tuple[_Place, Ready]]:
-        """Units of blocks in order, each found or tokenized, a bounded number ahead."""
-        ahead: deque[tuple[_Place, Ready | Result]] = deque()
-        for block in blocks:
-            name = unit_name(self._recipe, block.keys)
-            raw_keys = np.frombuffer(block.keys, np.uint8).reshape(-1, KEY_BYTES)
-            place = _Place(name, index, block.numbers, block.lines, raw_keys)
-            known = self._find(name)
-            self._bytes_left -= 0 if known is None else block.byte_count
-            ahead.append((place, self._pool.submit(block.rows, self._bytes_left) if known is None else known))
-            # Units that are known cost nothing while they wait, so only the depth of the pool limits the queue.
-            while len(ahead) > self._pool.depth:
-                yield self._settle(*ahead.popleft())
-        while ahead:
-            yield self._settle(*ahead.popleft())
-
-    def _find(self, name: Digest) -> Ready | None:
-        if name in self._open_by_name:
-            return self._open_by_name[name]
-        unit = self._units.get(name)
-        if unit is None:
-            return None
-        # A chunk may have been deleted because it was damaged. Whatever a ref will name must be there, and stay.
-        chunks = {chunk for part in unit.slices for chunk in part.chunks.values()}
-        return stored(unit, self._objects) if all(found for _, found in self._objects.renew_many(chunks)) else None
-
-    def _settle(self, place: _Place, ready: Ready | Result) -> tuple[_Place, Ready]:
-        if not isinstance(ready, Ready):
-            try:
-                ready = fresh(ready.result(), len(place.numbers))
-            except RowError as error:
-                raise self._bad_row(place, error.index, str(error)) from error
-        elif self._stop:
-            # The record may be of a run that was told to skip bad rows; this one was not.
-            for position, reason in ready.dropped:
-                if reason.startswith(BAD_ROW):
-                    raise self._bad_row(place, position, reason.partition(": ")[2])
-        return place, ready
-
-    def _bad_row(self, place: _Place, position: int, text: str) -> SourceError:
-        found = _ROW_ERROR.fullmatch(text)
-        assert found is not None
-        name, line = self._names[place.source], int(place.lines[position])
-        return SourceError(name, found[2], row=line, field=found[1])
-
-    def _again(self, place: _Place, source: Source) -> Ready:
-        """A unit that an earlier copy of the same source went through."""
-        ready = self._find(place.name)
-        if ready is None:  # its record was removed under our feet: the rows are still there
-            blocks = source.blocks_of(place.numbers)
-            rows = [row for block in blocks for row in block.rows]
-            ready = self._settle(place, self._pool.submit(rows, self._bytes_left))[1]
-        return ready
+            self._add_picked(index, feed, places, selection)
 
     # ---- rows picked at random
 
-    def _add_picked(self, index: int, source: Source, places: list[_Place], selection: Selection) -> None:
+    def _add_picked(self, index: int, feed: UnitFeed, places: list[UnitPlace], selection: Selection) -> None:
         """Append the extra rows in the order they were picked."""
         picked = selection.extra
-        if not places:
-            numbers = np.sort(picked)
-            for place, ready in self._tokenized(index, self._blocks_with(source, numbers)):
-                places.append(place)
-                self._park_unit(place, ready)
-                wanted = np.isin(place.numbers[ready.kept], numbers, assume_unique=True)
-                self._waiting += int(ready.lengths[wanted].sum(dtype=np.int64))
-                self._count_unit(len(np.intersect1d(place.numbers, numbers, assume_unique=True)), reused=ready.stored)
-        else:
+        if places:
             self._progress.rows_done += len(picked)
             self._progress.rows_reused += len(picked)
-        units = [(place, self._again(place, source)) for place in places]
-        numbers = np.concatenate([place.numbers[ready.kept] for place, ready in units])
-        lengths = np.concatenate([ready.lengths for _, ready in units])
-        raw_keys = np.concatenate([place.raw_keys[ready.kept] for place, ready in units])
+        else:
+            places = self._parked(index, feed, np.sort(picked))
+        units = [(place, feed.again(place)) for place in places]
+        numbers = np.concatenate([place.numbers[unit.kept] for place, unit in units])
+        lengths = np.concatenate([unit.lengths for _, unit in units])
+        raw_keys = np.concatenate([place.raw_keys[unit.kept] for place, unit in units])
         at = np.searchsorted(numbers, picked)
         kept = (at < len(numbers)) & (numbers[np.minimum(at, len(numbers) - 1)] == picked) if len(numbers) else at < 0
         chosen = at[kept]  # sample of the source at each position of the result
-        self._count_dropped_picks(index, units, picked, first=not selection.full_copies)
+        self._count_dropped_picks(units, picked, first=not selection.full_copies)
         positions = np.full(len(numbers), -1, np.int64)
         positions[chosen] = np.arange(len(chosen))
         reorder = BucketSort(lengths[chosen])
         try:
             base = 0
-            for _, ready in units:
-                for lo, samples in ready.load():
+            for _, unit in units:
+                for lo, samples in unit.load():
                     reorder.add(positions[base + lo : base + lo + len(samples)], samples)
-                base += len(ready.lengths)
+                base += len(unit.lengths)
             done = 0
             for window in reorder.windows():
                 which = chosen[done : done + len(window)]
@@ -307,150 +193,77 @@ class RunWriter:
         finally:
             reorder.close()
 
-    def _blocks_with(self, source: Source, numbers: NDArray[np.int64]) -> Iterator[Block]:
-        """Blocks that hold the rows ``numbers`` (ascending): whole where they are units already, else those rows."""
-        for block in source.blocks():
-            wanted = np.isin(block.numbers, numbers, assume_unique=True)
-            if wanted.all() or (wanted.any() and self._find(unit_name(self._recipe, block.keys)) is not None):
-                yield block
-            elif wanted.any():
-                yield block.take(np.flatnonzero(wanted))
-
-    def _park_unit(self, place: _Place, ready: Ready) -> None:
-        """Store the samples of a unit that is only picked from, so that it is found again."""
-        if ready.stored or place.name in self._open_by_name:
-            return
-        self._torn = True
-        builder = SequenceBuilder(FINE_ARRAYS, **self._sizes)
-        objects = [made for part in ready.parts for made in builder.add(self._piece(ready, part, {}))]
-        objects += builder.finish()[1]
-        self._objects.put_all(objects)
-        slices = [Slice(cut.chunks, cut.stop - cut.start, 0, cut.stop - cut.start, 0) for cut in builder.take_cuts()]
-        self._commit([(place.name, ready, slices)])
-        self._torn = False
+    def _parked(self, index: int, feed: UnitFeed, numbers: NDArray[np.int64]) -> list[UnitPlace]:
+        """Tokenize and store the units that hold the rows ``numbers`` (ascending), before they are put in order."""
+        places = []
+        for place, unit in feed.units_with(index, numbers):
+            places.append(place)
+            if self._units.is_new(place.name, unit):
+                with self._assembly.change:
+                    self._units.park(place.name, unit)
+            wanted = np.isin(place.numbers[unit.kept], numbers, assume_unique=True)
+            self._waiting += int(unit.lengths[wanted].sum(dtype=np.int64))
+            self._count_unit(len(np.intersect1d(place.numbers, numbers, assume_unique=True)), reused=unit.stored)
+        return places
 
     def _append_picked(
         self, index: int, samples: Samples, numbers: NDArray[np.int64], raw_keys: NDArray[np.uint8]
     ) -> None:
-        token_ids = samples.columns[TOKEN_IDS.name]
+        token_ids, spans = samples.columns[TOKEN_IDS.name], samples.columns[LABELS_MASK.name]
         assert isinstance(token_ids, np.ndarray)
+        assert isinstance(spans, SpanColumn)
         keys = sample_keys(token_ids, samples.lengths)
-        scalars: dict[str, Column] = {
-            "source": np.full(len(samples), index, np.uint32),
-            "row": numbers.astype(np.uint64),
-            "raw_key": raw_keys,
-        }
-        self._torn = True
-        self._add(Piece(samples.lengths, keys, scalars, lambda: samples))
-        self._torn = False
+        with self._assembly.change:
+            self._add(Piece(samples.lengths, keys, provenance(index, numbers, raw_keys), lambda: samples))
         self._waiting = max(self._waiting - len(token_ids), 0)
         counts = self._counts[index]
         counts.samples += len(samples)
         counts.tokens += len(token_ids)
-        spans = samples.columns["labels_mask"]
-        assert not isinstance(spans, np.ndarray)
         counts.trainable += int((spans.stops - spans.starts).sum(dtype=np.int64))
         self._tell()
 
+    # ---- into the sequence
+
+    def _append(self, place: UnitPlace, unit: UnitSamples, *, first: bool) -> None:
+        """Append a unit to the sequence; ``first`` unless an earlier copy of it was counted for the report of rows."""
+        is_new = self._units.is_new(place.name, unit)
+        with self._assembly.change:
+            if is_new:
+                self._units.begin(place.name, unit, self._assembly.samples, self._assembly.tokens)
+            for piece in unit.pieces(place.scalars(unit)):
+                self._add(piece)
+            self._settle()
+        counts = self._counts[place.source]
+        counts.samples += len(unit.lengths)
+        counts.tokens += unit.tokens
+        counts.trainable += unit.trainable
+        for position, reason in unit.dropped:
+            self._count_dropped(place, position, reason, first)
+        self._count_unit(unit.row_count, reused=not is_new)
+
+    def _add(self, piece: Piece) -> None:
+        self._assembly.add(piece)
+        self._settle()
+
+    def _settle(self) -> None:
+        self._units.settle(self._assembly.cuts(), self._assembly.cut_at)
+
+    # ---- counts
+
     def _count_dropped_picks(
-        self, index: int, units: list[tuple[_Place, Ready]], picked: NDArray[np.int64], *, first: bool
+        self, units: list[tuple[UnitPlace, UnitSamples]], picked: NDArray[np.int64], *, first: bool
     ) -> None:
         wanted = set(picked.tolist())
-        for place, ready in units:
-            for position, reason in ready.dropped:
+        for place, unit in units:
+            for position, reason in unit.dropped:
                 if int(place.numbers[position]) in wanted:
                     self._count_dropped(place, position, reason, first)
 
-    def _count_dropped(self, place: _Place, position: int, reason: str, first: bool) -> None:
+    def _count_dropped(self, place: UnitPlace, position: int, reason: str, first: bool) -> None:
         self._counts[place.source].dropped[reason.partition(":")[0]] += 1
         if first:
             row, line = int(place.numbers[position]), int(place.lines[position])
             self._dropped.append(DroppedRow(place.source, row, line, reason))
-
-    # ---- into the builder
-
-    def _append(self, place: _Place, ready: Ready, *, first: bool) -> None:
-        """Append a unit to the sequence; ``first`` unless an earlier copy of it was counted for the report of rows."""
-        fresh_unit = not ready.stored and place.name not in self._open_by_name
-        self._torn = True
-        if fresh_unit:
-            self._open.append(_Open(place.name, ready, self._samples, self._items))
-            self._open_by_name[place.name] = ready
-        scalars: dict[str, NDArray[Any]] = {
-            "source": np.full(len(ready.lengths), place.source, np.uint32),
-            "row": place.numbers[ready.kept].astype(np.uint64),
-            "raw_key": place.raw_keys[ready.kept],
-        }
-        for part in ready.parts:
-            self._add(self._piece(ready, part, scalars))
-        self._settle_open()
-        self._torn = False
-        tokens = int(ready.lengths.sum(dtype=np.int64))
-        counts = self._counts[place.source]
-        counts.samples += len(ready.lengths)
-        counts.tokens += tokens
-        counts.trainable += ready.trainable
-        for position, reason in ready.dropped:
-            self._count_dropped(place, position, reason, first)
-        self._count_unit(ready.row_count, reused=not fresh_unit)
-
-    @staticmethod
-    def _piece(ready: Ready, part: Part, scalars: Mapping[str, NDArray[Any]]) -> Piece:
-        lo, hi, place = part.lo, part.hi, part.stored
-        piece = Piece(ready.lengths[lo:hi], ready.keys[lo:hi], {n: c[lo:hi] for n, c in scalars.items()}, part.load)
-        if place is not None:
-            piece.chunks, piece.chunk_lo, piece.chunk_count = place.chunks, place.lo, place.count
-        return piece
-
-    def _add(self, piece: Piece) -> None:
-        self._store(self._builder.add(piece))
-        self._samples += len(piece.lengths)
-        self._items += int(piece.lengths.sum(dtype=np.int64))
-
-    def _store(self, objects: list[Object]) -> None:
-        self._objects.put_all(objects)
-        self._cuts.extend(self._builder.take_cuts())
-        self._settle_open()
-
-    def _settle_open(self) -> None:
-        """Write the records of the units whose samples have all been stored."""
-        done = []
-        while self._open and self._open[0].start + len(self._open[0].ready.lengths) <= self._builder.cut_at:
-            unit = self._open.popleft()
-            del self._open_by_name[unit.name]
-            done.append((unit.name, unit.ready, self._slices(unit)))
-        if done:
-            self._commit(done)
-        first_needed = self._open[0].start if self._open else self._builder.cut_at
-        while self._cuts and self._cuts[0].stop <= first_needed:
-            self._cuts.popleft()
-
-    def _slices(self, unit: _Open) -> list[Slice]:
-        """Where the samples of a unit lie in the chunks that were cut over it."""
-        stop = unit.start + len(unit.ready.lengths)
-        slices = []
-        for cut in self._cuts:
-            lo, hi = max(cut.start, unit.start), min(cut.stop, stop)
-            if lo < hi:
-                item_lo = unit.item_start - cut.item_start if lo > cut.start else 0
-                slices.append(Slice(cut.chunks, cut.stop - cut.start, lo - cut.start, hi - cut.start, item_lo))
-        return slices
-
-    def _commit(self, done: list[tuple[Digest, Ready, list[Slice]]]) -> None:
-        """Objects first, then the records that name them."""
-        self._objects.flush()
-        for name, ready, slices in done:
-            unit = Unit(
-                ready.row_count,
-                ready.kept.astype("<u4").tobytes(),
-                ready.lengths.astype("<u4").tobytes(),
-                ready.keys.tobytes(),
-                ready.trainable,
-                ready.dropped,
-                slices,
-            )
-            self._units.put(name, unit)
-        self._units.flush()
 
     def _count_unit(self, row_count: int, *, reused: bool) -> None:
         progress = self._progress
@@ -462,5 +275,6 @@ class RunWriter:
         self._tell()
 
     def _tell(self) -> None:
-        self._progress.samples, self._progress.tokens = self._samples, self._items + self._waiting
+        self._progress.samples = self._assembly.samples
+        self._progress.tokens = self._assembly.tokens + self._waiting
         self._report(self._progress)

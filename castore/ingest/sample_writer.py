@@ -19,19 +19,18 @@ from numpy.typing import ArrayLike, NDArray
 from castore.errors import CastoreError, ConflictError, InvalidInputError
 from castore.format.codec import Value, encode
 from castore.format.digest import Digest
-from castore.format.manifest import Manifest, SplitRule
-from castore.format.order import Order
 from castore.format.run import RunOrigin
 from castore.format.samples import Piece
 from castore.format.schema import DATA_ARRAYS, SOURCE
-from castore.ingest.checked import Checked, Gathered, as_numpy, checked, extra_arrays
+from castore.ingest.assembly import Assembly, Growth, recorded_order
+from castore.ingest.caller_samples import Checked, Gathered, as_numpy, checked, extra_arrays
+from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.ingest.unfinished import Known, Waiting, is_whole, pieces_of, record_of
-from castore.ingest.write_job import WriteJob, WriteResult, check_source, run_record, tokenizer_files
+from castore.ingest.write_job import WriteJob, WriteResult, check_source, run_fields
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
 from castore.store.writes import SourceTotal, WriteStore, write_name
-from castore.tree.build import Cut, SequenceBuilder
-from castore.tree.split import RULE_NAME
+from castore.tree.build import Cut
 
 BATCH_TOKENS = 1 << 18
 BATCH_SAMPLES = 1 << 13
@@ -76,13 +75,16 @@ class SampleWriter:
         self._arrays = (*DATA_ARRAYS, *self._extra)
         self._scalars = [SOURCE, *(array for array in self._extra if array.grain == 1)]
         self._fine = [array for array in self._arrays if array.grain == 0]
-        self._files = {} if job.tokenizer is None else tokenizer_files(job.tokenizer)
+        tokenizer = None if job.tokenizer is None else TokenizerFolder.load(job.tokenizer)
+        self._vocab_size = None if tokenizer is None else tokenizer.vocab_size
+        self._files = {} if tokenizer is None else tokenizer.kept_files()
         self._totals = [SourceTotal(name) for name in job.sources]
         self._numbers = _numbered(job.sources)
-        self._builder = SequenceBuilder(self._arrays, chunk_bytes=job.chunk_bytes, fanout=job.fanout)
+        self._assembly = Assembly(objects, self._arrays, chunk_bytes=job.chunk_bytes, fanout=job.fanout)
+        self._change = self._assembly.change
         self._gathered = Gathered(self._extra)
-        self._torn = self._closed = False
-        self._before = objects.writes, objects.bytes_written
+        self._closed = False
+        self._growth = Growth(objects)
         self._waiting: deque[Waiting] = deque()
         self._cuts: list[Cut] = []
         self._recorded = 0  # samples in records
@@ -178,10 +180,9 @@ class SampleWriter:
             at = stop
 
     def _gather(self, some: Checked, source: int) -> None:
-        self._torn = True  # an interrupt may come between any two instructions
-        self._gathered.add(some, source)
-        self.position += len(some.lengths)
-        self._torn = False
+        with self._change:
+            self._gathered.add(some, source)
+            self.position += len(some.lengths)
         if self._gathered.tokens >= BATCH_TOKENS or self._gathered.count >= BATCH_SAMPLES:
             self._hand_over()
 
@@ -224,7 +225,7 @@ class SampleWriter:
     def _check_open(self) -> None:
         if self._closed:
             raise InvalidInputError("the write is over: open another writer")
-        if self._torn:
+        if self._change.is_torn:
             raise InvalidInputError("the write was interrupted half-way: open another writer with the same resume_key")
 
     # ---- into the repository
@@ -235,11 +236,10 @@ class SampleWriter:
             return
         samples, keys, trainable = self._gathered.samples()
         scalars = {array.name: np.asarray(samples.columns[array.name]) for array in self._scalars}
-        self._torn = True
-        self._gathered = Gathered(self._extra)
-        self._waiting.append(Waiting(samples.lengths, keys, scalars, trainable))
-        self._add(Piece(samples.lengths, keys, dict(scalars), lambda: samples))
-        self._torn = False
+        with self._change:
+            self._gathered = Gathered(self._extra)
+            self._waiting.append(Waiting(samples.lengths, keys, scalars, trainable))
+            self._add(Piece(samples.lengths, keys, dict(scalars), lambda: samples))
         if self._records is None or self._parted:
             self._settle(sum(len(waiting.lengths) for waiting in self._waiting))
             self._cuts.clear()
@@ -247,8 +247,8 @@ class SampleWriter:
             self.checkpoint()
 
     def _add(self, piece: Piece) -> None:
-        self._objects.put_all(self._builder.add(piece))
-        self._cuts += self._builder.take_cuts()
+        self._assembly.add(piece)
+        self._cuts += self._assembly.cuts()
 
     def _settle(self, count: int) -> list[Waiting]:
         """Count the next samples towards their sources, and let them go."""
@@ -278,7 +278,7 @@ class SampleWriter:
         Raises:
             ConflictError: Another process goes on with the same write.
         """
-        if self._records is None or self._torn or self._parted:
+        if self._records is None or self._change.is_torn or self._parted:
             return self._recorded
         # After going on, the cuts of recorded samples come out once more.
         cuts = [cut for cut in self._cuts if cut.start >= self._recorded]
@@ -287,16 +287,15 @@ class SampleWriter:
             # chunk reaches over the end of the records: they stay a beginning, to which nothing can be added.
             self._parted = True
             return self._recorded
-        self._torn = True
-        self._cuts = []
-        if cuts:
-            done = self._settle(cuts[-1].stop - self._recorded)
-            self._objects.flush()
-            if not self._records.create(self._sequence, record_of(cuts, done, self._scalars, self._totals)):
-                raise ConflictError(f"another process writes with the resume_key {self._job.resume_key!r} too")
-            self._sequence += 1
-            self._recorded = cuts[-1].stop
-        self._torn = False
+        with self._change:
+            self._cuts = []
+            if cuts:
+                done = self._settle(cuts[-1].stop - self._recorded)
+                self._assembly.flush()
+                if not self._records.create(self._sequence, record_of(cuts, done, self._scalars, self._totals)):
+                    raise ConflictError(f"another process writes with the resume_key {self._job.resume_key!r} too")
+                self._sequence += 1
+                self._recorded = cuts[-1].stop
         return self._recorded
 
     def _take_up(self, records: WriteStore) -> None:
@@ -330,36 +329,21 @@ class SampleWriter:
         self._hand_over()
         if self.position == 0:
             raise InvalidInputError("no sample was written")
-        take = self._examples()
-        self._torn = True
-        roots, objects = self._builder.finish()
-        self._objects.put_all(objects)
-        self._settle(sum(len(waiting.lengths) for waiting in self._waiting))
         job, samples = self._job, self.position
-        arrays = {array.name: (array, roots[array.name]) for array in self._arrays}
-        order = None if job.shuffle_seed is None else Order.shuffled(job.shuffle_seed, samples, take)
-        rule = SplitRule(RULE_NAME, job.chunk_bytes, job.fanout)
-        manifest = Manifest(samples, arrays, rule, order).encode()
-        self._objects.put_all(self._files.values())
+        order = recorded_order(job.shuffle_seed, job.num_examples, samples, "num_examples")
+        with self._change:
+            self._settle(sum(len(waiting.lengths) for waiting in self._waiting))
+            said = run_fields(job, self._totals, self._vocab_size, self._origin)
+            run, root = self._assembly.finish(order, said, self._files)
+            self._publish(run)
+            if self._records is not None:
+                self._records.forget()
+            self._closed = True
         tokens, trainable = (sum(getattr(total, name) for total in self._totals) for name in ("tokens", "trainable"))
-        run = run_record(job, manifest, self._totals, {n: f.digest for n, f in self._files.items()}, self._origin)
-        for made in (manifest, run):
-            self._objects.flush()  # children are durable before anything that names them is written
-            self._objects.put(made.digest, made.data)
-        self._objects.flush()
-        self._publish(run.digest)
-        if self._records is not None:
-            self._records.forget()
-        self._closed = True
-        grown = self._objects.writes - self._before[0], self._objects.bytes_written - self._before[1]
-        self.result = WriteResult(run.digest, manifest.digest, samples, tokens, trainable, *grown)
+        self.result = WriteResult(
+            run, root, samples, tokens, trainable, self._growth.objects_new, self._growth.bytes_new
+        )
         return self.result
-
-    def _examples(self) -> int | None:
-        take = self._job.num_examples
-        if take is not None and not 1 <= take <= self.position:
-            raise InvalidInputError(f"num_examples {take} of {self.position} samples: ask for 1 to {self.position}")
-        return take
 
     def __enter__(self) -> SampleWriter:
         return self
@@ -371,7 +355,7 @@ class SampleWriter:
             return
         if error is None:
             self.close()
-        elif isinstance(error, (Exception, KeyboardInterrupt)) and not self._torn:
+        elif isinstance(error, (Exception, KeyboardInterrupt)) and not self._change.is_torn:
             # What is stored need not be given again; the name stays as it is.
             with suppress(CastoreError):  # the first error counts
                 self._hand_over()

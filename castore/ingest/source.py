@@ -20,10 +20,10 @@ from castore.ingest import readers
 from castore.ingest.parquet import ParquetReader
 from castore.ingest.readers import (
     ArrayReader,
-    Batch,
     FileReader,
     IntArray,
     LinesReader,
+    RowBatch,
     RowReader,
     begins_with_bracket,
     opened,
@@ -203,21 +203,21 @@ class Source:
         if found != len(wanted):
             raise InvalidInputError(f"{self.name} has no row number {wanted[found]}")
 
-    def _chosen(self, wanted: IntArray) -> Iterator[Batch]:
+    def _chosen(self, wanted: IntArray) -> Iterator[RowBatch]:
         for batch in self._reader.batches(wanted):
             lo = int(np.searchsorted(wanted, batch.numbers[0]))
             hi = int(np.searchsorted(wanted, batch.numbers[-1], side="right"))
             if lo < hi:
                 yield batch.take(np.searchsorted(batch.numbers, wanted[lo:hi]))
 
-    def _cut(self, batches: Iterator[Batch]) -> Iterator[Block]:
+    def _cut(self, batches: Iterator[RowBatch]) -> Iterator[Block]:
         """Give the rows keys and collect them into blocks.
 
         Blocks are runs by the rule of ``tree.split``, so that large rows end blocks more often than small ones and the
         chance per byte is even. The hash of a row is the head of its key, its weight its bytes and a constant.
         """
         splitter = Splitter(self._block_bytes)
-        pending = _Pending.empty()
+        pending = _Uncut.empty()
         for batch in batches:
             weights = self._weights(batch)
             keys = b"".join([blake3(row).digest(KEY_BYTES) for row in batch.rows])
@@ -228,7 +228,7 @@ class Source:
             pending = pending.after(sum(sizes))
         yield from pending.blocks(splitter.finish())
 
-    def _weights(self, batch: Batch) -> IntArray:
+    def _weights(self, batch: RowBatch) -> IntArray:
         """int64[n]: what each row counts towards the size of a block. Refuses rows that are too long."""
         weights = np.fromiter(map(len, batch.rows), np.int64, len(batch.rows))
         over = weights > readers.ROW_BYTES_MAX
@@ -239,7 +239,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pending:
+class _Uncut:
     """Rows with keys that are not in a block yet: fewer than ``2 * target`` bytes and one batch."""
 
     rows: list[bytes]
@@ -248,22 +248,22 @@ class _Pending:
     lines: IntArray
 
     @classmethod
-    def empty(cls) -> _Pending:
+    def empty(cls) -> _Uncut:
         none = np.empty(0, np.int64)
         return cls([], b"", none, none)
 
-    def extended(self, batch: Batch, keys: bytes) -> _Pending:
-        return _Pending(
+    def extended(self, batch: RowBatch, keys: bytes) -> _Uncut:
+        return _Uncut(
             self.rows + batch.rows,
             self.keys + keys,
             np.concatenate((self.numbers, batch.numbers)),
             np.concatenate((self.lines, batch.lines)),
         )
 
-    def after(self, count: int) -> _Pending:
+    def after(self, count: int) -> _Uncut:
         if not count:
             return self
-        return _Pending(self.rows[count:], self.keys[count * KEY_BYTES :], self.numbers[count:], self.lines[count:])
+        return _Uncut(self.rows[count:], self.keys[count * KEY_BYTES :], self.numbers[count:], self.lines[count:])
 
     def blocks(self, sizes: list[int]) -> Iterator[Block]:
         """The first rows as blocks of these sizes."""

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from castore.errors import InvalidInputError, MissingExtraError
+from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
+from castore.format.object import Object
 from castore.ingest.settings import (
     Settings,
     Token,
@@ -113,6 +115,11 @@ class TokenizerFolder:
             self.__dict__["_specification"] = _parsed(self.files[TOKENIZER])
         specification: dict[str, Any] = self.__dict__["_specification"]
         return specification
+
+    def kept_files(self) -> dict[str, Object]:
+        """The files and the vocabulary as objects, by the names that a run record lists them under."""
+        files = {f"tokenizer/{name}": encode_file(content) for name, content in sorted(self.files.items())}
+        return files | {VOCABULARY_FILE: encode_vocabulary(self.vocabulary())}
 
     def build(self) -> Tokenizer:
         """Build the tokenizer: uncut, unpadded, special tokens that the file does not list added.

@@ -15,7 +15,7 @@ from castore.format.chunk import decode_values
 from castore.format.digest import Digest
 from castore.format.samples import Column, Piece, Samples, SpanColumn, decode_column, numpy_dtype
 from castore.format.schema import KEY_BYTES, SOURCE, TOKEN_IDS, Array
-from castore.ingest.checked import Checked, Gathered
+from castore.ingest.caller_samples import Checked, Gathered
 from castore.store.objects import ObjectStore
 from castore.store.writes import SourceTotal, Stored
 from castore.tree.build import Cut

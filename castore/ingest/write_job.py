@@ -1,4 +1,4 @@
-"""What a write is told, what it comes to, and the run record of it."""
+"""What a write is told, what it comes to, and what its run record says."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from castore.errors import InvalidInputError
 from castore.format.codec import Value, encode
 from castore.format.digest import Digest
-from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
-from castore.format.object import Object
-from castore.format.run import RUN_SOURCES_MAX, Run, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
-from castore.ingest.checked import ArraySpec
+from castore.format.run import RUN_SOURCES_MAX, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
+from castore.ingest.caller_samples import ArraySpec
 from castore.store.writes import SourceTotal
+from castore.tree.dataset_builder import RunFields
 from castore.tree.split import CHUNK_BYTES, FANOUT
 
 
@@ -78,45 +77,20 @@ def check_source(name: str, number: int) -> None:
     encode(SourceRecord(name).name)
 
 
-def run_record(
-    job: WriteJob,
-    manifest: Object,
-    totals: Sequence[SourceTotal],
-    files: Mapping[str, Digest],
-    origin: RunOrigin,
-) -> Object:
-    """The run record of a finished write."""
-    vocab_size = None
-    if job.tokenizer is not None:
-        from castore.ingest.tokenizer_folder import TokenizerFolder
-
-        vocab_size = TokenizerFolder.load(job.tokenizer).vocab_size
+def run_fields(job: WriteJob, totals: Sequence[SourceTotal], vocab_size: int | None, origin: RunOrigin) -> RunFields:
+    """What the run record of a finished write says; ``vocab_size`` is that of its tokenizer, if it has one."""
     samples, tokens, trainable = (
         sum(getattr(total, name) for total in totals) for name in ("samples", "tokens", "trainable")
     )
-    return Run(
-        manifest.digest,
-        samples,
-        {},
-        dict(job.recipe),
-        RunConfiguration(
+    return {
+        "recipe": dict(job.recipe),
+        "configuration": RunConfiguration(
             num_examples=job.num_examples,
             shuffle_seed=job.shuffle_seed,
             tokenizer=job.tokenizer,
             vocab_size=vocab_size,
         ),
-        [SourceRecord(t.name, samples=t.samples, tokens=t.tokens, trainable=t.trainable) for t in totals],
-        RunStatistics(samples, tokens, trainable),
-        files,
-        origin,
-    ).encode()
-
-
-def tokenizer_files(path: str) -> dict[str, Object]:
-    """The tokenizer's files and its vocabulary as objects, by the names that a run record lists them under."""
-    from castore.ingest.tokenizer_folder import TokenizerFolder
-
-    folder = TokenizerFolder.load(path)
-    files = {f"tokenizer/{name}": encode_file(content) for name, content in sorted(folder.files.items())}
-    files[VOCABULARY_FILE] = encode_vocabulary(folder.vocabulary())
-    return files
+        "sources": [SourceRecord(t.name, samples=t.samples, tokens=t.tokens, trainable=t.trainable) for t in totals],
+        "statistics": RunStatistics(samples, tokens, trainable),
+        "origin": origin,
+    }

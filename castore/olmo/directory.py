@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from castore.errors import NotFoundError
 from castore.format.digest import Digest, digest_hex
 from castore.format.files import VOCABULARY_FILE
-from castore.format.manifest import Manifest, SplitRule
 from castore.format.object import Object
 from castore.format.order import Order
-from castore.format.run import Run, RunConfiguration, SourceRecord
+from castore.format.run import RunConfiguration, SourceRecord
 from castore.format.samples import Samples, SpanColumn
 from castore.format.schema import DATA_ARRAYS, LABELS_MASK, TOKEN_IDS
 from castore.olmo.folder import OlmoCoreFolder, check_statistics, spans_of
@@ -26,8 +25,7 @@ from castore.olmo.sources import text_of
 from castore.read.columns import Columns
 from castore.read.reader import Reader
 from castore.read.whole import whole, whole_keys
-from castore.tree.build import SequenceBuilder
-from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
+from castore.tree.dataset_builder import DatasetBuilder
 
 _Found: TypeAlias = tuple[FolderScan, list[SourceCount], NDArray[np.uint32] | None]
 """Documents in stored order, sources, and the source of every document where they do not follow one another."""
@@ -56,14 +54,12 @@ def directory_dataset(path: str, beside: Columns | None = None, order: Order | N
         found = _sources_beside(folder, FolderScan(folder, documents), beside, undone=documents is not None)
     scan, sources, numbers = found
     objects = _Objects(scan)
-    builder = SequenceBuilder(DATA_ARRAYS)
+    builder = DatasetBuilder(DATA_ARRAYS)
     for piece in scan.pieces(sources, numbers):
         objects.keep(builder, builder.add(piece))
-    roots, rest = builder.finish()
-    objects.keep(builder, rest)
-    arrays = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
-    manifest = Manifest(len(scan.lengths), arrays, SplitRule(RULE_NAME, CHUNK_BYTES, FANOUT), order).encode()
-    run = _run(folder, manifest, len(scan.lengths), [source for source, _ in sources], beside)
+    objects.keep(builder, builder.end())
+    manifest = builder.manifest(order)
+    run = _run(folder, builder, manifest.digest, [source for source, _ in sources], beside)
     objects.add([manifest, run])
     if beside is not None and beside.run is not None and VOCABULARY_FILE in beside.run.files:
         objects.fall_back(beside)
@@ -188,19 +184,18 @@ class _Completed(FolderScan):
 
 
 def _run(
-    folder: OlmoCoreFolder, manifest: Object, samples: int, sources: list[SourceRecord], beside: Columns | None
+    folder: OlmoCoreFolder,
+    builder: DatasetBuilder,
+    manifest: Digest,
+    sources: list[SourceRecord],
+    beside: Columns | None,
 ) -> Object:
     """A run record that says what the directory tells of itself; its text is read with the other side's vocabulary."""
     files = {}
     if beside is not None and beside.run is not None and VOCABULARY_FILE in beside.run.files:
         files[VOCABULARY_FILE] = beside.run.files[VOCABULARY_FILE]
-    return Run(
-        manifest.digest,
-        samples,
-        configuration=RunConfiguration(imported=text_of(folder.path), vocab_size=folder.vocab_size),
-        sources=sources,
-        files=files,
-    ).encode()
+    configuration = RunConfiguration(imported=text_of(folder.path), vocab_size=folder.vocab_size)
+    return builder.run(manifest, {"configuration": configuration, "sources": sources}, files)
 
 
 class _Objects:
@@ -212,9 +207,9 @@ class _Objects:
         self._places: dict[Digest, tuple[int, int]] = {}  # token chunk to its samples
         self._beside: Columns | None = None
 
-    def keep(self, builder: SequenceBuilder, made: list[Object]) -> None:
+    def keep(self, builder: DatasetBuilder, made: list[Object]) -> None:
         """Keep what a builder gave, token chunks by their place."""
-        for cut in builder.take_cuts():
+        for cut in builder.cuts():
             self._places[cut.chunks[TOKEN_IDS.name]] = cut.start, cut.stop
         self.add([one for one in made if one.digest not in self._places])
 

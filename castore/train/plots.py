@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from castore.errors import MissingExtraError
-from castore.train.summary import PackingLine, SourceCounts, Summary
+from castore.train.summary import PackingLine, SourceSummary, Summary
 
 BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#4a5568"
 
@@ -72,7 +72,7 @@ def _lengths(figure: Any, found: Summary) -> str:
     return _svg(plot)
 
 
-def _sources(figure: Any, sources: Sequence[SourceCounts]) -> str:
+def _sources(figure: Any, sources: Sequence[SourceSummary]) -> str:
     """Tokens of each source, the trained ones in front."""
     shown = sorted(sources, key=lambda source: -source.tokens)[:SOURCES_MAX][::-1]
     plot = figure(figsize=(8, 1 + 0.4 * max(len(shown), 1)), layout="constrained")

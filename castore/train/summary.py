@@ -32,7 +32,7 @@ class Bin:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceCounts:
+class SourceSummary:
     """What one source has in the output."""
 
     name: str
@@ -77,7 +77,7 @@ class Summary:
     longest: int
     percentiles: Sequence[int]
     bins: Sequence[Bin]
-    sources: Sequence[SourceCounts]
+    sources: Sequence[SourceSummary]
     packings: Sequence[PackingLine]
     lengths: NDArray[np.int64]
 
@@ -141,13 +141,13 @@ def _bins(lengths: NDArray[np.int64]) -> list[Bin]:
 
 def _sources(
     data: Columns, chosen: NDArray[np.int64], lengths: NDArray[np.int64], trainable: NDArray[np.int64]
-) -> list[SourceCounts]:
+) -> list[SourceSummary]:
     source = whole(data, "source")[chosen] if data.has("source") else np.zeros(len(chosen), np.uint32)
     found = []
     for number in np.unique(source).tolist():
         mine = source == number
         name = data.source_name(number)
-        found.append(SourceCounts(name, int(mine.sum()), int(lengths[mine].sum()), int(trainable[mine].sum())))
+        found.append(SourceSummary(name, int(mine.sum()), int(lengths[mine].sum()), int(trainable[mine].sum())))
     return found
 
 

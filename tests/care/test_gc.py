@@ -13,13 +13,13 @@ from castore.care.fsck import check
 from castore.care.gc import DAY_S, Collected, Policy, collect
 from castore.errors import BackendError, CorruptionError, InvalidInputError
 from castore.format.run import Run
+from castore.ingest.assembly import Assembly
 from castore.repository import Repository
 from castore.store.backend import Backend, ListingEntry, MemoryBackend
 from castore.store.objects import object_key
 from castore.store.refs import RefStore
 from castore.store.units import UNITS
 from castore.store.urls import open_backend
-from castore.tree.build import SequenceBuilder
 from tests.care.test_copy import objects_of, opened
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend
@@ -246,8 +246,8 @@ def test_a_record_that_is_too_large_holds_nothing(backend: MemoryBackend) -> Non
 
 def test_damage_that_a_record_leads_to_first(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The record of an import and a name lead to one dataset, which has a damaged node: nobody knows what is below."""
-    small = partial(SequenceBuilder, chunk_bytes=256, fanout=4)
-    monkeypatch.setattr("castore.ingest.import_folder.SequenceBuilder", small)
+    small = partial(Assembly, chunk_bytes=256, fanout=4)
+    monkeypatch.setattr("castore.ingest.import_folder.Assembly", small)
     backend = MemoryBackend(clock=clock)
     repository = opened(backend)
     clock.offset_s = -20.0 * DAY_S  # the record is young enough to be kept, and the objects are not

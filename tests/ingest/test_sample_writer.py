@@ -19,7 +19,7 @@ from castore.errors import ConflictError, InvalidInputError, NotFoundError
 from castore.format.run import RUN_SOURCES_MAX
 from castore.ingest import sample_writer as writer_module
 from castore.ingest import write_job
-from castore.ingest.checked import Gathered
+from castore.ingest.caller_samples import Gathered
 from castore.ingest.sample_writer import SampleWriter
 from castore.ingest.write_all import write_all
 from castore.ingest.write_job import WriteJob

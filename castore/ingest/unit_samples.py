@@ -1,8 +1,8 @@
-"""Tokenized units on their way into a sequence: fresh from a worker, or found in the repository."""
+"""The samples of a unit on their way into a sequence: tokenized just now, or found in the repository."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from castore.errors import CorruptionError
 from castore.format.chunk import decode_values
-from castore.format.samples import Column, Samples, SpanColumn, sample_keys
+from castore.format.samples import Column, Piece, Samples, SpanColumn, sample_keys
 from castore.format.schema import DATA_ARRAYS, KEY_BYTES, LABELS_MASK, TOKEN_IDS
 from castore.format.unit import Slice, Unit
 from castore.ingest.tokenizer import TokenizedRows
@@ -21,7 +21,7 @@ FINE_ARRAYS = tuple(array for array in DATA_ARRAYS if array.grain == 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UnitPart:
     """Consecutive samples of a unit that are loaded together.
 
     Attributes:
@@ -38,7 +38,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class UnitSamples:
     """What became of a unit's rows.
 
     Attributes:
@@ -58,35 +58,62 @@ class Ready:
     keys: NDArray[np.uint8]
     trainable: int
     dropped: list[tuple[int, str]]
-    parts: list[Part]
+    parts: list[UnitPart]
     stored: bool
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all samples."""
+        return int(self.lengths.sum(dtype=np.int64))
 
     def load(self) -> Iterator[tuple[int, Samples]]:
         """The samples, a part at a time, each with its first sample's place in the unit."""
         for part in self.parts:
             yield part.lo, part.load()
 
+    def pieces(self, scalars: Mapping[str, Column]) -> Iterator[Piece]:
+        """The samples for a builder, with further arrays of one element a sample by name."""
+        for part in self.parts:
+            lo, hi, place = part.lo, part.hi, part.stored
+            some: dict[str, Column] = {name: np.asarray(column)[lo:hi] for name, column in scalars.items()}
+            piece = Piece(self.lengths[lo:hi], self.keys[lo:hi], some, part.load)
+            if place is not None:
+                piece.chunks, piece.chunk_lo, piece.chunk_count = place.chunks, place.lo, place.count
+            yield piece
 
-def fresh(rows: TokenizedRows, row_count: int) -> Ready:
+    def record(self, slices: list[Slice]) -> Unit:
+        """The record of the unit, whose samples lie in these places."""
+        return Unit(
+            self.row_count,
+            self.kept.astype("<u4").tobytes(),
+            self.lengths.astype("<u4").tobytes(),
+            self.keys.tobytes(),
+            self.trainable,
+            self.dropped,
+            slices,
+        )
+
+
+def tokenized_unit(rows: TokenizedRows, row_count: int) -> UnitSamples:
     """A unit that was tokenized just now."""
     spans = SpanColumn(rows.span_counts, rows.span_starts, rows.span_ends)
     samples = Samples(rows.lengths, {TOKEN_IDS.name: rows.token_ids, LABELS_MASK.name: spans})
     keys = sample_keys(rows.token_ids, rows.lengths)
     trainable = int((spans.stops - spans.starts).sum(dtype=np.int64))
-    parts = [Part(0, len(samples), lambda: samples, None)] if len(samples) else []
-    return Ready(row_count, rows.rows, rows.lengths, keys, trainable, rows.dropped, parts, False)
+    parts = [UnitPart(0, len(samples), lambda: samples, None)] if len(samples) else []
+    return UnitSamples(row_count, rows.rows, rows.lengths, keys, trainable, rows.dropped, parts, False)
 
 
-def stored(unit: Unit, objects: ObjectStore) -> Ready:
+def stored_unit(unit: Unit, objects: ObjectStore) -> UnitSamples:
     """A unit that the repository has; its chunks are read only if they must be cut anew."""
     lengths = np.frombuffer(unit.lengths, "<u4").astype(np.uint32, copy=False)
     parts = []
     at = 0
     for piece in unit.slices:
         count = piece.hi - piece.lo
-        parts.append(Part(at, at + count, _loader(objects, piece, lengths[at : at + count]), piece))
+        parts.append(UnitPart(at, at + count, _loader(objects, piece, lengths[at : at + count]), piece))
         at += count
-    return Ready(
+    return UnitSamples(
         unit.row_count,
         np.frombuffer(unit.kept, "<u4").astype(np.uint32, copy=False),
         lengths,
