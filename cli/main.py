@@ -28,6 +28,7 @@ from castore_cli.text import printable  # noqa: E402
 
 COMMANDS = {
     "tokenize": ("tokenize", "Turn conversations into a dataset of the repository."),
+    "templates": ("templates", "List the chat templates that have a name."),
     "import": ("imports", "Make a dataset of an output directory of open-instruct."),
     "diff": ("diff", "Compare two datasets and show where they part."),
     "lock": ("lock", "Print what a dataset is, to be committed and compared with."),

@@ -40,6 +40,16 @@ if TYPE_CHECKING:
 @click.option(
     "--chat-template", metavar="NAME|FILE", help="A template by name or file. Default: the tokenizer folder's own."
 )
+@click.option(
+    "--template-fallback",
+    is_flag=True,
+    help="For a template name that is not registered take the tokenizer folder's own, as open-instruct does.",
+)
+@click.option(
+    "--date",
+    metavar="DATE",
+    help="What templates that ask for the date write: YYYY-MM-DD, or with THH:MM:SS. Default: today.",
+)
 @click.option("--max-seq-length", type=Number(1), metavar="N", help="Keep the first N tokens of a conversation.")
 @click.option("--add-bos", is_flag=True, help="Put the BOS token in front of every conversation.")
 @click.option("--last-turn", is_flag=True, help="Train on the last assistant turn of a conversation only.")
@@ -82,6 +92,8 @@ def tokenize(
     revision: str,
     tokenizer: str,
     chat_template: str | None,
+    template_fallback: bool,
+    date: str | None,
     max_seq_length: int | None,
     add_bos: bool,
     last_turn: bool,
@@ -120,6 +132,8 @@ def tokenize(
         last_turn_only=last_turn,
         splits=splits,
         revision=revision,
+        template_fallback=template_fallback,
+        date=date,
     )
     repository = state.open(create=True)
     with Meter("tokenizing", "rows", as_json=as_json, quiet=quiet) as meter:
