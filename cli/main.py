@@ -28,6 +28,7 @@ from castore_cli.interrupt import EXIT_INTERRUPTED, leave_on_interrupt, raise_on
 
 COMMANDS = {
     "tokenize": "Turn conversations into a dataset of the repository.",
+    "templates": "List the chat templates that have a name.",
     "import": "Make a dataset of an output directory of open-instruct.",
     "diff": "Compare two datasets and show where they part.",
     "lock": "Print what a dataset is, to be committed and compared with.",

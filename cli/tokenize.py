@@ -25,6 +25,8 @@ class TokenizeOptions:
     revision: str
     tokenizer: str
     chat_template: str | None
+    template_fallback: bool
+    date: str | None
     max_seq_length: int | None
     add_bos: bool
     last_turn: bool
@@ -58,6 +60,8 @@ class TokenizeOptions:
             last_turn_only=self.last_turn,
             splits=self.splits,
             revision=self.revision,
+            template_fallback=self.template_fallback,
+            date=self.date,
         )
 
 
@@ -86,6 +90,16 @@ class TokenizeOptions:
 @click.option("--tokenizer", required=True, metavar="DIR", help="Folder of a Hugging Face tokenizer.")
 @click.option(
     "--chat-template", metavar="NAME|FILE", help="A template by name or file. Default: the tokenizer folder's own."
+)
+@click.option(
+    "--template-fallback",
+    is_flag=True,
+    help="For a template name that is not registered take the tokenizer folder's own, as open-instruct does.",
+)
+@click.option(
+    "--date",
+    metavar="DATE",
+    help="What templates that ask for the date write: YYYY-MM-DD, or with THH:MM:SS. Default: today.",
 )
 @click.option("--max-seq-length", type=Number(1), metavar="N", help="Keep the first N tokens of a conversation.")
 @click.option("--add-bos", is_flag=True, help="Put the BOS token in front of every conversation.")

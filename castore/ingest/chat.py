@@ -22,24 +22,25 @@ class RowError(InvalidInputError):
         index: Position of the row in its batch.
         field: The field at fault, for example ``messages[2].role``; None if it is the whole row.
         reason: What is wrong, one line, without the place.
+        is_final: The row must not be passed over: whether it is at fault depends on the machine.
     """
 
     code = "bad-row"
 
-    def __init__(self, reason: str, *, field: str | None = None, index: int = 0) -> None:
+    def __init__(self, reason: str, *, field: str | None = None, index: int = 0, is_final: bool = False) -> None:
         super().__init__(reason, field, index)
-        self.index, self.field, self.reason = index, field, reason
+        self.index, self.field, self.reason, self.is_final = index, field, reason, is_final
 
     def __str__(self) -> str:
         return self.reason if self.field is None else f"{self.field}: {self.reason}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Worker processes send it home; the default would call __init__ with keyword-only arguments by position.
-        return _rebuild_row_error, (self.reason, self.field, self.index)
+        return _rebuild_row_error, (self.reason, self.field, self.index, self.is_final)
 
 
-def _rebuild_row_error(reason: str, field: str | None, index: int) -> RowError:
-    return RowError(reason, field=field, index=index)
+def _rebuild_row_error(reason: str, field: str | None, index: int, is_final: bool) -> RowError:
+    return RowError(reason, field=field, index=index, is_final=is_final)
 
 
 class Conversation(NamedTuple):

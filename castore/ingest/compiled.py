@@ -9,12 +9,14 @@ forms to the text of the templates.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol
 
 from castore.ingest.labels import Prefix, Rendered, trainable_indices
+from castore.ingest.limits import TemplateLimitError
 from castore.ingest.render import JinjaRenderer, head_variables
 from castore.ingest.templates import BOS_PREFIX, REGISTERED, part_text, registered_text
 
@@ -44,7 +46,9 @@ class Family:
     opener: str
 
 
-def row_renderer(text: str, special_tokens: dict[str, str], *, jinja_only: bool = False) -> RowRenderer:
+def row_renderer(
+    text: str, special_tokens: dict[str, str], now: datetime.datetime | None = None, *, jinja_only: bool = False
+) -> RowRenderer:
     """Return the cheapest renderer that is known to write what the template text says."""
     if not jinja_only and "eos_token" in special_tokens:
         bos = special_tokens.get("bos_token", "") if text.startswith(BOS_PREFIX) else ""
@@ -53,20 +57,25 @@ def row_renderer(text: str, special_tokens: dict[str, str], *, jinja_only: bool 
             if parts[-1] in _FAMILIES and registered_text(name) == bare:
                 head = head_variables(part_text(parts[0])) if len(parts) > 1 else {}
                 return CompiledRows(_FAMILIES[parts[-1]](head, special_tokens["eos_token"], bos))
-    return JinjaRows(JinjaRenderer(text, special_tokens))
+    return JinjaRows(JinjaRenderer(text, special_tokens, now))
 
 
 class JinjaRows:
-    """Rendering by jinja2, once for the whole and twice for each assistant message."""
+    """Rendering by jinja2: once for the whole, and once more for all prefixes if the template never looks ahead, else
+    twice for each assistant message."""
 
     def __init__(self, render: JinjaRenderer) -> None:
         self._render = render
 
     def __call__(self, messages: list[Message], tools: list[Message] | None, last_turn_only: bool) -> Rendered:
         text = self._render(messages, tools)
+        indices = trainable_indices(messages, last_turn_only)
+        turns = self._together(messages, tools, indices, text)
+        if turns is not None:
+            return Rendered(text, turns)
         turns = []
         try:
-            for index in trainable_indices(messages, last_turn_only):
+            for index in indices:
                 header = Prefix(0, "")
                 if index:
                     header = _prefix(text, self._render(messages[:index], tools, add_generation_prompt=True))
@@ -74,11 +83,32 @@ class JinjaRows:
                 if index + 1 < len(messages):
                     through = _prefix(text, self._render(messages[: index + 1], tools))
                 turns.append((index, header, through))
-        except MemoryError:
+        except (MemoryError, TemplateLimitError):
             raise
         except Exception:  # noqa: BLE001  templates raise anything; such a row has no labels and is counted as dropped
             return Rendered(text, None)
         return Rendered(text, turns)
+
+    def _together(
+        self, messages: list[Message], tools: list[Message] | None, indices: Sequence[int], text: str
+    ) -> list[tuple[int, Prefix, Prefix]] | None:
+        """The prefixes from one rendering; None where it does not have them, or raises."""
+        try:
+            found = self._render.turns(messages, tools)
+        except (MemoryError, TemplateLimitError):
+            raise
+        except Exception:  # noqa: BLE001  a prefix that cannot be rendered: found again, and told, one by one
+            return None
+        if found is None or found.text != text:
+            return None
+        turns = []
+        for index in indices:
+            header = found.header(index) if index else Prefix(0, "")
+            through = found.through(index + 1) if index + 1 < len(messages) else Prefix(len(text), "")
+            if header is None or through is None:
+                return None
+            turns.append((index, header, through))
+        return turns
 
 
 class CompiledRows:

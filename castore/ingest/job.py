@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from castore.format.order import Order
 from castore.format.run import RUN_SOURCES_MAX, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
 from castore.ingest.assembly import Assembly, Growth, recorded_order
+from castore.ingest.clock import parse_date
 from castore.ingest.hub import FILE_SPLIT, MAIN_REVISION, open_source
 from castore.ingest.mix import Amount, small_count_warning
 from castore.ingest.pool import open_pool
@@ -42,6 +44,9 @@ class TokenizeJob:
         chat_template: Name or file of the template; None for the tokenizer folder's own.
         add_bos: Put the BOS token in front of every conversation.
         last_turn_only: Train on the last assistant turn of a conversation only.
+        template_fallback: Take the tokenizer's own template for a name that is not registered, as open-instruct does.
+        date: What templates that ask for the date write, ``YYYY-MM-DD`` or with ``THH:MM:SS``; None for the day on
+            which the run began.
         max_seq_length: Tokens kept of a conversation; None for all.
         num_examples: Samples used of the order; None for all.
         shuffle_seed: Seed of the recorded order; None to keep the order of the mix.
@@ -63,6 +68,8 @@ class TokenizeJob:
     last_turn_only: bool = False
     splits: Sequence[str] = (FILE_SPLIT,)
     revision: str = MAIN_REVISION
+    template_fallback: bool = False
+    date: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,14 @@ def tokenize(
         if hint:
             warn(f"{item.source.name}: {hint}")
     _check_take(job, sum(item.amount.target(item.source.row_count()) for item in mix))
-    make = partial(ChatTokenizer, folder, template, job.max_seq_length, last_turn_only=job.last_turn_only)
+    make = partial(
+        ChatTokenizer,
+        folder,
+        template,
+        job.max_seq_length,
+        last_turn_only=job.last_turn_only,
+        now=_now(job, origin),
+    )
     recipe = cast("dict[str, Value]", make().recipe())
     last = Progress()
 
@@ -204,7 +218,14 @@ def _check_take(job: TokenizeJob, row_count: int) -> None:
 def _template(job: TokenizeJob, folder: TokenizerFolder) -> ChatTemplate:
     if job.chat_template is None:
         return ChatTemplate.own(folder, add_bos=job.add_bos)
-    return ChatTemplate.resolve(job.chat_template, folder, add_bos=job.add_bos)
+    return ChatTemplate.resolve(job.chat_template, folder, add_bos=job.add_bos, fallback=job.template_fallback)
+
+
+def _now(job: TokenizeJob, origin: RunOrigin) -> datetime.datetime:
+    """The moment that templates see: one for the whole run, which its recipe holds."""
+    if job.date is not None:
+        return parse_date(job.date)
+    return parse_date(datetime.datetime.fromtimestamp(origin.time).date().isoformat())
 
 
 def _order(job: TokenizeJob, written: Written) -> Order | None:

@@ -11,11 +11,35 @@ from types import BuiltinMethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from castore.errors import InvalidInputError, MissingExtraError
+from castore.ingest.clock import written
+from castore.ingest.limits import (
+    BINARY,
+    CHARACTERS_MAX,
+    FILTERS,
+    INDENT_MAX,
+    STRING_METHODS,
+    Budget,
+    TemplateLimitError,
+    bounded,
+    bounded_pieces,
+    check_binary,
+    concat,
+    joined,
+    joining,
+    printable,
+)
+from castore.ingest.prefixes import Turns, split_by_turns
 
 if TYPE_CHECKING:
     import jinja2
 
 Message = dict[str, Any]
+
+CLOCK = "strftime_now"
+"""The function by which a template asks for the date."""
+
+_STEP, _JOIN = "castore_step", "castore_join"  # filters that the compiled form of a template uses
+_MARK = "castore_mark"
 
 
 class JinjaRenderer:
@@ -24,23 +48,20 @@ class JinjaRenderer:
     Args:
         text: Jinja source.
         special_tokens: ``bos_token`` and so on; a token that the tokenizer lacks stays undefined in the template.
+        now: What ``strftime_now`` writes; None for templates that do not ask.
 
     Raises:
-        InvalidInputError: The text is no valid template.
+        InvalidInputError: The text is no template that can be used.
         MissingExtraError: jinja2 is not installed.
     """
 
-    def __init__(self, text: str, special_tokens: dict[str, str]) -> None:
-        try:
-            import jinja2
-        except ImportError as error:
-            raise MissingExtraError("jinja2", "tokenize") from error
-        try:
-            self._template = _environment().from_string(text)
-        except jinja2.TemplateSyntaxError as error:
-            raise InvalidInputError(
-                f"the chat template is not valid jinja: line {error.lineno}: {error.message}"
-            ) from None
+    def __init__(self, text: str, special_tokens: dict[str, str], now: datetime.datetime | None = None) -> None:
+        self._budget = Budget()
+        self._environment = _environment(self._budget, now)
+        self._template = compiled(self._environment, parsed(self._environment, text))
+        by_turns = parsed(self._environment, text)
+        self._twice = split_by_turns(by_turns, _MARK)
+        self._by_turns = None if self._twice is None else compiled(self._environment, by_turns)
         self._special_tokens = special_tokens
 
     def __call__(
@@ -49,32 +70,141 @@ class JinjaRenderer:
         """Render; whatever the template raises (TypeError, TemplateError, ...) comes through.
 
         Raises:
+            TemplateLimitError: The template runs without end, or makes too much.
             UnicodeEncodeError: The text has half a surrogate pair, from an escape in the template or in tools.
         """
-        text = self._template.render(
-            messages=messages,
-            tools=tools,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            **self._special_tokens,
-        )
+        self._budget.start()
+        text = self._template.render(self._variables(messages, tools, add_generation_prompt))
         if not text.isascii():
             text.encode()
         return text
 
+    def turns(self, messages: list[Message], tools: list[Message] | None) -> Turns | None:
+        """The same with every prefix, in one rendering; None if the template may look ahead. Raises as a call does."""
+        if self._by_turns is None:
+            return None
+        self._budget.start()
+        variables = self._variables(messages, tools, False)
+        mark = "\0turn"
+        context = self._by_turns.new_context({**variables, _MARK: mark})
+        return Turns(
+            bounded_pieces(self._by_turns.root_render_func(context)), mark, len(messages), twice=bool(self._twice)
+        )
+
+    def _variables(self, messages: list[Message], tools: list[Message] | None, prompt: bool) -> dict[str, Any]:
+        return {
+            "messages": messages,
+            "tools": tools,
+            "documents": None,
+            "add_generation_prompt": prompt,
+            **self._special_tokens,
+        }
+
 
 def head_variables(text: str) -> dict[str, Any]:
     """Return what the ``{% set %}`` lines of a template head define."""
-    return dict(vars(_environment().from_string(text).module))
+    environment = _environment(Budget(), None)
+    return dict(vars(compiled(environment, parsed(environment, text)).module))
 
 
-def _environment() -> jinja2.Environment:
-    from jinja2.ext import loopcontrols
+def parsed(environment: jinja2.Environment, text: str) -> jinja2.nodes.Template:
+    """The syntax tree of a template.
 
-    environment = _sandbox()(trim_blocks=True, lstrip_blocks=True, extensions=[_generation_tag(), loopcontrols])
+    Raises:
+        InvalidInputError: It is no valid jinja, or asks for other templates.
+    """
+    from jinja2 import nodes
+
+    with _refusing():
+        tree = environment.parse(text)
+        kinds: Any = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
+        for node in tree.find_all(kinds):
+            kind = type(node).__name__.lower()
+            raise InvalidInputError(f"the chat template has {kind} in line {node.lineno}: there is no other template")
+    return tree
+
+
+def compiled(environment: jinja2.Environment, tree: jinja2.nodes.Template) -> jinja2.Template:
+    """A template that counts its steps.
+
+    Raises:
+        InvalidInputError: jinja2 or Python cannot compile it.
+    """
+    with _refusing():
+        return environment.template_class.from_code(
+            environment, environment.compile(_counted(tree)), environment.make_globals(None), None
+        )
+
+
+class _refusing:  # noqa: N801 - used as a function
+    """Whatever compiling raises as one line. Templates nest too deep for the parser or for Python, hold numbers that
+    Python does not print, name filters that there are not; none of it is a fault of castore."""
+
+    def __enter__(self) -> None:
+        try:
+            import jinja2  # noqa: F401
+        except ImportError as error:
+            raise MissingExtraError("jinja2", "tokenize") from error
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        import jinja2
+
+        if isinstance(error, jinja2.TemplateSyntaxError):
+            raise InvalidInputError(
+                f"the chat template is not valid jinja: line {error.lineno}: {error.message}"
+            ) from None
+        if isinstance(error, RecursionError):
+            raise InvalidInputError("the chat template is nested too deeply to be compiled") from None
+        if isinstance(error, MemoryError | Exception) and not isinstance(error, InvalidInputError):
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise InvalidInputError(f"the chat template cannot be compiled: {said}") from None
+
+
+def _counted(tree: jinja2.nodes.Template) -> jinja2.nodes.Template:
+    """The same template with a step in every turn of a loop and every call of a macro, and joins that are bounded."""
+    from jinja2 import nodes
+
+    def call(name: str, value: nodes.Expr) -> nodes.Filter:
+        return nodes.Filter(value, name, [], [], None, None)
+
+    def bound(value: Any) -> Any:
+        return call(_JOIN, nodes.List(value.nodes)) if isinstance(value, nodes.Concat) else value
+
+    def joins(node: nodes.Node) -> None:
+        for field, value in node.iter_fields():
+            setattr(node, field, [*map(bound, value)] if isinstance(value, list) else bound(value))
+        for child in node.iter_child_nodes():
+            joins(child)
+
+    joins(tree)
+    # Of a constant, a filter is worked out when the template is compiled.
+    step = nodes.ExprStmt(call(_STEP, nodes.ContextReference()))
+    blocks: Any = (nodes.For, nodes.Macro, nodes.CallBlock)
+    for block in tree.find_all(blocks):
+        block.body.insert(0, step)
+    assert tree.environment is not None
+    tree.set_environment(tree.environment)
+    return tree
+
+
+def _environment(budget: Budget, now: datetime.datetime | None) -> jinja2.Environment:
+    with _refusing():
+        from jinja2.ext import loopcontrols
+
+    environment = _sandbox()(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_generation_tag(), loopcontrols], finalize=printable
+    )
+    for name, check in FILTERS.items():
+        environment.filters[name] = bounded(environment.filters[name], check)
+    environment.filters["join"] = joining(environment.filters["join"])
     environment.filters["tojson"] = _tojson
+    environment.filters[_STEP] = budget.step
+    environment.filters[_JOIN] = joined
     environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
+    # Text by chance has no place in data that must be the same again.
+    del environment.filters["random"], environment.globals["lipsum"]
+    if now is not None:
+        environment.globals[CLOCK] = lambda pattern: written(now, pattern)
     return environment
 
 
@@ -85,7 +215,7 @@ _SCOPES = frozenset(("_loop_vars", "_block_vars"))
 
 @cache
 def _sandbox() -> type[jinja2.Environment]:
-    """Build the sandbox: jinja2's own, with short cuts to the same answers for what templates do most.
+    """Build the sandbox: jinja2's own, with bounds, and short cuts to the same answers for what templates do most.
 
     jinja2 asks a dozen questions before it lets a template read ``loop.last`` or ``message.get``, which is more than
     half of the time that a template takes. The answers depend on exact types that are listed here.
@@ -95,6 +225,9 @@ def _sandbox() -> type[jinja2.Environment]:
     from jinja2.utils import Namespace
 
     class Sandbox(ImmutableSandboxedEnvironment):
+        intercepted_binops = BINARY
+        concat = staticmethod(concat)
+
         def getattr(self, obj: Any, attribute: str) -> Any:
             kind = type(obj)
             if kind is dict:
@@ -110,10 +243,22 @@ def _sandbox() -> type[jinja2.Environment]:
             return super().getattr(obj, attribute)
 
         def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-            is_method = type(obj) is BuiltinMethodType and type(obj.__self__) is dict
-            if is_method and obj.__name__ == "get" and kwargs.keys() <= _SCOPES:
-                return obj(*args)
+            # Methods of strings, and what jinja2 puts in place of ``format``: a function with the method in it.
+            method = getattr(obj, "__wrapped__", obj)
+            if type(method) is BuiltinMethodType:
+                owner, name = method.__self__, method.__name__
+                if type(owner) is dict and name == "get" and kwargs.keys() <= _SCOPES:
+                    return obj(*args)
+                if isinstance(owner, str) and name in STRING_METHODS:
+                    named = {key: value for key, value in kwargs.items() if key not in _SCOPES}
+                    STRING_METHODS[name](owner, *args, **named)
             return super().call(context, obj, *args, **kwargs)
+
+        def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+            if type(left) is str and type(right) is str and operator == "+" and len(left) + len(right) < CHARACTERS_MAX:
+                return left + right
+            check_binary(operator, left, right)
+            return super().call_binop(context, operator, left, right)
 
     return Sandbox
 
@@ -146,14 +291,14 @@ def _tojson(
     sort_keys: bool = False,
 ) -> str:
     # jinja2's own filter escapes HTML, which would put &#39; and < into training data.
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    if isinstance(indent, int) and indent > INDENT_MAX:
+        raise TemplateLimitError(f"it indents JSON by more than {INDENT_MAX} spaces")
+    return json.dumps(
+        printable(value), ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 def _raise_exception(message: str) -> NoReturn:
     import jinja2
 
     raise jinja2.TemplateError(message)
-
-
-def _strftime_now(pattern: str) -> str:
-    return datetime.datetime.now().strftime(pattern)

@@ -74,7 +74,7 @@ class ChatTemplate:
     Attributes:
         name: As the user spelled it.
         text: Jinja source, with the leading BOS expression if that was asked for.
-        warning: One line if the name was unknown and the tokenizer's own template stands in; else None.
+        warning: One line if the name was unknown and, as asked, the tokenizer's own template stands in; else None.
     """
 
     name: str
@@ -82,14 +82,17 @@ class ChatTemplate:
     warning: str | None = None
 
     @classmethod
-    def resolve(cls, name_or_path: str, folder: TemplateSource, *, add_bos: bool = False) -> ChatTemplate:
-        """Find the template that a name means: registered, else a file if it is a path, else the tokenizer's own.
+    def resolve(
+        cls, name_or_path: str, folder: TemplateSource, *, add_bos: bool = False, fallback: bool = False
+    ) -> ChatTemplate:
+        """Find the template that a name means: registered, else a file if it is a path.
 
         Args:
             name_or_path: A registered name or a template file.
             folder: The tokenizer it will be used with; its path matters, see ``add_bos``.
             add_bos: Put the BOS token in front of every conversation. As in open-instruct, a tokenizer whose path
                 says "olmo" needs it with templates that do not say "olmo", and refuses it with those that do.
+            fallback: Take the tokenizer's own template for a name that is not registered, as open-instruct does.
 
         Raises:
             InvalidInputError: Nothing of that name, a file that cannot be read, or BOS asked for or left out wrongly.
@@ -100,16 +103,17 @@ class ChatTemplate:
             text = registered_text(name_or_path)
         elif from_file:
             text = _read_template(name_or_path)
-        elif folder.chat_template is not None:
+        elif fallback and folder.chat_template is not None:
             text = folder.chat_template
             warning = (
                 f"chat template {name_or_path!r} is not a registered name: "
                 f"the template of the tokenizer in {folder.path} is used{_meant(name_or_path)}"
             )
         else:
+            lacks = f", and the tokenizer in {folder.path} has none of its own" if fallback else ""
             raise InvalidInputError(
-                f"chat template {name_or_path!r} is neither a registered name nor a file, and the tokenizer in "
-                f"{folder.path} has none of its own; registered are: {', '.join(sorted(REGISTERED))}"
+                f"chat template {name_or_path!r} is neither a registered name nor a file{lacks}{_meant(name_or_path)}"
+                "; castore templates lists the names"
             )
         if not from_file:
             _check_bos_rule(name_or_path, folder.path, add_bos)

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from castore.errors import InvalidInputError
-from castore.ingest.chat import Conversation, RowError, explain_render_failure, json_parser, parse_row
+from castore.ingest.chat import MESSAGES, Conversation, RowError, explain_render_failure, json_parser, parse_row
+from castore.ingest.clock import date_text
 from castore.ingest.compiled import row_renderer
 from castore.ingest.fastpath import ID_BYTES, FastTokenizer, Labelled, Row
 from castore.ingest.labels import NOTHING_TRAINABLE, exact_labels
+from castore.ingest.limits import TemplateLimitError
+from castore.ingest.render import CLOCK
 from castore.ingest.templates import ChatTemplate
 from castore.ingest.tokenizer_folder import TOKENIZER, TokenizerFolder
 
@@ -69,6 +72,7 @@ class ChatTokenizer:
         template: From :meth:`ChatTemplate.resolve`.
         max_seq_length: Tokens that are kept per row, at least 1; None keeps all.
         last_turn_only: Train on the last assistant message alone.
+        now: What a template that asks for the date writes, for all rows; needed by such a template alone.
         exact_only: Take the slow path everywhere; the result is the same.
 
     Raises:
@@ -82,6 +86,7 @@ class ChatTokenizer:
         max_seq_length: int | None,
         *,
         last_turn_only: bool = False,
+        now: datetime.datetime | None = None,
         exact_only: bool = False,
     ) -> None:
         if max_seq_length is not None and max_seq_length < 1:
@@ -90,7 +95,9 @@ class ChatTokenizer:
         self._max_length = max_seq_length
         self._last_turn_only = last_turn_only
         self._exact_only = exact_only
-        self._render = row_renderer(template.text, folder.special_tokens, jinja_only=exact_only)
+        # A template that does not name the clock gets none, so that the recipe cannot miss one.
+        self._now = now if CLOCK in template.text else None
+        self._render = row_renderer(template.text, folder.special_tokens, self._now, jinja_only=exact_only)
         self._parse_json, self._json_error = json_parser()
         self._tokenizer: Tokenizer | None = None
         self._fast: FastTokenizer | None = None
@@ -124,8 +131,8 @@ class ChatTokenizer:
         }
         if self._folder.split_special_tokens:
             recipe["split_special_tokens"] = True
-        if "strftime_now" in self._template.text:
-            recipe["date"] = datetime.date.today().isoformat()
+        if self._now is not None:
+            recipe["date"] = date_text(self._now)
         return recipe
 
     def tokenize(self, rows: Sequence[bytes], *, on_error: str = "stop") -> TokenizedRows:
@@ -156,7 +163,7 @@ class ChatTokenizer:
                 conversation, row = self._read(rows[index])
             except RowError as error:
                 error.index = index
-                if not skip:
+                if not skip or error.is_final:
                     raise
                 results.append(Labelled(b"", f"bad-row: {error}"))
                 continue
@@ -175,6 +182,8 @@ class ChatTokenizer:
         conversation = parse_row(raw, self._parse_json, self._json_error)
         try:
             rendered = self._render(conversation.messages, conversation.tools, self._last_turn_only)
+        except TemplateLimitError as error:
+            raise RowError(f"the chat template was stopped: {error}", field=MESSAGES, is_final=True) from None
         except Exception as error:
             if isinstance(error, MemoryError):
                 raise

@@ -216,10 +216,12 @@ def test_tokenizers_and_templates_that_cannot_be_used(run: Run, tmp_path: Path) 
         assert what in said.trouble, (folder, template, said)
 
 
-def test_an_unknown_template_name_falls_back_with_a_warning(run: Run, tmp_path: Path) -> None:
+def test_an_unknown_template_name_is_refused_or_falls_back_if_asked(run: Run, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", [GOOD])
     arguments = tokenize("--mix", path, "1.0", "--as", "x", "--chat-template", "no-such-name")
-    said = run("--repo", tmp_path / "repo", *arguments)
+    said = run("--repo", tmp_path / "repo", *arguments, status=2)
+    assert "'no-such-name' is neither a registered name nor a file" in said.err
+    said = run("--repo", tmp_path / "repo", *arguments, "--template-fallback")
     (line,) = said.err.splitlines()
     assert line.startswith("castore: warning: chat template 'no-such-name' is not a registered name: the template of")
 

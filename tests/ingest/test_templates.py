@@ -197,8 +197,11 @@ def test_absent_tokens_and_documents_are_as_in_transformers() -> None:
     assert JinjaRenderer("{{ documents }}{{ tools }}[{{ bos_token }}]", {})(QUESTION, None) == "NoneNone[]"
 
 
-def test_strftime_now_is_there() -> None:
-    assert render("{{ strftime_now('%Y') }}") in {str(datetime.date.today().year + step) for step in (-1, 0, 1)}
+def test_strftime_now_is_the_moment_that_is_given() -> None:
+    text = "{{ strftime_now('%d %b %Y %H:%M') }}"
+    assert JinjaRenderer(text, {}, datetime.datetime(2026, 12, 1))(QUESTION, None) == "01 Dec 2026 00:00"
+    with pytest.raises(Exception, match="strftime_now"):
+        JinjaRenderer(text, {})(QUESTION, None)  # a template without a date in its recipe has no clock to ask
 
 
 def test_short_cuts_of_the_sandbox_answer_as_jinja_does() -> None:
@@ -259,8 +262,13 @@ def test_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
         ChatTemplate.resolve(str(path), folder())
 
 
-def test_an_unknown_name_falls_back_to_the_tokenizers_own_and_says_so() -> None:
-    found = ChatTemplate.resolve("olmo123", folder("some/tok", "own"))
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"'olmo123' is neither.*castore templates"):
+        ChatTemplate.resolve("olmo123", folder("some/tok", "own"))
+
+
+def test_an_unknown_name_falls_back_to_the_tokenizers_own_if_asked_and_says_so() -> None:
+    found = ChatTemplate.resolve("olmo123", folder("some/tok", "own"), fallback=True)
     assert found.text == "own"
     assert found.warning is not None
     assert "olmo123" in found.warning
@@ -273,16 +281,23 @@ def test_a_file_that_is_missing_is_never_replaced_by_another_template(name: str)
         ChatTemplate.resolve(name, folder(template="own"))
 
 
-def test_a_warning_says_what_was_probably_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert str(ChatTemplate.resolve("tulo", folder(template="own")).warning).endswith("; did you mean 'tulu'?")
+@pytest.mark.parametrize("fallback", [False, True])
+def test_what_was_probably_meant_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fallback: bool) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").write_text("x")
-    assert str(ChatTemplate.resolve("mine", folder(template="own")).warning).endswith("; for the file write ./mine")
+    for name, meant in (("tulo", "; did you mean 'tulu'?"), ("mine", "; for the file write ./mine")):
+        if fallback:
+            found = ChatTemplate.resolve(name, folder(template="own"), fallback=True)
+            assert str(found.warning).endswith(meant)
+        else:
+            with pytest.raises(InvalidInputError) as caught:
+                ChatTemplate.resolve(name, folder(template="own"))
+            assert meant in str(caught.value)
 
 
-def test_nothing_at_all_lists_the_known_names() -> None:
-    with pytest.raises(InvalidInputError, match=r"'olmo123'.*some/tok.*olmo_thinker.*tulu"):
-        ChatTemplate.resolve("olmo123", folder("some/tok"))
+def test_a_fallback_that_is_not_there_is_told() -> None:
+    with pytest.raises(InvalidInputError, match=r"'olmo123'.*some/tok has none of its own"):
+        ChatTemplate.resolve("olmo123", folder("some/tok"), fallback=True)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +323,7 @@ def test_bos_rules_of_olmo_tokenizers(path: str, name: str, add_bos: bool, messa
 @pytest.mark.parametrize("own", ["{{ bos_token }}x", "<BOS>x"])
 def test_bos_is_not_written_twice(own: str) -> None:
     with pytest.raises(InvalidInputError, match="already begins with the BOS token"):
-        ChatTemplate.resolve("mine", folder(template=own), add_bos=True)
+        ChatTemplate.resolve("mine", folder(template=own), add_bos=True, fallback=True)
 
 
 def test_bad_jinja_is_one_line_with_its_place() -> None:

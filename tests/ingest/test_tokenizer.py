@@ -197,9 +197,11 @@ def test_the_recipe_holds_what_decides_tokens_and_nothing_else(folder: Tokenizer
 def test_a_template_that_reads_the_clock_has_the_date_in_its_recipe(folder: TokenizerFolder, tmp_path: Path) -> None:
     path = tmp_path / "clock.jinja"
     path.write_text("{{ strftime_now('%d %b') }}")
-    today = datetime.date.today()
-    assert tokenizer(folder, str(path)).recipe()["date"] in {str(today), str(today - datetime.timedelta(1))}
-    assert "date" not in tokenizer(folder).recipe()
+    now = datetime.datetime(2026, 12, 1)
+    assert tokenizer(folder, str(path), now=now).recipe()["date"] == "2026-12-01"
+    later = tokenizer(folder, str(path), now=now + datetime.timedelta(seconds=5)).recipe()
+    assert later["date"] == "2026-12-01T00:00:05"
+    assert "date" not in tokenizer(folder, now=now).recipe()
 
 
 def test_lengths_below_one_are_refused(folder: TokenizerFolder) -> None:
