@@ -18,12 +18,11 @@ def du(state: State, names: tuple[str, ...], as_json: bool, quiet: bool) -> None
 
     With NAMEs, of these alone, and what removing all of them would free.
     """
-    from castore.care.usage import usage
     from castore_cli.progress import Meter
 
     repository = state.open()
     with Meter("counting", "objects", as_json=as_json, quiet=quiet) as meter:
-        done = usage(repository.backend, list(dict.fromkeys(names)), report=meter.update)
+        done = repository.du(*names, report=meter.update)
     if as_json:
         echo_json(
             {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from castore.care.policy import DAY_S, GRACE_S, KEEP_LOG_S, KEEP_RECORDS_S
 from castore_cli.context import State
 from castore_cli.text import echo_json, number, plural, size
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY_S}
 
 
 def period(ctx: click.Context, param: click.Parameter, text: str) -> float:
@@ -21,15 +22,23 @@ def period(ctx: click.Context, param: click.Parameter, text: str) -> float:
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
 @click.option(
-    "--grace", callback=period, default="14d", metavar="PERIOD", help="Keep what was stored or reused within this time."
+    "--grace",
+    callback=period,
+    default=f"{GRACE_S // DAY_S}d",
+    metavar="PERIOD",
+    help="Keep what was stored or reused within this time.",
 )
 @click.option(
-    "--keep-log", callback=period, default="90d", metavar="PERIOD", help="Keep what a name meant for so long after."
+    "--keep-log",
+    callback=period,
+    default=f"{KEEP_LOG_S // DAY_S}d",
+    metavar="PERIOD",
+    help="Keep what a name meant for so long after.",
 )
 @click.option(
     "--keep-records",
     callback=period,
-    default="30d",
+    default=f"{KEEP_RECORDS_S // DAY_S}d",
     metavar="PERIOD",
     help="Keep what was tokenized or imported for reuse, for so long after the last use.",
 )
@@ -52,17 +61,17 @@ def gc(
     Others may go on working. An object goes only if it was neither stored nor reused within --grace, so this must be
     longer than the longest run.
     """
-    from castore.care.gc import Policy, collect
     from castore_cli.progress import Meter
 
     repository = state.open()
     with Meter("collecting", "objects", as_json=as_json, quiet=quiet) as meter:
-        done = collect(
-            repository.backend,
-            Policy(grace, keep_log, keep_records),
+        done = repository.gc(
+            grace_s=grace,
+            keep_log_s=keep_log,
+            keep_records_s=keep_records,
             dry_run=dry_run,
             force=force,
-            report=lambda what, at, total: meter.update(at, total),
+            report=meter.update,
         )
     if as_json:
         echo_json(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from castore.errors import CastoreError, NotFoundError
+from castore.errors import CastoreError
 from castore_cli.context import State, local_time, origin
 from castore_cli.text import echo_json, plural
 
@@ -81,9 +81,7 @@ def _columns(row: dict[str, object], room: str) -> list[str]:
 def log(state: State, name: str, as_json: bool) -> None:
     """Show what NAME has meant, newest first: the root, when, who and why."""
     repository = state.open()
-    entries = repository.refs.log(name)
-    if not entries:
-        raise NotFoundError(f"there is no name {name!r}: 'castore ls' lists the names")
+    entries = repository.log(name)
     if as_json:
         fields = ("sequence", "target", "time_s", "author", "message")
         echo_json(

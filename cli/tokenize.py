@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
 from castore_cli.context import SEED_MAX, State, origin
 from castore_cli.numbers import Number
 from castore_cli.text import echo_json, number, plural, share, size
 
 if TYPE_CHECKING:
     from castore.ingest.job import TokenizeResult
+    from castore.ingest.run_writer import Progress
 
 
 @click.command()
@@ -29,12 +31,16 @@ if TYPE_CHECKING:
     "splits",
     multiple=True,
     metavar="NAME",
-    default=("train",),
-    show_default="train",
+    default=(FILE_SPLIT,),
+    show_default=FILE_SPLIT,
     help="Split of the Hugging Face datasets: one for all, or one for each --mix.",
 )
 @click.option(
-    "--revision", metavar="NAME", default="main", show_default=True, help="Revision of the Hugging Face datasets."
+    "--revision",
+    metavar="NAME",
+    default=MAIN_REVISION,
+    show_default=True,
+    help="Revision of the Hugging Face datasets.",
 )
 @click.option("--tokenizer", required=True, metavar="DIR", help="Folder of a Hugging Face tokenizer.")
 @click.option(
@@ -48,7 +54,7 @@ if TYPE_CHECKING:
     "--shuffle-seed",
     type=Number(0, SEED_MAX),
     metavar="N",
-    default=42,
+    default=SHUFFLE_SEED,
     show_default=True,
     help="Seed of the order.",
 )
@@ -57,15 +63,15 @@ if TYPE_CHECKING:
     "--mix-seed",
     type=Number(0, 2**32 - 1),
     metavar="N",
-    default=42,
+    default=MIX_SEED,
     show_default=True,
     help="Seed of the choice of rows.",
 )
 @click.option("--workers", type=Number(1), metavar="N", help="Processes. Default: one for each processor.")
 @click.option(
     "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
+    type=click.Choice(ERRORS),
+    default=ON_ERROR,
     show_default=True,
     help="What to do at a row that cannot be read: stop there, or count it and go on.",
 )
@@ -102,25 +108,8 @@ def tokenize(
     What was tokenized before, by whomever and in whatever mix, is found and not tokenized again. A run that was
     interrupted goes on when it is started again.
     """
-    from castore.ingest.job import TokenizeJob
-    from castore.ingest.run_writer import Progress
     from castore_cli.progress import Meter
 
-    job = TokenizeJob(
-        mix=mix,
-        tokenizer=tokenizer,
-        chat_template=chat_template,
-        max_seq_length=max_seq_length,
-        num_examples=num_examples,
-        shuffle_seed=None if no_shuffle else shuffle_seed,
-        mix_seed=mix_seed,
-        workers=workers or _processors(),
-        on_error=on_error,
-        add_bos=add_bos,
-        last_turn_only=last_turn,
-        splits=splits,
-        revision=revision,
-    )
     repository = state.open(create=True)
     with Meter("tokenizing", "rows", as_json=as_json, quiet=quiet) as meter:
 
@@ -128,7 +117,26 @@ def tokenize(
             meter.update(progress.rows_done, progress.rows_total, tokens=progress.tokens, reused=progress.rows_reused)
 
         try:
-            result = repository.tokenize(job, name, origin(message), force=force, report=report, warn=_warn)
+            result = repository.tokenize(
+                mix,
+                tokenizer=tokenizer,
+                name=name,
+                chat_template=chat_template,
+                max_seq_length=max_seq_length,
+                add_bos=add_bos,
+                last_turn=last_turn,
+                num_examples=num_examples,
+                shuffle_seed=None if no_shuffle else shuffle_seed,
+                mix_seed=mix_seed,
+                split=splits,
+                revision=revision,
+                workers=workers,
+                on_error=on_error,
+                origin=origin(message),
+                force=force,
+                report=report,
+                warn=_warn,
+            )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 "interrupted; what was tokenized is kept: run the same command again to go on from here"
@@ -141,15 +149,6 @@ def tokenize(
 
 def _warn(message: str) -> None:
     click.echo(f"castore: warning: {message}", err=True)
-
-
-def _processors() -> int:
-    import os
-
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux tells which processors a process may use
-        return os.cpu_count() or 1
 
 
 def _summary(result: TokenizeResult, name: str) -> dict[str, object]:

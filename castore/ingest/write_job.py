@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
 from castore.format.object import Object
 from castore.format.run import Run
 from castore.ingest.checked import ArraySpec
+from castore.store.move import Why
+from castore.store.origin import Origin
 from castore.store.writes import SourceTotal
 from castore.tree.split import CHUNK_BYTES, FANOUT
 
@@ -29,6 +32,19 @@ class WriteResult:
 
     def __repr__(self) -> str:
         return f"<WriteResult {self.root.hex()[:12]}: {self.samples} samples, {self.tokens} tokens>"
+
+
+class WriteOptions(Why, total=False):
+    """What ``Repository.writer`` takes as keywords."""
+
+    recipe: Mapping[str, Value] | None
+    arrays: ArraySpec | None
+    sources: Sequence[str]
+    shuffle_seed: int | None
+    num_examples: int | None
+    resume_key: str | None
+    tokenizer: str | os.PathLike[str] | None
+    origin: Origin | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from castore.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from castore.format.codec import Value
 
 _TIME_MAX_S = 253_402_300_799  # 9999-12-31T23:59:59Z
 
@@ -44,6 +47,16 @@ class Origin(NamedTuple):
                 )
             time_s = int(epoch)
         return cls(os.environ.get("CASTORE_AUTHOR") or _user(), socket.gethostname(), time_s, message)
+
+    def fields(self, version: str) -> dict[str, Value]:
+        """As a run record keeps it, with the version of castore."""
+        return {
+            "author": self.author,
+            "castore": version,
+            "host": self.host,
+            "message": self.message,
+            "time": self.time_s,
+        }
 
 
 def _user() -> str:
