@@ -158,7 +158,8 @@ def spelled_mix(mix: Iterable[MixEntry]) -> list[tuple[str, str]]:
         if not isinstance(name, str) or isinstance(entry, str):
             raise InvalidInputError(f"mix[{at}] is {entry!r:.80}: give a pair of a path and an amount")
         try:
-            spelled.append((name, Amount.of(amount).text))
+            # What is text was spelled by the user, and is read where all of it is.
+            spelled.append((name, amount if isinstance(amount, str) else Amount.of(amount).text))
         except InvalidInputError as error:
             raise InvalidInputError(f"mix[{at}], {name}: {error}") from error
     return spelled
