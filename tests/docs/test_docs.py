@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +141,16 @@ def test_readme_begins_with_two_commands_and_shows_what_the_first_one_prints(tmp
     assert "pytest" in test
     assert "\n" not in test
     assert text.index(install) < 1500
+
+
+def test_readme_has_every_extra_and_nothing_else() -> None:
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## Extras\n")[2].partition("\n## ")[0]
+    told = [
+        name for cell in re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE) for name in re.findall(r"`(.+?)`", cell)
+    ]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert sorted(told) == sorted(project["optional-dependencies"])
 
 
 # ---- links
