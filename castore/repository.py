@@ -285,8 +285,8 @@ class Repository(Datasets):
         if name is None and not is_ref_name(address):
             raise InvalidInputError(f"{address} is no name: say what to call it there")
         name = name or address
-        other = to if isinstance(to, Repository) else Repository.open(to, create=True)
         target = self.resolve(address)
+        other = to if isinstance(to, Repository) else Repository.open(to, create=True)
         move = Move(other.backend, name, f"copy {address} from {self.url}", origin, target=target, **why)
         root = self.dataset(target).root
         check(root)

@@ -117,6 +117,9 @@ def test_a_copy_may_go_to_a_place_and_keeps_its_name(repository: Repository, tmp
     repository.copy("one@{0}", other, "two")
     with pytest.raises(InvalidInputError, match=r"one@\{0\} is no name: say what to call it there"):
         repository.copy("one@{0}", other)
+    with pytest.raises(NotFoundError, match="has nothing called 'never'"):
+        repository.copy("never", tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_repository_looks_after_itself(tmp_path: Path) -> None:
