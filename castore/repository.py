@@ -124,8 +124,8 @@ class Repository(Datasets):
             revision=revision,
         )
         move = Move(self.backend, name, "tokenize", origin, **why)
-        units, fields = UnitStore(self.backend), move.origin.fields(__version__)
-        done = jobs.tokenize(job, self.objects, units, fields, report=report, warn=warn)
+        units, recorded = UnitStore(self.backend), move.origin.recorded(__version__)
+        done = jobs.tokenize(job, self.objects, units, recorded, report=report, warn=warn)
         move.publish(done.run)
         return done
 
@@ -168,7 +168,7 @@ class Repository(Datasets):
     def _writer(self, job: WriteJob, move: Move) -> SampleWriter:
         from castore.ingest.sample_writer import SampleWriter
 
-        return SampleWriter(job, self.backend, self.objects, move.origin.fields(__version__), move.publish)
+        return SampleWriter(job, self.backend, self.objects, move.origin.recorded(__version__), move.publish)
 
     def write(self, samples: Iterable[Any], name: str, **options: Unpack[WriteOptions]) -> WriteResult:
         """Write what an iterator gives, and let ``name`` mean it.
@@ -219,7 +219,7 @@ class Repository(Datasets):
             OlmoCoreFolder(os.fspath(path)),
             self.objects,
             ImportStore(self.backend),
-            move.origin.fields(__version__),
+            move.origin.recorded(__version__),
             shuffle_seed=shuffle_seed,
             like=None if like is None else Like.of(self.dataset(like)),
             report=report,

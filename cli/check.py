@@ -228,8 +228,7 @@ def _places(report: Report) -> int:
 
 
 def _name(data: Columns, source: int) -> str:
-    sources = data.run.sources if data.run else []
-    return str(sources[source].get("name", source)) if source < len(sources) else str(source)
+    return data.source_name(source)
 
 
 def _of(part: int, whole: int, what: str) -> str:

@@ -299,8 +299,6 @@ def _sources(data: Columns) -> list[tuple[str, int]]:
     """Names of the sources and the samples of each, in stored order; empty if that is not known."""
     if data.run is None:
         return []
-    found = [(str(source.get("name", "")), source.get("samples")) for source in data.run.sources]
-    counts = [count for _, count in found if isinstance(count, int)]
-    if len(counts) != len(found) or sum(counts) != data.manifest.samples or len(found) > SOURCES_MAX:
-        return []
-    return [(name, count) for (name, _), count in zip(found, counts, strict=True)]
+    found = [(source.name, source.samples) for source in data.run.sources if source.samples is not None]
+    known = len(found) == len(data.run.sources) and sum(count for _, count in found) == data.manifest.samples
+    return found if known and len(found) <= SOURCES_MAX else []

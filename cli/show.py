@@ -11,6 +11,7 @@ from castore_cli.context import State, local_time, use_colour
 from castore_cli.text import echo_json, number, plural, share, visible
 
 if TYPE_CHECKING:
+    from castore.format.run import Run, SourceRecord
     from castore.read.columns import Columns
 
 
@@ -31,7 +32,7 @@ def show(state: State, address: str, dropped: bool, as_json: bool) -> None:
         for row in document["dropped_rows"]:
             click.echo(visible(f"{row['source']}, row {row['line']}: {row['reason']}"))
     else:
-        for name, value in list(_fields(document)):  # all or nothing: the record may be anybody's
+        for name, value in _fields(data):
             _print(name, value)
 
 
@@ -52,11 +53,11 @@ def _document(data: Columns) -> dict[str, Any]:
     }
     if run is not None:
         document.update(
-            configuration=dict(run.configuration),
-            sources=[dict(source) for source in run.sources],
-            statistics=dict(run.statistics),
+            configuration=run.configuration.value(),
+            sources=[source.value() for source in run.sources],
+            statistics=run.statistics.value() if run.statistics else None,
             files=dict(run.files),
-            origin=dict(run.origin),
+            origin=run.origin.value() if run.origin else None,
         )
     return document
 
@@ -68,7 +69,7 @@ def _dropped(data: Columns) -> list[dict[str, Any]]:
     run = data.run
     if run is None or DROPPED_FILE not in run.files:
         return []
-    names = [str(source.get("name")) for source in run.sources]
+    names = data.sources
     rows = decode_dropped(data.fetch(run.files[DROPPED_FILE]))
     for row in rows:
         if row.source >= len(names):  # the record may be anybody's
@@ -76,52 +77,45 @@ def _dropped(data: Columns) -> list[dict[str, Any]]:
     return [{"source": names[row.source], "row": row.row, "line": row.line, "reason": row.reason} for row in rows]
 
 
-def _fields(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "root", document["root"].hex()
-    if document["run"] is not None:
-        yield "run", document["run"].hex()
-    yield "samples", f"{number(document['samples'])}, {number(document['tokens'])} tokens"
-    order = document["order"]
+def _fields(data: Columns) -> Iterator[tuple[str, str]]:
+    manifest, order = data.manifest, data.order
+    yield "root", data.root.hex()
+    if data.run_digest is not None:
+        yield "run", data.run_digest.hex()
+    yield "samples", f"{number(manifest.samples)}, {number(manifest.tokens)} tokens"
     if order is None:
         yield "order", "as stored"
     else:
-        taken = "" if order["take"] == order["count"] else f", first {number(order['take'])}"
-        explicit = order["algorithm"] == "explicit"
-        how = "a permutation of its own" if explicit else f"shuffled with seed {order['seed']} ({order['algorithm']})"
+        taken = "" if order.take == order.count else f", first {number(order.take)}"
+        explicit = order.algorithm == "explicit"
+        how = "a permutation of its own" if explicit else f"shuffled with seed {order.seed} ({order.algorithm})"
         yield "order", f"{how}{taken}"
-    if document["recipe"] is not None:
-        yield from _run_fields(document)
+    if data.run is not None:
+        yield from _run_fields(data.run, manifest.tokens)
 
 
-def _run_fields(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    from castore.format.fields import expect
-
-    statistics, origin, configuration = document["statistics"], document["origin"], document["configuration"]
-    trained = _count(statistics, "trainable")
-    yield "trained", f"{number(trained)} tokens, {share(trained, document['tokens'])}"
-    if configuration.get("tokenizer") is not None:  # of what a program wrote nothing of this is known
-        yield "tokenizer", str(configuration["tokenizer"])
-        yield "template", str(configuration.get("chat_template") or "the tokenizer's own")
-        yield "max length", str(configuration.get("max_seq_length") or "none")
-    time_s = expect(int, origin.get("time", 0), "time of the run record")
-    yield "made", f"{local_time(time_s)} by {origin.get('author')} on {origin.get('host')}"
-    if origin.get("message"):
-        yield "message", str(origin["message"])
-    for source in document["sources"]:
-        by_reason = expect(dict, source.get("dropped", {}), "dropped of a source of the run record")
-        dropped = sum(_count(by_reason, reason) for reason in by_reason)
-        lost = f", {plural(dropped, 'row')} dropped" if dropped else ""
-        counts = f"{plural(_count(source, 'samples'), 'sample')}, {number(_count(source, 'tokens'))} tokens{lost}"
-        if "samples" not in source:  # of an imported folder
-            counts = plural(_count(source, "rows"), "row")
-        name = " ".join(str(source[key]) for key in ("name", "amount") if source.get(key))
-        yield "source", f"{name}: {counts}"
+def _run_fields(run: Run, tokens: int) -> Iterator[tuple[str, str]]:
+    statistics, origin, configuration = run.statistics, run.origin, run.configuration
+    if statistics is not None:
+        yield "trained", f"{number(statistics.trainable)} tokens, {share(statistics.trainable, tokens)}"
+    if configuration.tokenizer is not None:  # of what a program wrote nothing of this is known
+        yield "tokenizer", configuration.tokenizer
+        yield "template", configuration.chat_template or "the tokenizer's own"
+        yield "max length", str(configuration.max_seq_length or "none")
+    if origin is not None:
+        yield "made", f"{local_time(origin.time)} by {origin.author} on {origin.host}"
+        if origin.message:
+            yield "message", origin.message
+    for source in run.sources:
+        yield "source", f"{source.name}{f' {source.amount}' if source.amount else ''}: {_counts(source)}"
 
 
-def _count(entries: dict[str, Any], name: str) -> int:
-    from castore.format.fields import expect_count
-
-    return expect_count(entries.get(name, 0), f"{name} in the run record")
+def _counts(source: SourceRecord) -> str:
+    if source.samples is None:  # of an imported folder
+        return plural(source.rows or 0, "row")
+    dropped = sum(source.dropped.values())
+    lost = f", {plural(dropped, 'row')} dropped" if dropped else ""
+    return f"{plural(source.samples, 'sample')}, {number(source.tokens or 0)} tokens{lost}"
 
 
 def _print(name: str, value: str) -> None:

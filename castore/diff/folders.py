@@ -19,7 +19,7 @@ from castore.diff.keys import Run as KeyRun
 from castore.diff.reordered import relabelled
 from castore.format.chunk import uint32s
 from castore.format.manifest import Manifest
-from castore.format.run import Run
+from castore.format.run import Run, RunConfiguration
 from castore.format.samples import Column, Samples, SpanColumn, offsets_of, sample_keys
 from castore.format.schema import TOKEN_IDS
 from castore.olmo.equal import Agreement
@@ -58,8 +58,8 @@ class FolderDataset(Columns):
     @cached_property
     def run(self) -> Run | None:
         """What the directory tells of itself."""
-        sources = [dict(source) for source, _ in folder_sources(self.folder, self._scan, undone=False)]
-        configuration = {"vocab_size": self.folder.vocab_size}
+        sources = [source for source, _ in folder_sources(self.folder, self._scan, undone=False)]
+        configuration = RunConfiguration(vocab_size=self.folder.vocab_size)
         return Run(NO_ROOT, len(self.folder.lengths), configuration=configuration, sources=sources)
 
     def documents(self, lo: int, hi: int) -> Samples:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from castore.errors import InvalidInputError, UnsupportedVersionError
-from castore.format.codec import Value
 from castore.format.digest import DIGEST_BYTES, Digest, is_digest_hex
 from castore.format.manifest import Manifest
 from castore.format.order import PCG64_PERMUTATION, Order
@@ -58,7 +57,7 @@ class Lock:
         """The lock of a dataset."""
         manifest, run = data.manifest, data.run
         recipe = dict(run.recipe) if run is not None else {}
-        sources = [_chosen(source, ("amount", "digest")) for source in run.sources] if run is not None else []
+        sources = run.sources if run is not None else ()
         return cls(
             name,
             data.root,
@@ -67,7 +66,7 @@ class Lock:
             _order(manifest.order),
             _arrays(manifest),
             _plain(recipe),
-            [source for source in sources if "digest" in source],
+            [_source(source.amount, source.digest) for source in sources if source.digest is not None],
             recipe_digest(recipe).hex() if recipe else None,
         )
 
@@ -174,8 +173,8 @@ def _arrays(manifest: Manifest) -> dict[str, str]:
     return {name: "" if digest is None else digest.hex() for name, digest in digests.items()}
 
 
-def _chosen(source: Mapping[str, Value], names: Sequence[str]) -> dict[str, str]:
-    return {name: str(_plain(source[name])) for name in names if source.get(name) is not None}
+def _source(amount: str | None, digest: Digest) -> dict[str, str]:
+    return {**({} if amount is None else {"amount": amount}), "digest": digest.hex()}
 
 
 def _plain(value: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from castore.format.digest import is_digest_hex
 from castore.format.files import TEMPLATE_FILE, decode_file
-from castore.format.run import Run
+from castore.format.run import Run, SourceRecord
 from castore.read.columns import Columns
 
 TEMPLATE_LINES_MAX = 12
@@ -43,7 +43,7 @@ def recipe_differences(a: Columns, b: Columns) -> Iterator[tuple[str, object, ob
         return
     yield from _differences("recipe", dict(a.run.recipe), dict(b.run.recipe))
     for name in ("mix_seed", "num_examples", "shuffle_seed"):
-        pair = a.run.configuration.get(name), b.run.configuration.get(name)
+        pair = getattr(a.run.configuration, name), getattr(b.run.configuration, name)
         if pair[0] != pair[1]:
             yield name, pair[0], pair[1]
     digests = [_digests(side.run.sources) for side in (a, b) if side.run]
@@ -51,8 +51,9 @@ def recipe_differences(a: Columns, b: Columns) -> Iterator[tuple[str, object, ob
         yield "sources", digests[0], digests[1]
 
 
-def _digests(sources: Iterable[object]) -> list[str]:
-    return [f"{s.get('amount')} of {str(s.get('digest'))[:12]}" for s in sources if isinstance(s, dict)]
+def _digests(sources: Iterable[SourceRecord]) -> list[str]:
+    digests = [source.digest.hex()[:12] if source.digest else None for source in sources]
+    return [f"{source.amount} of {digest}" for source, digest in zip(sources, digests, strict=True)]
 
 
 def _differences(path: str, x: object, y: object) -> Iterator[tuple[str, object, object]]:
@@ -76,7 +77,7 @@ def recipe_changes(a: Columns, b: Columns, differences: Iterable[tuple[str, obje
     if a.run is None or b.run is None:
         return []
     found = [_change(a, b, entry, x, y) for entry, x, y in differences]
-    version_a, version_b = (run.origin.get("castore") for run in (a.run, b.run))
+    version_a, version_b = (run.origin.castore if run.origin else None for run in (a.run, b.run))
     if found and version_a and version_b and version_a != version_b:
         found.append(RecipeChange("code", f"castore {_shown(version_a)} → {_shown(version_b)}", version_a, version_b))
     return sorted(found, key=lambda change: _RANKS.index(change.id))
@@ -166,25 +167,24 @@ def _template(data: Columns) -> list[str] | None:
 
 
 def _sources_text(a: Run, b: Run) -> str:
-    sources_a, sources_b = ([s for s in run.sources if isinstance(s, dict)] for run in (a, b))
-    if len(sources_a) != len(sources_b):
-        return f"{len(sources_a):,} sources → {len(sources_b):,}"
+    if len(a.sources) != len(b.sources):
+        return f"{len(a.sources):,} sources → {len(b.sources):,}"
     texts = []
-    for number, (x, y) in enumerate(zip(sources_a, sources_b, strict=True), 1):
-        said = [f"{field} {_shown(x.get(field))} → {_shown(y.get(field))}" for field in _fields(x, y)]
+    for number, (x, y) in enumerate(zip(a.sources, b.sources, strict=True), 1):
+        said = [f"{field} {_shown(getattr(x, field))} → {_shown(getattr(y, field))}" for field in _fields(x, y)]
         if said:
             texts.append(f"source {number} ({_base_name(y)}): {', '.join(said)}")
     return "; ".join(texts[:3]) + (f"; and {len(texts) - 3:,} more" if len(texts) > 3 else "")
 
 
-def _fields(x: Mapping[str, object], y: Mapping[str, object]) -> list[str]:
+def _fields(x: SourceRecord, y: SourceRecord) -> list[str]:
     """What to say of two sources: the digest only if the rows are as many."""
-    fields = [field for field in ("amount", "rows") if x.get(field) != y.get(field)]
-    return fields if fields or x.get("digest") == y.get("digest") else ["digest"]
+    fields = [field for field in ("amount", "rows") if getattr(x, field) != getattr(y, field)]
+    return fields if fields or x.digest == y.digest else ["digest"]
 
 
-def _base_name(source: Mapping[str, object]) -> str:
-    return str(source.get("name", "?")).rstrip("/").rpartition("/")[2]
+def _base_name(source: SourceRecord) -> str:
+    return source.name.rstrip("/").rpartition("/")[2]
 
 
 def _shown(value: object) -> str:

@@ -253,7 +253,6 @@ def _parquet(data: Columns, folder: Path, report: Progress) -> Exported:
     pyarrow = _pyarrow()
     fields = [("token_ids", pyarrow.list_(pyarrow.uint32())), ("labels_mask", pyarrow.list_(pyarrow.bool_()))]
     schema = pyarrow.schema([*fields, ("source", pyarrow.string())], metadata={"castore.root": data.root.hex()})
-    names = pyarrow.array([*data.sources, "?"], pyarrow.string())
     samples = tokens = parts = in_part = in_group = 0
     waiting: list[Any] = []
     with ExitStack() as open_part:
@@ -266,10 +265,12 @@ def _parquet(data: Columns, folder: Path, report: Progress) -> Exported:
                 writer = open_part.enter_context(pyarrow.parquet.ParquetWriter(file, schema, compression="zstd"))
                 parts, in_part = parts + 1, 0
             offsets = pyarrow.array(edges.astype(np.int32))
+            distinct, which = np.unique(sources, return_inverse=True)
+            names = pyarrow.array([data.source_name(number) for number in distinct.tolist()], pyarrow.string())
             columns = [
                 pyarrow.ListArray.from_arrays(offsets, pyarrow.array(ids)),
                 pyarrow.ListArray.from_arrays(offsets, pyarrow.array(mask.view(np.bool_))),
-                names.take(pyarrow.array(np.minimum(sources, len(names) - 1))),
+                names.take(pyarrow.array(which)),
             ]
             waiting.append(pyarrow.table(columns, schema=schema))
             samples, tokens = samples + len(sources), tokens + len(ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from castore.errors import InvalidInputError
 from castore.export.folder import sync, write_folder
-from castore.export.statistics import as_text, olmo_core_statistics
+from castore.export.statistics import Counts, as_text, olmo_core_statistics
 from castore.format.files import TEMPLATE_FILE, decode_file
+from castore.format.run import RunConfiguration, SourceRecord
 from castore.format.samples import Samples, SpanColumn, offsets_of
 from castore.olmo.layout import PART_BYTES, boundaries_file, id_bytes, ids_file, labels_file
 from castore.read.columns import Columns, vocab_size_of
@@ -238,21 +239,18 @@ class _Counts:
         before = self._by_source.get(index, (0, 0, 0))
         self._by_source[index] = before[0] + samples, before[1] + tokens, before[2] + trainable
 
-    def by_source(self, data: Columns) -> list[tuple[Mapping[str, Any], int, int, int]]:
+    def by_source(self, data: Columns) -> list[Counts]:
         """(source of the run record, samples, tokens, trainable) in order of first appearance.
 
         Of a name that is twice in the mix the last source counts, even if none of its samples is in the output.
         """
-        sources = data.run.sources if data.run else []
-        names = [str(source.get("name")) for source in sources]
-        last = dict(zip(names, sources, strict=True))
-        return [(last[names[i]] if i < len(names) else {}, *row) for i, row in self._by_source.items()]
+        last = {source.name: source for source in (data.run.sources if data.run else ())}
+        named = [(data.source_name(number), row) for number, row in self._by_source.items()]
+        return [(last.get(name) or SourceRecord(name), *row) for name, row in named]
 
 
-def _write_statistics(
-    data: Columns, part: Path, shown: str, time_text: str, counts: list[tuple[Mapping[str, Any], int, int, int]]
-) -> None:
-    configuration = data.run.configuration if data.run else {}
+def _write_statistics(data: Columns, part: Path, shown: str, time_text: str, counts: list[Counts]) -> None:
+    configuration = data.run.configuration if data.run else RunConfiguration()
     statistics = olmo_core_statistics(configuration, counts, time_text, shown)
     texts = {"dataset_statistics.json": json.dumps(statistics, indent=2), "dataset_statistics.txt": as_text(statistics)}
     for name, text in texts.items():

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from castore.errors import FormatError
-from castore.format.fields import expect_count
+from castore.format.run import RunConfiguration, SourceRecord
 
-Counts = tuple[Mapping[str, Any], int, int, int]
+Counts = tuple[SourceRecord, int, int, int]
 """A source of the run record with its samples, tokens and trainable tokens in the output."""
 
 
 def olmo_core_statistics(
-    configuration: Mapping[str, Any], counts: Sequence[Counts], time_text: str, folder: str
+    configuration: RunConfiguration, counts: Sequence[Counts], time_text: str, folder: str
 ) -> dict[str, Any]:
     """The statistics document.
 
@@ -35,9 +34,9 @@ def olmo_core_statistics(
         "timestamp": time_text,
         "output_directory": folder,
         "configuration": {
-            "tokenizer": _plain(configuration.get("tokenizer")),
-            "max_sequence_length": _plain(configuration.get("max_seq_length")),
-            "chat_template": _plain(configuration.get("chat_template")),
+            "tokenizer": configuration.tokenizer,
+            "max_sequence_length": configuration.max_seq_length,
+            "chat_template": configuration.chat_template,
         },
         "per_dataset_statistics": [_dataset(*row, tokens, samples) for row in merged],
         "overall_statistics": {
@@ -56,23 +55,23 @@ def _merged(counts: Sequence[Counts]) -> list[Counts]:
     """One name that occurs twice in a mix is one entry: counts added, the rest of the last one."""
     merged: dict[str, Counts] = {}
     for source, samples, tokens, trainable in counts:
-        name = str(source.get("name", "dataset"))
-        before = merged.get(name, ({}, 0, 0, 0))
-        merged[name] = (source, before[1] + samples, before[2] + tokens, before[3] + trainable)
+        _, *before = merged.get(source.name, (source, 0, 0, 0))
+        merged[source.name] = (source, before[0] + samples, before[1] + tokens, before[2] + trainable)
     return list(merged.values())
 
 
 def _dataset(
-    source: Mapping[str, Any], samples: int, tokens: int, trainable: int, all_tokens: int, all_samples: int
+    source: SourceRecord, samples: int, tokens: int, trainable: int, all_tokens: int, all_samples: int
 ) -> dict[str, Any]:
-    rows, selected, kept = (_count(source, name, samples) for name in ("rows", "selected", "samples"))
+    known = source.rows, source.selected, source.samples
+    rows, selected, kept = (samples if count is None else count for count in known)
     return {
-        "dataset_name": str(source.get("name", "dataset")),
-        "dataset_split": str(source.get("split", "train")),
+        "dataset_name": source.name,
+        "dataset_split": "train" if source.split is None else source.split,
         "initial_instances": selected,
         "instances_after_transformation": kept,
         "instances_filtered_during_transformation": selected - kept,
-        "frac_or_num_samples": _amount(source),
+        "frac_or_num_samples": _amount("1.0" if source.amount is None else source.amount),
         "original_dataset_size": rows,
         "is_upsampled": selected > rows,
         "upsampling_factor": selected / rows if rows else 1.0,
@@ -86,22 +85,9 @@ def _dataset(
     }
 
 
-def _count(source: Mapping[str, Any], name: str, otherwise: int) -> int:
-    return expect_count(source.get(name, otherwise), f"{name} of a source of the run record")
-
-
-def _amount(source: Mapping[str, Any]) -> float | int:
+def _amount(text: str) -> float | int:
     """The amount of a source as open-instruct parses it: a share with a point, a count without."""
-    text = str(source.get("amount", "1.0"))
-    try:
-        return float(text) if "." in text else int(text)
-    except ValueError as error:
-        raise FormatError(f"amount {text[:40]!r} of a source of the run record is no number") from error
-
-
-def _plain(value: Any) -> str | int | None:
-    """What the user asked for, as JSON has it; a record may say anything."""
-    return value if value is None or isinstance(value, int) else str(value)
+    return float(text) if "." in text else int(text)
 
 
 def as_text(statistics: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from castore.errors import FormatError, UnsupportedVersionError
 from castore.format.codec import Value, decode
+from castore.format.digest import DIGEST_BYTES, Digest
 
 T = TypeVar("T")
 
@@ -24,6 +25,14 @@ def expect_count(value: object, what: str) -> int:
     if not 0 <= number < 1 << 63:
         raise FormatError(f"{what} is {number}, outside 0 to 2**63 - 1")
     return number
+
+
+def expect_digest(value: object, what: str) -> Digest:
+    """Return ``value`` if it is 32 bytes."""
+    raw = expect(bytes, value, what)
+    if len(raw) != DIGEST_BYTES:
+        raise FormatError(f"{what} is {len(raw)} bytes, not the {DIGEST_BYTES} of a digest")
+    return Digest(raw)
 
 
 def decode_list(data: bytes, kind: str, length: int) -> list[Value]:

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError, SourceError
-from castore.format.codec import Value
 from castore.format.digest import Digest
 from castore.format.files import TEMPLATE_FILE, VOCABULARY_FILE, encode_file, encode_vocabulary
 from castore.format.manifest import Manifest, SplitRule
 from castore.format.object import Object
 from castore.format.order import Order, explicit_order
-from castore.format.run import Run
+from castore.format.run import Run, RunConfiguration, RunOrigin, RunStatistics
 from castore.format.schema import DATA_ARRAYS
 from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.olmo.folder import OlmoCoreFolder, check_statistics
@@ -88,7 +87,7 @@ def import_folder(
     folder: OlmoCoreFolder,
     objects: ObjectStore,
     imports: ImportStore,
-    origin: Mapping[str, Value],
+    origin: RunOrigin,
     *,
     shuffle_seed: int | None = None,
     like: Like | None = None,
@@ -263,7 +262,7 @@ def _as_bytes(keys: NDArray[np.uint8]) -> list[bytes]:
 # ---- what the directory says of itself
 
 
-def _run(folder: OlmoCoreFolder, done: Imported, origin: Mapping[str, Value], objects: ObjectStore) -> Object:
+def _run(folder: OlmoCoreFolder, done: Imported, origin: RunOrigin, objects: ObjectStore) -> Object:
     files = {f"tokenizer/{name}": encode_file(content) for name, content in folder.files.items()}
     vocab_size = folder.vocab_size
     if "tokenizer.json" in folder.files:
@@ -280,15 +279,15 @@ def _run(folder: OlmoCoreFolder, done: Imported, origin: Mapping[str, Value], ob
         len(folder.lengths),
         {},
         {},
-        {
-            "chat_template": _text(configuration, "chat_template"),
-            "imported": text_of(folder.path),
-            "max_seq_length": integer_of(configuration.get("max_sequence_length"), None),
-            "tokenizer": _text(configuration, "tokenizer"),
-            "vocab_size": vocab_size,
-        },
+        RunConfiguration(
+            chat_template=_text(configuration, "chat_template"),
+            imported=text_of(folder.path),
+            max_seq_length=integer_of(configuration.get("max_sequence_length"), None),
+            tokenizer=_text(configuration, "tokenizer"),
+            vocab_size=vocab_size,
+        ),
         done.sources,
-        {"dropped": {}, "samples": len(folder.lengths), "tokens": folder.tokens, "trainable": done.trainable},
+        RunStatistics(len(folder.lengths), folder.tokens, done.trainable),
         {name: made.digest for name, made in files.items()},
         origin,
     ).encode()

@@ -10,7 +10,7 @@ from typing import cast
 
 from castore.errors import InvalidInputError
 from castore.format.codec import Value
-from castore.format.digest import Digest
+from castore.format.digest import Digest, digest_from_hex
 from castore.format.files import (
     DROPPED_FILE,
     TEMPLATE_FILE,
@@ -22,7 +22,7 @@ from castore.format.files import (
 from castore.format.manifest import Manifest, SplitRule
 from castore.format.object import Object
 from castore.format.order import Order
-from castore.format.run import Run
+from castore.format.run import RUN_SOURCES_MAX, Run, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
 from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
 from castore.ingest.hub import open_source
@@ -128,7 +128,7 @@ def tokenize(
     job: TokenizeJob,
     objects: ObjectStore,
     units: UnitStore,
-    origin: Mapping[str, Value],
+    origin: RunOrigin,
     *,
     report: Callable[[Progress], None] = lambda progress: None,
     warn: Callable[[str], None] = lambda message: None,
@@ -213,6 +213,8 @@ def tokenize(
 def _open_mix(job: TokenizeJob, sizes: Sizes) -> list[MixItem]:
     if not job.mix:
         raise InvalidInputError("nothing to tokenize: give at least one --mix PATH AMOUNT")
+    if len(job.mix) > RUN_SOURCES_MAX:
+        raise InvalidInputError(f"{len(job.mix)} sources: a run record takes at most {RUN_SOURCES_MAX}")
     if len(job.splits) not in (1, len(job.mix)):
         raise InvalidInputError(
             f"{len(job.splits)} splits for {len(job.mix)} sources: give one --split for all, or one for each --mix"
@@ -259,7 +261,7 @@ def _run(
     recipe: Mapping[str, Value],
     folder: TokenizerFolder,
     template: ChatTemplate,
-    origin: Mapping[str, Value],
+    origin: RunOrigin,
     objects: ObjectStore,
 ) -> Object:
     files = {f"tokenizer/{name}": encode_file(content) for name, content in sorted(folder.files.items())}
@@ -272,43 +274,43 @@ def _run(
         written.samples,
         {array.name: (array, written.roots[array.name]) for array in PROVENANCE_ARRAYS},
         recipe,
-        {
-            "chat_template": None if job.chat_template is None else _text(job.chat_template),
-            "max_seq_length": job.max_seq_length,
-            "mix_seed": job.mix_seed,
-            "num_examples": job.num_examples,
-            "shuffle_seed": job.shuffle_seed,
-            "tokenizer": _text(job.tokenizer),
-            "vocab_size": folder.vocab_size,
-        },
+        RunConfiguration(
+            chat_template=None if job.chat_template is None else _text(job.chat_template),
+            max_seq_length=job.max_seq_length,
+            mix_seed=job.mix_seed,
+            num_examples=job.num_examples,
+            shuffle_seed=job.shuffle_seed,
+            tokenizer=_text(job.tokenizer),
+            vocab_size=folder.vocab_size,
+        ),
         [_source(item, written, index) for index, item in enumerate(mix)],
-        {
-            "dropped": dict(_dropped(written)),
-            "samples": written.samples,
-            "tokens": sum(count.tokens for count in written.counts),
-            "trainable": sum(count.trainable for count in written.counts),
-        },
+        RunStatistics(
+            written.samples,
+            sum(count.tokens for count in written.counts),
+            sum(count.trainable for count in written.counts),
+            _dropped(written),
+        ),
         {name: made.digest for name, made in files.items()},
         origin,
     ).encode()
 
 
-def _source(item: MixItem, written: Written, index: int) -> dict[str, Value]:
+def _source(item: MixItem, written: Written, index: int) -> SourceRecord:
     count = written.counts[index]
     revision = item.source.revision
-    return {
-        "amount": item.amount.text,
-        "digest": item.source.digest,
-        "dropped": dict(sorted(count.dropped.items())),
-        "name": _text(item.source.name),
-        **({} if revision is None else {"revision": _text(revision)}),
-        "rows": count.rows,
-        "samples": count.samples,
-        "selected": count.selected,
-        "split": _text(item.source.split),
-        "tokens": count.tokens,
-        "trainable": count.trainable,
-    }
+    return SourceRecord(
+        _text(item.source.name),
+        amount=item.amount.text,
+        digest=digest_from_hex(item.source.digest),
+        dropped=dict(sorted(count.dropped.items())),
+        revision=None if revision is None else _text(revision),
+        rows=count.rows,
+        samples=count.samples,
+        selected=count.selected,
+        split=_text(item.source.split),
+        tokens=count.tokens,
+        trainable=count.trainable,
+    )
 
 
 def _text(path: str) -> str:

@@ -21,11 +21,12 @@ from castore.format.codec import Value, encode
 from castore.format.digest import Digest
 from castore.format.manifest import Manifest, SplitRule
 from castore.format.order import Order
+from castore.format.run import RunOrigin
 from castore.format.samples import Piece
 from castore.format.schema import DATA_ARRAYS, SOURCE
 from castore.ingest.checked import Checked, Gathered, as_numpy, checked, extra_arrays
 from castore.ingest.unfinished import Known, Waiting, is_whole, pieces_of, record_of
-from castore.ingest.write_job import WriteJob, WriteResult, run_record, tokenizer_files
+from castore.ingest.write_job import WriteJob, WriteResult, check_source, run_record, tokenizer_files
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
 from castore.store.writes import SourceTotal, WriteStore, write_name
@@ -64,7 +65,7 @@ class SampleWriter:
         job: WriteJob,
         backend: Backend,
         objects: ObjectStore,
-        origin: Mapping[str, Value],
+        origin: RunOrigin,
         publish: Callable[[Digest], None],
     ) -> None:
         _check_recipe(job.recipe)
@@ -215,7 +216,7 @@ class SampleWriter:
             return source
         name = self._job.name if source is None else source
         if name not in self._numbers:
-            encode(name)  # text that can be recorded
+            check_source(name, len(self._totals))
             self._numbers[name] = len(self._totals)
             self._totals.append(SourceTotal(name))
         return self._numbers[name]

@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from castore.format.codec import Value
+from castore.errors import InvalidInputError
+from castore.format.codec import Value, encode
 from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
 from castore.format.object import Object
-from castore.format.run import Run
+from castore.format.run import RUN_SOURCES_MAX, Run, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.ingest.checked import ArraySpec
 from castore.store.move import Why
 from castore.store.origin import Origin
@@ -74,29 +75,56 @@ class WriteJob:
     chunk_bytes: int = CHUNK_BYTES
     fanout: int = FANOUT
 
+    def __post_init__(self) -> None:
+        for number, name in enumerate(self.sources):
+            try:
+                check_source(name, number)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"source {number}: {error}") from error
+
+
+def check_source(name: str, number: int) -> None:
+    """Refuse a source of a write that its run record could not have.
+
+    Raises:
+        InvalidInputError: The name is empty, too long or no text that can be recorded; or it is one source too many.
+    """
+    if number >= RUN_SOURCES_MAX:
+        raise InvalidInputError(f"a run record takes at most {RUN_SOURCES_MAX} sources")
+    encode(SourceRecord(name).name)
+
 
 def run_record(
     job: WriteJob,
     manifest: Object,
     totals: Sequence[SourceTotal],
     files: Mapping[str, Digest],
-    origin: Mapping[str, Value],
+    origin: RunOrigin,
 ) -> Object:
     """The run record of a finished write."""
-    configuration: dict[str, Value] = {"num_examples": job.num_examples, "shuffle_seed": job.shuffle_seed}
+    vocab_size = None
     if job.tokenizer is not None:
         from castore.ingest.tokenizer_folder import TokenizerFolder
 
-        configuration |= {"tokenizer": job.tokenizer, "vocab_size": TokenizerFolder.load(job.tokenizer).vocab_size}
-    names = ("samples", "tokens", "trainable")
-    sources: list[dict[str, Value]] = [
-        {"name": total.name, **{name: getattr(total, name) for name in names}} for total in totals
-    ]
-    counts = {name: sum(getattr(total, name) for total in totals) for name in names}
-    statistics: dict[str, Value] = {"dropped": {}, **counts}
-    samples = counts["samples"]
+        vocab_size = TokenizerFolder.load(job.tokenizer).vocab_size
+    samples, tokens, trainable = (
+        sum(getattr(total, name) for total in totals) for name in ("samples", "tokens", "trainable")
+    )
     return Run(
-        manifest.digest, samples, {}, dict(job.recipe), configuration, sources, statistics, files, origin
+        manifest.digest,
+        samples,
+        {},
+        dict(job.recipe),
+        RunConfiguration(
+            num_examples=job.num_examples,
+            shuffle_seed=job.shuffle_seed,
+            tokenizer=job.tokenizer,
+            vocab_size=vocab_size,
+        ),
+        [SourceRecord(t.name, samples=t.samples, tokens=t.tokens, trainable=t.trainable) for t in totals],
+        RunStatistics(samples, tokens, trainable),
+        files,
+        origin,
     ).encode()
 
 

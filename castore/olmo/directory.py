@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import NotFoundError
-from castore.format.codec import Value
 from castore.format.digest import Digest, digest_hex
 from castore.format.files import VOCABULARY_FILE
 from castore.format.manifest import Manifest, SplitRule
 from castore.format.object import Object
 from castore.format.order import Order
-from castore.format.run import Run
+from castore.format.run import Run, RunConfiguration, SourceRecord
 from castore.format.samples import Samples, SpanColumn
 from castore.format.schema import DATA_ARRAYS, LABELS_MASK, TOKEN_IDS
 from castore.olmo.folder import OlmoCoreFolder, check_statistics, spans_of
@@ -64,7 +63,7 @@ def directory_dataset(path: str, beside: Columns | None = None, order: Order | N
     objects.keep(builder, rest)
     arrays = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
     manifest = Manifest(len(scan.lengths), arrays, SplitRule(RULE_NAME, CHUNK_BYTES, FANOUT), order).encode()
-    run = _run(folder, manifest, len(scan.lengths), [dict(source) for source, _ in sources], beside)
+    run = _run(folder, manifest, len(scan.lengths), [source for source, _ in sources], beside)
     objects.add([manifest, run])
     if beside is not None and beside.run is not None and VOCABULARY_FILE in beside.run.files:
         objects.fall_back(beside)
@@ -105,7 +104,7 @@ def _sources_beside(folder: OlmoCoreFolder, scan: FolderScan, beside: Columns | 
     # What the directory does not tell is no difference.
     numbers = _numbers_by_keys(scan, whole_keys(beside), numbers)
     counts = np.bincount(numbers, minlength=len(beside.sources)).tolist()
-    return scan, [({"name": name}, count) for name, count in zip(beside.sources, counts, strict=True)], numbers
+    return scan, [(SourceRecord(name), count) for name, count in zip(beside.sources, counts, strict=True)], numbers
 
 
 def _numbers_by_keys(scan: FolderScan, keys: NDArray[np.uint8], numbers: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -189,17 +188,16 @@ class _Completed(FolderScan):
 
 
 def _run(
-    folder: OlmoCoreFolder, manifest: Object, samples: int, sources: list[dict[str, Value]], beside: Columns | None
+    folder: OlmoCoreFolder, manifest: Object, samples: int, sources: list[SourceRecord], beside: Columns | None
 ) -> Object:
     """A run record that says what the directory tells of itself; its text is read with the other side's vocabulary."""
     files = {}
     if beside is not None and beside.run is not None and VOCABULARY_FILE in beside.run.files:
         files[VOCABULARY_FILE] = beside.run.files[VOCABULARY_FILE]
-    configuration: dict[str, Value] = {"imported": text_of(folder.path), "vocab_size": folder.vocab_size}
     return Run(
         manifest.digest,
         samples,
-        configuration=configuration,
+        configuration=RunConfiguration(imported=text_of(folder.path), vocab_size=folder.vocab_size),
         sources=sources,
         files=files,
     ).encode()

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.format.codec import Value
+from castore.format.run import SourceRecord
 from castore.format.samples import Piece, Samples, SpanColumn, offsets_of, sample_keys
 from castore.format.schema import LABELS_MASK, TOKEN_IDS
 from castore.olmo.folder import OlmoCoreFolder
 from castore.olmo.sources import (
-    source_documents,
+    source_records,
     sources_in_mix_order,
     sources_of_names,
     sources_of_numbers,
@@ -22,7 +22,7 @@ from castore.olmo.sources import (
 BATCH_TOKENS = 1 << 20
 """Tokens handled together: enough for numpy to be fast, few enough to stay in the processor's cache and in memory."""
 
-SourceCount = tuple[dict[str, Value], int]
+SourceCount = tuple[SourceRecord, int]
 """A source as a run record lists it, and how many documents in stored order are of it."""
 
 
@@ -111,17 +111,13 @@ def folder_sources(folder: OlmoCoreFolder, scan: FolderScan, *, undone: bool) ->
     """
     listed = folder.statistics.datasets
     if len(listed) == 1:
-        return [(source_documents(listed)[0], len(scan.lengths))]
+        return [(source_records(listed)[0], len(scan.lengths))]
     ordered = sources_in_mix_order(listed, scan.lengths, scan.trainable) if undone else None
     if ordered is not None:
         counts = [int(entry["final_instances_in_output"]) for entry in ordered]
-        return list(zip(source_documents(ordered), counts, strict=True))
-    return [
-        (
-            {"amount": "1.0", "name": text_of(folder.path), "rows": len(scan.lengths), "split": "train"},
-            len(scan.lengths),
-        )
-    ]
+        return list(zip(source_records(ordered), counts, strict=True))
+    count = len(scan.lengths)
+    return [(SourceRecord(text_of(folder.path), amount="1.0", rows=count, split="train"), count)]
 
 
 def supposed_sources(
@@ -150,4 +146,4 @@ def supposed_sources(
     if found is None:
         return None
     counts = np.bincount(numbers, minlength=len(names)).tolist()
-    return list(zip(source_documents(found), counts, strict=True))
+    return list(zip(source_records(found), counts, strict=True))

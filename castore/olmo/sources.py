@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.format.codec import Value
+from castore.format.run import SourceRecord, is_amount, unnamed_source
 
 SOURCES_MAX = 64
 """Entries of a mix that are searched for; the search itself is short, since counts of tokens rarely agree by chance."""
@@ -100,7 +100,7 @@ def sources_of_numbers(
         if not fitting:
             return None
         # Of datasets with equal counts the one of the same name, if it has kept that.
-        entries[number] = next((e for e in fitting if text_of(e.get("dataset_name")) == names[number]), fitting[0])
+        entries[number] = next((e for e in fitting if _name(e) == names[number]), fitting[0])
         left = [entry for entry in left if entry is not entries[number]]
     if left:
         return None
@@ -112,7 +112,7 @@ def sources_of_names(listed: Sequence[Mapping[str, Any]], names: Sequence[str]) 
 
     A source that is not listed, which are all of a directory without statistics, is one of its name alone.
     """
-    own = {text_of(entry.get("dataset_name")): entry for entry in listed}
+    own = {_name(entry): entry for entry in listed}
     return None if set(own) - set(names) else [own.get(name, {"dataset_name": name}) for name in names]
 
 
@@ -123,25 +123,31 @@ def _counts(entry: Mapping[str, Any]) -> tuple[int, int, int]:
     return samples, tokens, trained
 
 
-def source_documents(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Value]]:
+def source_records(entries: Sequence[Mapping[str, Any]]) -> list[SourceRecord]:
     """Entries of the statistics as sources of a run record."""
-    documents: list[dict[str, Value]] = []
-    for entry in entries:
+    records = []
+    for number, entry in enumerate(entries):
         dropped = _integer(entry, "instances_filtered_during_transformation")
-        documents.append(
-            {
-                "amount": _amount(entry.get("frac_or_num_samples")),
-                "dropped": {"nothing-trainable": dropped} if dropped else {},
-                "name": text_of(entry.get("dataset_name", "dataset")),
-                "rows": _integer(entry, "original_dataset_size"),
-                "samples": _integer(entry, "instances_after_transformation"),
-                "selected": _integer(entry, "initial_instances"),
-                "split": text_of(entry.get("dataset_split", "train")),
-                "tokens": _integer(entry, "final_tokens_in_output"),
-                "trainable": _integer(entry, "final_trainable_tokens_in_output"),
-            }
+        records.append(
+            SourceRecord(
+                _name(entry) or unnamed_source(number),
+                amount=_amount(entry.get("frac_or_num_samples")),
+                dropped={"nothing-trainable": dropped} if dropped else {},
+                rows=_integer(entry, "original_dataset_size"),
+                samples=_integer(entry, "instances_after_transformation"),
+                selected=_integer(entry, "initial_instances"),
+                split=text_of(entry.get("dataset_split", "train")),
+                tokens=_integer(entry, "final_tokens_in_output"),
+                trainable=_integer(entry, "final_trainable_tokens_in_output"),
+            )
         )
-    return documents
+    return records
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    """Name of a dataset of the statistics, empty if they have none."""
+    value = entry.get("dataset_name")
+    return "" if value is None else text_of(value)
 
 
 def text_of(value: object) -> str:
@@ -165,5 +171,7 @@ def _amount(value: object) -> str:
         from decimal import Decimal  # only here: it costs start-up
 
         text = f"{Decimal(repr(value)):f}"
-        return text if "." in text else f"{text}.0"
-    return str(integer_of(value, None) or "1.0")
+        text = text if "." in text else f"{text}.0"
+    else:
+        text = str(integer_of(value, None) or "1.0")
+    return text if is_amount(text) else "1.0"

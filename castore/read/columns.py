@@ -12,7 +12,7 @@ from castore.format.chunk import Values, decode_values, spans_between, uint32s
 from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary
 from castore.format.manifest import Manifest
-from castore.format.run import Run
+from castore.format.run import Run, RunStatistics, unnamed_source
 from castore.format.schema import DATA_ARRAYS, ITEM_BYTES, KEY_BYTES, PROVENANCE_ARRAYS, TOKEN_IDS, Array
 from castore.tree.walk import Fetch, Leaf, Tree, ahead, leaves, overlapping
 
@@ -233,14 +233,19 @@ class Columns:
         return {} if self.run is None else self.run.recipe
 
     @property
-    def statistics(self) -> Mapping[str, Value]:
-        """Counts over all sources: samples, tokens, trainable tokens, dropped rows; empty if nothing was recorded."""
-        return {} if self.run is None else self.run.statistics
+    def statistics(self) -> RunStatistics | None:
+        """Counts over all sources: samples, tokens, trainable tokens, dropped rows; None if nothing was recorded."""
+        return None if self.run is None else self.run.statistics
 
     @property
     def sources(self) -> Sequence[str]:
         """Names of the sources by their number; empty if nothing was recorded."""
-        return [] if self.run is None else [str(source.get("name", "?")) for source in self.run.sources]
+        return [] if self.run is None else [source.name for source in self.run.sources]
+
+    def source_name(self, number: int) -> str:
+        """Name of a source by its number; ``source <number>`` if nothing was recorded."""
+        listed = () if self.run is None else self.run.sources
+        return listed[number].name if number < len(listed) else unnamed_source(number)
 
     # ---- ranges of one array
 
@@ -354,7 +359,7 @@ class Columns:
         if source >= len(self.run.sources):
             raise FormatError(f"sample {index} names source {source} of {len(self.run.sources)}")
         row = self.integers("row", index, index + 1)[0] if self.has("row") else None
-        return Origin(str(self.run.sources[source].get("name", "?")), row)
+        return Origin(self.run.sources[source].name, row)
 
 
 def _clipped(fetch: Fetch, tree: Tree, lo: int, hi: int) -> Iterator[tuple[Leaf, int, int]]:
@@ -373,5 +378,5 @@ def _uint64s(items: memoryview, array: Array) -> Sequence[int]:
 
 def vocab_size_of(data: Columns) -> int:
     """Vocabulary size of the tokenizer, which decides the width of exported ids; 2**32 where it was not recorded."""
-    size = data.run.configuration.get("vocab_size") if data.run else None
-    return size if isinstance(size, int) and size > 0 else 1 << 32
+    size = data.run.configuration.vocab_size if data.run else None
+    return 1 << 32 if size is None else size

@@ -6,13 +6,14 @@ content of the directory and how it was imported. Accelerators, as unit records 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from castore.errors import CorruptionError, FormatError
 from castore.format.codec import Value, encode
-from castore.format.digest import DIGEST_BYTES, Digest, digest_of
-from castore.format.fields import decode_map, expect, expect_count
+from castore.format.digest import Digest, digest_of
+from castore.format.fields import decode_map, expect_count, expect_digest
+from castore.format.run import SourceRecord, sources_of
 from castore.store.backend import Backend
 from castore.store.records import record_key, seal, unseal
 
@@ -26,7 +27,7 @@ class Imported:
     """What a directory became: the root, its sources as a run record lists them, and its trainable tokens."""
 
     manifest: Digest
-    sources: Sequence[Mapping[str, Value]]
+    sources: Sequence[SourceRecord]
     trainable: int
 
 
@@ -61,7 +62,7 @@ class ImportStore:
             "format": IMPORT_VERSION,
             "kind": IMPORT_KIND,
             "manifest": record.manifest,
-            "sources": [dict(source) for source in record.sources],
+            "sources": [source.value() for source in record.sources],
             "trainable": record.trainable,
         }
         self._backend.put(_key(name), seal(encode(document)))
@@ -74,8 +75,8 @@ def _key(name: Digest) -> str:
 def decode_import(payload: bytes) -> Imported:
     """Read the payload of a record; ``FormatError`` if it is none."""
     fields = decode_map(payload, IMPORT_KIND, IMPORT_VERSION, frozenset({"manifest", "sources", "trainable"}))
-    manifest = expect(bytes, fields.get("manifest"), "manifest")
-    if len(manifest) != DIGEST_BYTES:
-        raise FormatError(f"manifest of an import record is {len(manifest)} bytes")
-    sources = [expect(dict, source, "source") for source in expect(list, fields.get("sources"), "sources")]
-    return Imported(Digest(manifest), sources, expect_count(fields.get("trainable"), "trainable"))
+    return Imported(
+        expect_digest(fields["manifest"], "manifest of an import record"),
+        sources_of(fields["sources"]),
+        expect_count(fields["trainable"], "trainable"),
+    )

@@ -47,12 +47,11 @@ def check_olmo_core(
         part_bytes: Bytes of ids in a full part.
         report: Called with tokens read and tokens in all.
     """
-    cut = data.run.configuration.get("max_seq_length") if data.run else None
     return analyse(
         in_order(data, None),
         rule,
         part_bytes // id_bytes(vocab_size_of(data)),
-        cut_length=cut if isinstance(cut, int) else None,
+        cut_length=data.run.configuration.max_seq_length if data.run else None,
         report=lambda done: report(done, data.manifest.tokens),
     )
 

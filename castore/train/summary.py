@@ -143,11 +143,10 @@ def _sources(
     data: Columns, chosen: NDArray[np.int64], lengths: NDArray[np.int64], trainable: NDArray[np.int64]
 ) -> list[SourceCounts]:
     source = whole(data, "source")[chosen] if data.has("source") else np.zeros(len(chosen), np.uint32)
-    names = data.sources
     found = []
     for number in np.unique(source).tolist():
         mine = source == number
-        name = names[number] if number < len(names) else f"source {number}"
+        name = data.source_name(number)
         found.append(SourceCounts(name, int(mine.sum()), int(lengths[mine].sum()), int(trainable[mine].sum())))
     return found
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from castore.format.manifest import Manifest, SplitRule
 from castore.format.order import Order
-from castore.format.run import Run
+from castore.format.run import Run, RunConfiguration
 from castore.format.samples import Piece, Samples, SpanColumn, sample_keys
 from castore.format.schema import DATA_ARRAYS
 from castore.repository import Repository
@@ -91,7 +91,7 @@ class Target:
         order = Order.shuffled(SEED, self._count)
         arrays = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
         manifest = Manifest(self._count, arrays, SplitRule(RULE_NAME, CHUNK_BYTES, FANOUT), order).encode()
-        run = Run(manifest.digest, self._count, configuration={"vocab_size": 100_278}).encode()
+        run = Run(manifest.digest, self._count, configuration=RunConfiguration(vocab_size=100_278)).encode()
         for made in (*rest, manifest, run):
             self._store.put(made.digest, made.data)
         return run.digest

@@ -317,9 +317,10 @@ def test_an_ambiguous_prefix(run: Run, own: tuple[Path, Path]) -> None:
     opened = Repository.open(str(repo))
     recorded = opened.dataset("one").run
     assert recorded is not None
+    assert recorded.origin is not None
     by_prefix: dict[str, Any] = {}
     for time_s in range(20_000):
-        made = replace(recorded, origin={"time": time_s}).encode()
+        made = replace(recorded, origin=replace(recorded.origin, time=time_s)).encode()
         rival = by_prefix.setdefault(made.digest.hex()[:4], made)
         if rival is not made:
             break

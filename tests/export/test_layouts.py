@@ -19,7 +19,7 @@ from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.objects import object_key
 from castore.tree.walk import leaves
-from tests.support.jobs import example_rows, run_job, write_rows
+from tests.support.jobs import example_rows, run_job, with_vocab_size, write_rows
 
 Rows = list[tuple[list[int], list[int], str]]
 
@@ -82,8 +82,7 @@ def test_megatron(data: Dataset, rows: Rows, tmp_path: Path) -> None:
 def test_megatrons_width_follows_the_vocabulary(
     data: Dataset, rows: Rows, tmp_path: Path, vocab_size: int | None, width: int
 ) -> None:
-    assert data.run is not None
-    data.run.configuration["vocab_size"] = vocab_size  # type: ignore[index]
+    with_vocab_size(data, vocab_size)
     done = export_layout(data, str(tmp_path / "out"), "megatron")
     assert (tmp_path / "out" / "token_ids.bin").stat().st_size == width * done.tokens
     assert read_megatron(tmp_path / "out" / "token_ids") == [ids for ids, _, _ in rows]

@@ -24,7 +24,7 @@ from castore.store.backend import MemoryBackend
 from castore.store.reorder import Reorder
 from tests.support.commands import REPOSITORY_ROOT, castore, start, trouble, wait_until
 from tests.support.complete import Row, check_complete
-from tests.support.jobs import TOKENIZER, example_rows, row, run_job, write_rows
+from tests.support.jobs import TOKENIZER, example_rows, row, run_job, with_vocab_size, write_rows
 
 Files = dict[str, bytes]
 
@@ -138,8 +138,7 @@ def test_the_width_follows_the_vocabulary(
 ) -> None:
     repository, rows = shuffled
     data = repository.dataset("out")
-    assert data.run is not None
-    data.run.configuration["vocab_size"] = vocab_size  # type: ignore[index]
+    with_vocab_size(data, vocab_size)
     export_olmo_core(data, str(tmp_path / "out"), part_bytes=4000)
     expected = naive_parts(rows, order_of(len(rows), 42, None), dtype, 4000)
     found = contents(tmp_path / "out")
@@ -156,8 +155,7 @@ def test_widths() -> None:
 def test_an_id_beyond_the_width_is_refused(tmp_path: Path, shuffled: tuple[Repository, list[Row]]) -> None:
     repository, _ = shuffled
     data = repository.dataset("out")
-    assert data.run is not None
-    data.run.configuration["vocab_size"] = 256  # type: ignore[index]
+    with_vocab_size(data, 256)
     with pytest.raises(InvalidInputError, match="a token id does not fit uint8"):
         export_olmo_core(data, str(tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []

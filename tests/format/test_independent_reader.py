@@ -18,7 +18,7 @@ from castore.format.files import encode_file
 from castore.format.manifest import Manifest, SplitRule
 from castore.format.object import Object
 from castore.format.order import EXPLICIT, PCG64_PERMUTATION, Order, explicit_order
-from castore.format.run import Run
+from castore.format.run import Run, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
 from castore.store.local import LocalBackend
 from castore.store.marker import open_layout
@@ -47,7 +47,16 @@ class Written:
         manifest = Manifest(len(rows), {a.name: (a, roots[a.name]) for a in DATA_ARRAYS}, self.split, order).encode()
         file = encode_file(b"{}")
         provenance = {a.name: (a, roots[a.name]) for a in PROVENANCE_ARRAYS}
-        run = Run(manifest.digest, len(rows), provenance, files={"a": file.digest}, statistics={"samples": len(rows)})
+        run = Run(
+            manifest.digest,
+            len(rows),
+            provenance,
+            configuration=RunConfiguration(shuffle_seed=5),
+            sources=[SourceRecord("ä.jsonl", amount="3.0", digest=file.digest), SourceRecord("other", samples=2)],
+            statistics=RunStatistics(len(rows), 1 << 40, 7, {"empty": 2}),
+            files={"a": file.digest},
+            origin=RunOrigin("ada", "0.1", "here", "", 1),
+        )
         self.root, self.run = manifest.digest, run.encode().digest
         for made in (*more, file, manifest, run.encode()):
             self._put(made)
@@ -130,7 +139,14 @@ def test_documents(both: tuple[Written, dict[str, Any]]) -> None:
     assert (found["root"], found["run"]) == (written.root.hex(), written.run.hex())
     assert found["split"] == written.split.value()
     assert found["files"] == {"a": b"{}".hex()}
-    assert found["statistics"] == {"samples": len(written.rows)}
+    counts = {"samples": len(written.rows), "tokens": 1 << 40, "trainable": 7, "dropped": {"empty": 2}}
+    assert found["statistics"] == counts
+    assert found["configuration"]["shuffle_seed"] == 5
+    assert found["origin"] == {"author": "ada", "castore": "0.1", "host": "here", "message": "", "time": 1}
+    assert [(source["name"], source["amount"], source["samples"]) for source in found["sources"]] == [
+        ("ä.jsonl", "3.0", None),
+        ("other", None, 2),
+    ]
     count = len(written.rows)
     if found["order"] and found["order"]["algorithm"] == EXPLICIT:
         assert found["order"]["stored"] == list(range(count))[::-1]

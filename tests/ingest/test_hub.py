@@ -238,7 +238,7 @@ def test_the_record_tells_split_and_revision(tmp_path: Path) -> None:
     mix = [(path, "1.0"), (tmp_path / "set", "1.0")]
     result = run_job(backend, mix, split=("train", "test"), revision="v1")
     run = Run.decode(Repository(backend).objects.get(result.run))
-    assert [(source["split"], source.get("revision")) for source in run.sources] == [("train", None), ("test", "v1")]
+    assert [(source.split, source.revision) for source in run.sources] == [("train", None), ("test", "v1")]
     again = run_job(backend, mix, split=("train", "test"))
     assert again.progress.rows_reused == 20
     assert again.root == result.root

@@ -103,8 +103,8 @@ def test_the_import_of_an_export_is_the_run(
     assert native.run is not None
     for source, made in zip(native.run.sources, imported.run.sources, strict=True):
         for field in ("name", "rows", "samples", "selected", "split", "tokens", "trainable"):
-            assert made[field] == source[field], field
-        assert float(str(made["amount"])) == float(str(source["amount"]))
+            assert getattr(made, field) == getattr(source, field), field
+        assert float(str(made.amount)) == float(str(source.amount))
     assert imported.run.files.items() >= {n: d for n, d in native.run.files.items() if n == "vocabulary"}.items()
 
 

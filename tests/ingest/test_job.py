@@ -12,6 +12,7 @@ from blake3 import blake3
 from castore.errors import InvalidInputError
 from castore.format.files import TEMPLATE_FILE, VOCABULARY_FILE, decode_file, decode_vocabulary
 from castore.format.order import Order
+from castore.format.run import RunConfiguration
 from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
@@ -38,24 +39,17 @@ def test_the_run_record_tells_everything_that_decided_the_data(path: Path) -> No
     data = dataset(backend)
     run, manifest = data.run, data.manifest
     assert data.root == result.root == run.manifest
-    assert dict(run.configuration) == {
-        "chat_template": None,
-        "max_seq_length": 200,
-        "mix_seed": 3,
-        "num_examples": 20,
-        "shuffle_seed": 7,
-        "tokenizer": str(TOKENIZER),
-        "vocab_size": 3000,
-    }
+    assert run.configuration == RunConfiguration(
+        max_seq_length=200, mix_seed=3, num_examples=20, shuffle_seed=7, tokenizer=str(TOKENIZER), vocab_size=3000
+    )
     assert run.recipe["max_seq_length"] == 200
     assert run.recipe["tokenizer"] == blake3((TOKENIZER / "tokenizer.json").read_bytes()).hexdigest()
-    assert run.sources[0]["digest"] == blake3(path.read_bytes()).hexdigest()
-    assert run.sources[0]["name"] == str(path)
-    assert run.sources[0]["amount"] == "1.5"
+    assert run.sources[0].digest == blake3(path.read_bytes()).digest()
+    assert run.sources[0].name == str(path)
+    assert run.sources[0].amount == "1.5"
     assert manifest.order == Order.shuffled(7, result.samples, 20)
-    assert run.origin["author"] == "a tester"
-    assert run.origin["host"] == "somewhere"
-    assert run.origin["time"] == 1_700_000_000
+    assert run.origin is not None
+    assert (run.origin.author, run.origin.host, run.origin.time) == ("a tester", "somewhere", 1_700_000_000)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         assert decode_file(data.fetch(run.files[f"tokenizer/{name}"])) == (TOKENIZER / name).read_bytes()
     assert decode_file(data.fetch(run.files[TEMPLATE_FILE])) == (TOKENIZER / "chat_template.jinja").read_bytes()
@@ -103,7 +97,7 @@ def test_names_that_are_no_text_are_spelled_out(tmp_path: Path) -> None:
     write_rows(path, example_rows()[:10])
     backend = MemoryBackend()
     run_job(backend, [(path, "1.0")])
-    assert dataset(backend).run.sources[0]["name"].endswith("r\\udcff\\udcfews.jsonl")
+    assert dataset(backend).run.sources[0].name.endswith("r\\udcff\\udcfews.jsonl")
 
 
 # ---- the order of writes

@@ -82,12 +82,12 @@ def test_a_mix_holds_the_rows_that_the_rules_say(path: Path, rows: list[bytes], 
     (source,) = run.sources
     taken = picked(50, amount)
     dropped = sum(number in (7, 31) for number in taken)
-    assert source["rows"] == 50
-    assert source["selected"] == len(taken)
-    assert source["samples"] == len(samples) == len(taken) - dropped
-    assert source["tokens"] == sum(len(ids) for ids, _, _ in samples) == result.tokens
-    assert source["trainable"] == sum(hi - lo for _, spans, _ in samples for lo, hi in spans) == result.trainable
-    assert source["dropped"] == ({"nothing-trainable": dropped} if dropped else {}) == dict(result.dropped)
+    assert source.rows == 50
+    assert source.selected == len(taken)
+    assert source.samples == len(samples) == len(taken) - dropped
+    assert source.tokens == sum(len(ids) for ids, _, _ in samples) == result.tokens
+    assert source.trainable == sum(hi - lo for _, spans, _ in samples for lo, hi in spans) == result.trainable
+    assert source.dropped == ({"nothing-trainable": dropped} if dropped else {}) == dict(result.dropped)
 
 
 def test_several_sources_stand_in_the_order_of_the_mix(tmp_path: Path, path: Path, rows: list[bytes]) -> None:
@@ -100,7 +100,7 @@ def test_several_sources_stand_in_the_order_of_the_mix(tmp_path: Path, path: Pat
     assert (checked.rows, checked.origins) == naive([(others, "0.5"), (rows, "1.5"), (others, "1.0"), (rows, "5")])
     run = Repository(backend).dataset("out").run
     assert run is not None
-    assert [source["amount"] for source in run.sources] == ["0.5", "1.5", "1.0", "5"]
+    assert [source.amount for source in run.sources] == ["0.5", "1.5", "1.0", "5"]
 
 
 def test_the_cut_at_a_length(path: Path, rows: list[bytes]) -> None:
@@ -387,7 +387,7 @@ def test_dropped_rows_are_counted_by_source(tmp_path: Path, path: Path, bad: Pat
     first = Counter("nothing-trainable" for number in picked(50, "0.9") if number in (7, 31))
     kinds = {7: "nothing-trainable", 31: "nothing-trainable", 20: "bad-row", 33: "bad-row"}
     second = Counter(kinds[number] for number in picked(50, "1.5") if number in kinds)
-    assert [source["dropped"] for source in run.sources] == [dict(first), dict(second)]
+    assert [source.dropped for source in run.sources] == [dict(first), dict(second)]
 
 
 # ---- progress

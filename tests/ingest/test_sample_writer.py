@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from castore.dataset import Dataset
 from castore.errors import CastoreError, ConflictError, InvalidInputError, NotFoundError
+from castore.format.run import RUN_SOURCES_MAX
 from castore.ingest import sample_writer as writer_module
 from castore.ingest import write_job
 from castore.ingest.checked import Gathered
@@ -85,7 +86,8 @@ def test_the_root_is_that_of_tokenize(tokenized: Dataset) -> None:
     assert writer.result.root == tokenized.root == repository["copy"].root
     check_complete(repository)
     found = repository["copy"]
-    assert found.statistics == {**tokenized.statistics, "dropped": {}}
+    assert tokenized.statistics is not None
+    assert found.statistics == replace(tokenized.statistics, dropped={})
     assert found.recipe == tokenized.recipe
     assert found.sources == tokenized.sources
     assert [e.message for e in repository.refs.log("copy")] == ["write"]
@@ -139,7 +141,8 @@ def test_what_may_be_given(tmp_path: Path) -> None:
     assert data.order is None
     assert data.vocabulary is not None
     assert data.run is not None
-    assert data.run.origin["author"] == "me"
+    assert data.run.origin is not None
+    assert data.run.origin.author == "me"
     assert repository.refs.log("x")[0].message == "why"
     check_complete(repository)
 
@@ -393,7 +396,8 @@ def test_what_was_stored_is_not_stored_again() -> None:
     assert len(put) <= len(set(whole.list("objects")) - before) + runs
     assert not put & before
     found = Repository(backend)["out"]
-    assert found.statistics["trainable"] == int(found.arrays["labels_mask"][:].sum())
+    assert found.statistics is not None
+    assert found.statistics.trainable == int(found.arrays["labels_mask"][:].sum())
 
 
 def begun(backend: Backend, samples: list[dict[str, Any]]) -> int:
@@ -615,3 +619,33 @@ def test_records_of_two_writers_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -
     third = resumed()
     assert third.position == own
     assert len(list(backend.list("writes"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("", "name is empty"), ("n" * 65_537, "name is a text of 65537 bytes: at most 65536 are possible")],
+)
+def test_names_that_no_source_can_have(name: str, message: str) -> None:
+    repository = opened()
+    with pytest.raises(InvalidInputError, match=f"^source 1: {message}"):
+        repository.writer("x", sources=["good", name])
+    writer = repository.writer("x")
+    writer.append([1])
+    with pytest.raises(InvalidInputError, match=f"^sample 1: {message}"):
+        writer.append([2], source=name)
+    writer.append([2])
+    writer.close()
+    assert repository["x"].sources == ["x"]
+
+
+def test_more_sources_than_a_run_record_takes() -> None:
+    repository = opened()
+    names = [f"s{i}" for i in range(RUN_SOURCES_MAX)]
+    with pytest.raises(InvalidInputError, match=r"^source 65536: a run record takes at most 65536 sources"):
+        repository.writer("x", sources=[*names, "more"])
+    writer = repository.writer("x", sources=names)
+    writer.append([1], source="s0")
+    with pytest.raises(InvalidInputError, match=r"^sample 1: a run record takes at most 65536 sources"):
+        writer.append([2], source="more")
+    writer.close()
+    assert len(repository["x"].sources) == RUN_SOURCES_MAX

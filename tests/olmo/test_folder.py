@@ -20,7 +20,7 @@ from castore.format.samples import TOKENS_MAX, SpanColumn
 from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.olmo.folder import OlmoCoreFolder, check_statistics, spans_of
 from castore.olmo.scan import FolderScan, folder_sources
-from castore.olmo.sources import source_documents, sources_in_mix_order
+from castore.olmo.sources import source_records, sources_in_mix_order
 from tests.support.olmo_core import DAMAGES, EOS, Document, damaged_folder, documents, write_bounds, write_folder
 
 
@@ -321,8 +321,8 @@ def test_equal_counts_do_not_take_for_ever() -> None:
      ("x", "1.0"), (True, "1.0"), (float("nan"), "1.0"), (float("inf"), "1.0"), (-3, "1.0"), (1 << 70, "1.0")],
 )  # fmt: skip
 def test_amounts(value: Any, text: str) -> None:
-    (document,) = source_documents([{"frac_or_num_samples": value}])
-    assert document["amount"] == text
+    (source,) = source_records([{"frac_or_num_samples": value}])
+    assert (source.amount, source.name) == (text, "source 0")
 
 
 @pytest.mark.parametrize(
@@ -343,4 +343,4 @@ def test_odd_statistics_count_as_absent(tmp_path: Path, statistics: dict[str, An
     scan = FolderScan(folder, None)
     ((source, count),) = folder_sources(folder, scan, undone=True)
     assert count == 30
-    str(source["name"]).encode()
+    source.name.encode()

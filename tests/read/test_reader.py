@@ -56,7 +56,8 @@ def rows(repository: Repository) -> list[tuple[list[int], list[bool], int]]:
 def test_samples_are_those_of_another_reader(
     data: Dataset, rows: list[tuple[list[int], list[bool], int]], repository: Repository
 ) -> None:
-    assert len(data) == len(rows) == data.statistics["samples"]
+    assert data.statistics is not None
+    assert len(data) == len(rows) == data.statistics.samples
     read = [(s.token_ids.tolist(), s.labels_mask.tolist(), s.source) for s in data]
     assert read == rows
     assert [s.index for s in data] == list(range(len(rows)))

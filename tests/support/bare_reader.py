@@ -160,12 +160,69 @@ def order(repository: Repository, value: dict[str, Any] | None, samples: int) ->
     return {"algorithm": value["algorithm"], "seed": value["seed"], "take": value["take"], "stored": stored}
 
 
+COUNT, TEXT = range(1 << 63), str
+
+SOURCE_ENTRIES = {
+    "amount": TEXT,
+    "digest": bytes,
+    "dropped": dict,
+    "name": TEXT,
+    "revision": TEXT,
+    "rows": COUNT,
+    "samples": COUNT,
+    "selected": COUNT,
+    "split": TEXT,
+    "tokens": COUNT,
+    "trainable": COUNT,
+}
+CONFIGURATION_ENTRIES = {
+    "chat_template": TEXT,
+    "imported": TEXT,
+    "max_seq_length": COUNT,
+    "mix_seed": COUNT,
+    "num_examples": COUNT,
+    "shuffle_seed": COUNT,
+    "tokenizer": TEXT,
+    "vocab_size": range(1, (1 << 63) + 1),
+}
+STATISTICS_ENTRIES = {"dropped": dict, "samples": COUNT, "tokens": COUNT, "trainable": COUNT}
+ORIGIN_ENTRIES = {"author": TEXT, "castore": TEXT, "host": TEXT, "message": TEXT, "time": COUNT}
+
+
+def check_run(run: dict[str, Any]) -> None:
+    """That the maps of a run record have the entries that its page lists, of the types that it lists."""
+    check_entries(run["configuration"], CONFIGURATION_ENTRIES, set(CONFIGURATION_ENTRIES))
+    for source in run["sources"]:
+        check_entries(source, SOURCE_ENTRIES, set(SOURCE_ENTRIES) - {"dropped", "name"})
+        assert source["name"]
+    if run["statistics"] is not None:
+        check_entries(run["statistics"], STATISTICS_ENTRIES, set())
+    if run["origin"] is not None:
+        check_entries(run["origin"], ORIGIN_ENTRIES, set())
+
+
+def check_entries(value: dict[str, Any], kinds: dict[str, Any], may_be_nil: set[str]) -> None:
+    """That a map has exactly these entries; a range stands for the integers in it."""
+    assert value.keys() == kinds.keys()
+    for name, kind in kinds.items():
+        entry = value[name]
+        if entry is None:
+            assert name in may_be_nil
+        elif isinstance(kind, range):
+            assert type(entry) is int
+            assert entry in kind
+        else:
+            assert type(entry) is kind
+            assert kind is not dict or all(type(count) is int and count >= 0 for count in entry.values())
+
+
 def read(folder: Path, name: str) -> dict[str, Any]:
     """Everything that a ref names."""
     repository = Repository(folder)
     run_digest = repository.ref(name)
     run = repository.object(run_digest)
     assert (run["kind"], run["format"]) == ("castore/run", 1)
+    check_run(run)
     manifest = repository.object(run["manifest"])
     assert (manifest["kind"], manifest["format"], manifest["hash"]) == ("castore/manifest", 1, "blake3-256")
     arrays = manifest["arrays"]
@@ -198,6 +255,9 @@ def read(folder: Path, name: str) -> dict[str, Any]:
         "order": order(repository, manifest["order"], len(rows)),
         "split": manifest["split"],
         "files": {key: repository.object(value)[1].hex() for key, value in run["files"].items()},
+        "configuration": run["configuration"],
+        "origin": run["origin"],
+        "sources": [{**source, "digest": (source["digest"] or b"").hex()} for source in run["sources"]],
         "statistics": run["statistics"],
         "objects": sorted(digest.hex() for digest in repository.seen),
         "castore": sorted(module for module in sys.modules if module.split(".")[0] == "castore"),

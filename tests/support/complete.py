@@ -73,9 +73,10 @@ def check_dataset(repository: Repository, digest: Digest) -> Checked:
     rows = [(t, tuple(s), source) for t, s, source in zip(tokens, spans, sources, strict=True)]
     origins = []
     if run is not None:
-        assert run.samples == manifest.samples == run.statistics["samples"] == len(rows)
-        assert run.statistics["tokens"] == sum(map(len, tokens))
-        assert run.statistics["trainable"] == sum(hi - lo for row in spans for lo, hi in row)
+        assert run.statistics is not None
+        assert run.samples == manifest.samples == run.statistics.samples == len(rows)
+        assert run.statistics.tokens == sum(map(len, tokens))
+        assert run.statistics.trainable == sum(hi - lo for row in spans for lo, hi in row)
         if run.provenance:  # an import has none
             origins = list(zip(_integers(fetch, trees["row"]), _keys(fetch, trees["raw_key"]), strict=True))
     return Checked(rows, origins)

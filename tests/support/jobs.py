@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from castore.ingest import job as job_module
 from castore.ingest.job import Sizes, TokenizeResult
 from castore.ingest.run_writer import Progress
 from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
+from castore.read.columns import Columns
 from castore.repository import Origin, Repository
 from castore.store.backend import Backend
 from castore.store.marker import open_layout
@@ -89,3 +91,9 @@ def counted_tokenizing(memory: dict[Any, TokenizedRows] | None = None) -> Iterat
 
     with mock.patch.object(ChatTokenizer, "tokenize", tokenize):
         yield calls
+
+
+def with_vocab_size(data: Columns, vocab_size: int | None) -> None:
+    """Let an opened dataset's run record name another size of the vocabulary."""
+    assert data.run is not None
+    data.run = replace(data.run, configuration=replace(data.run.configuration, vocab_size=vocab_size))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,15 @@ from castore.format.manifest import Manifest, Root, SplitRule
 from castore.format.node import Entry, encode_node
 from castore.format.object import Object
 from castore.format.order import Order, explicit_order
-from castore.format.run import Run
+from castore.format.run import (
+    RUN_SOURCES_MAX,
+    RUN_TEXT_BYTES_MAX,
+    Run,
+    RunConfiguration,
+    RunOrigin,
+    RunStatistics,
+    SourceRecord,
+)
 from castore.format.samples import Piece, Samples, sample_keys
 from castore.format.schema import DATA_ARRAYS, LENGTH, PROVENANCE_ARRAYS, TOKEN_IDS, Array
 from castore.format.unit import Slice, Unit, recipe_digest, unit_name
@@ -428,17 +437,34 @@ def run() -> File:
         3,
         {array.name: (array, Root(1, coarse)) for array in PROVENANCE_ARRAYS},
         {"max_seq_length": None, "template": digest("template"), "tokenizer": {"tokenizer.json": digest("t")}},
-        {"shuffle_seed": 42, "tokenizer": "allenai/dolma2"},
-        ({"amount": "3.0", "name": "gsm8k.jsonl", "rows": 3}, {"amount": "5000", "name": "t0.jsonl", "rows": 9}),
-        {"samples": 3, "tokens": 42},
+        RunConfiguration("tulu", "out/", 2048, 7, 2, 42, "allenai/dolma2", 100_278),
+        (
+            SourceRecord(
+                "gsm8k.jsonl",
+                "3.0",
+                digest("gsm8k"),
+                {"empty": 1, "nothing-trainable": 2},
+                "main",
+                1,
+                2,
+                3,
+                "train",
+                40,
+                4,
+            ),
+            SourceRecord("t0.jsonl", amount="5000"),
+        ),
+        RunStatistics(3, 42, 4, {"empty": 1, "nothing-trainable": 2}),
         {"tokenizer/tokenizer.json": digest("file"), "vocabulary": digest("vocabulary")},
-        {"author": "ada", "time": 1_700_000_000},
+        RunOrigin("ada", "0.1", "engine", "a note", 1_700_000_000),
     )
+    plain = Run(digest("manifest"), 3, sources=[SourceRecord("gsm8k.jsonl")], statistics=RunStatistics(3, 42, 42))
+    plain = replace(plain, origin=RunOrigin("", "", "", "", 0))
     bare = Run(digest("manifest"), 0)
     made = full.encode()
     return {
-        "about": "docs/format/run.md.",
-        "valid": [document("full", made), document("bare", bare.encode())],
+        "about": "docs/format/run.md. Of the invalid ones each has one thing wrong with it.",
+        "valid": [document("full", made), document("plain", plain.encode()), document("bare", bare.encode())],
         "invalid": [
             bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
             bad("another kind", changed(made, "kind", to="castore/manifest")),
@@ -446,14 +472,88 @@ def run() -> File:
             bad("manifest as text", changed(made, "manifest", to="00" * 32)),
             bad("provenance of other samples", changed(made, "samples", to=4)),
             bad("a file without a digest", changed(made, "files", "vocabulary", to=b"")),
+            bad("files as a list", changed(made, "files", to=[])),
             bad("no recipe", changed(made, "recipe", drop=True)),
-            bad("sources as a map", changed(made, "sources", to={})),
-            bad("a source as text", changed(made, "sources", to=["gsm8k"])),
-            bad("no origin", changed(made, "origin", drop=True)),
-            bad("statistics as a list", changed(made, "statistics", to=[])),
+            bad("recipe as nil", changed(made, "recipe", to=None)),
+            bad("an unknown entry", changed(made, "licence", to="MIT")),
+            *bad_sources(plain.encode()),
+            *bad_part(plain.encode(), "configuration", RunConfiguration),
             bad("no configuration", changed(made, "configuration", drop=True)),
+            bad("configuration as nil", changed(made, "configuration", to=None)),
+            bad("a vocabulary of no token", changed(plain.encode(), "configuration", "vocab_size", to=0)),
+            bad(
+                "a vocabulary of 2**63 + 1 tokens", changed(plain.encode(), "configuration", "vocab_size", to=2**63 + 1)
+            ),
+            *bad_part(plain.encode(), "statistics", RunStatistics),
+            bad("no statistics", changed(made, "statistics", drop=True)),
+            bad("statistics of other samples", changed(plain.encode(), "statistics", "samples", to=2)),
+            bad("more trainable tokens than tokens", changed(plain.encode(), "statistics", "trainable", to=43)),
+            *bad_part(plain.encode(), "origin", RunOrigin),
+            bad("no origin", changed(made, "origin", drop=True)),
         ],
     }
+
+
+def bad_part(made: Object, part: str, kind: type[Any]) -> list[Case]:
+    """Every way in which a part of a run record can be of another type."""
+    good = fields_of(made)[part]
+    return [
+        bad(f"{part} as a list", changed(made, part, to=[])),
+        *bad_entries(part, good, kind, lambda entries: changed(made, part, to=entries)),
+    ]
+
+
+def bad_entries(what: str, good: Case, kind: type[Any], document_of: Callable[[Case], bytes]) -> list[Case]:
+    """Documents with a map that has one entry too many, too few, or of another type.
+
+    Args:
+        what: Name of the map.
+        good: The map as it should be.
+        kind: The class that it is read as.
+        document_of: Makes a document of a map.
+    """
+    found = [bad(f"{what} with an unknown entry", document_of({**good, "licence": "MIT"}))]
+    for field in sorted(fields(kind), key=lambda field: field.name):
+        name, type_ = field.name, str(field.type)
+        values: list[tuple[str, Any]] = [("a list", [])]
+        if "None" not in type_:
+            values.append(("nil", None))
+        if "int" in type_ and "Mapping" not in type_:
+            values += [("text", "3"), ("true", True), ("-1", -1)]
+        elif "str" in type_ and "Mapping" not in type_:
+            values += [("bytes", b"text"), ("a number", 3)]
+        elif "Digest" in type_:
+            values += [("text", "00" * 32), ("a number", 3)]
+        else:
+            values += [("text", "none"), ("counts of -1", {"empty": -1}), ("counts as text", {"empty": "1"})]
+        found.append(bad(f"{what} without {name}", document_of({k: v for k, v in good.items() if k != name})))
+        found += [bad(f"{what} with {name} as {spelled}", document_of({**good, name: v})) for spelled, v in values]
+    return found
+
+
+def bad_sources(made: Object) -> list[Case]:
+    """Every way in which the sources of a run record can be wrong."""
+    good = fields_of(made)["sources"][0]
+    long = "n" * (RUN_TEXT_BYTES_MAX + 1)
+
+    def source(what: str, **entries: Any) -> Case:
+        return bad(f"a source with {what}", changed(made, "sources", to=[good, {**good, **entries}]))
+
+    return [
+        bad("no sources", changed(made, "sources", drop=True)),
+        bad("sources as nil", changed(made, "sources", to=None)),
+        bad("sources as a map", changed(made, "sources", to={})),
+        bad("a source as text", changed(made, "sources", to=["gsm8k"])),
+        bad(f"more than {RUN_SOURCES_MAX} sources", changed(made, "sources", to=[None] * (RUN_SOURCES_MAX + 1))),
+        *bad_entries("source", good, SourceRecord, lambda entries: changed(made, "sources", to=[good, entries])),
+        source("an empty name", name=""),
+        source("a name that is too long", name=long),
+        source("a digest of 31 bytes", digest=bytes(31)),
+        *(source(f"the amount {amount!r}", amount=amount) for amount in ("", ".", "1,5", "-1", "1e3")),
+        source("an amount of 309 digits", amount="1" * 309),
+        source("an amount of 401 decimals", amount="0." + "1" * 401),
+        source("a count of 2**63", rows=2**63),
+    ]
 
 
 def unit() -> File:
