@@ -22,23 +22,75 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from castore.dataset import Dataset
+    from castore.diff.compare import Comparison
+    from castore.errors import (
+        BackendError,
+        CastoreError,
+        ConflictError,
+        CorruptionError,
+        FormatError,
+        InvalidInputError,
+        MissingExtraError,
+        NotCanonicalError,
+        NotFoundError,
+        SignatureError,
+        SourceError,
+        UnsupportedVersionError,
+        WorkerDiedError,
+    )
+    from castore.read.reader import Batch, Sample
     from castore.read.zarr_store import CastoreStore
     from castore.repository import Repository
+    from castore.store.run_origin import Origin
 
-__all__ = ["Dataset", "Repository", "__version__", "open", "zarr_store"]
+__all__ = [
+    "BackendError",
+    "Batch",
+    "CastoreError",
+    "Comparison",
+    "ConflictError",
+    "CorruptionError",
+    "Dataset",
+    "FormatError",
+    "InvalidInputError",
+    "MissingExtraError",
+    "NotCanonicalError",
+    "NotFoundError",
+    "Origin",
+    "Repository",
+    "Sample",
+    "SignatureError",
+    "SourceError",
+    "UnsupportedVersionError",
+    "WorkerDiedError",
+    "__version__",
+    "open",
+    "zarr_store",
+]
+
+_FOUND_IN = {
+    "Batch": "castore.read.reader",
+    "Comparison": "castore.diff.compare",
+    "Dataset": "castore.dataset",
+    "Origin": "castore.store.run_origin",
+    "Repository": "castore.repository",
+    "Sample": "castore.read.reader",
+}
+"""Modules of the classes that are loaded when somebody asks for them; what is not here is an error's."""
 
 
 def __getattr__(name: str) -> Any:
-    """The classes, for annotations: loaded when somebody asks."""
-    if name == "Repository":
-        from castore.repository import Repository
+    """The classes and errors: loaded when somebody asks."""
+    if name not in __all__:
+        raise AttributeError(f"module 'castore' has no attribute {name!r}")
+    from importlib import import_module
 
-        return Repository
-    if name == "Dataset":
-        from castore.dataset import Dataset
+    return getattr(import_module(_FOUND_IN.get(name, "castore.errors")), name)
 
-        return Dataset
-    raise AttributeError(f"module 'castore' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    """What is here, loaded or not."""
+    return sorted({*globals(), *__all__})
 
 
 def open(  # noqa: A001 - callers write castore.open
@@ -77,6 +129,4 @@ def zarr_store(url: str | PathLike[str], name: str, *, grid: str = "regular") ->
         NotFoundError: There is no repository, or nothing called ``name``.
         InvalidInputError: The installed zarr cannot read the grid.
     """
-    from castore.repository import zarr_store as opened
-
-    return opened(url, name, grid=grid)
+    return open(url)[name].zarr_store(grid=grid)

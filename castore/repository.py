@@ -7,178 +7,134 @@ second, and numpy alone takes longer than that.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
-from castore.errors import BackendError, ConflictError, CorruptionError, InvalidInputError, NotFoundError
-from castore.format.digest import Digest, digest_hex
-from castore.store.addresses import meanings, nothing_called, resolve
-from castore.store.backend import Backend
-from castore.store.cache import open_cache
-from castore.store.marker import open_layout
-from castore.store.objects import ObjectStore
-from castore.store.protection import is_protected
-from castore.store.refs import RefEntry, RefStore, check_ref_name, is_ref_name
+from castore.care.policy import GRACE_S, KEEP_LOG_S, KEEP_RECORDS_S, Policy
+from castore.dataset import Datasets
+from castore.errors import InvalidInputError
+from castore.format.digest import Digest
+from castore.ingest.defaults import FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
+from castore.store.addresses import nothing_called
+from castore.store.move import Move, Why
+from castore.store.refs import RefEntry, is_ref_name
 from castore.store.run_origin import Origin as Origin
-from castore.store.urls import default_place, open_backend
+from castore.store.urls import open_backend
 from castore.version import __version__
 
 if TYPE_CHECKING:
     from castore.care.copy import Copied
-    from castore.dataset import Dataset
+    from castore.care.fsck import FsckResult
+    from castore.care.gc import Collected
+    from castore.care.usage import Usage
+    from castore.export.layouts import ExportOptions
     from castore.export.olmo_core import Exported
     from castore.format.codec import Value
-    from castore.format.run import RunOrigin
     from castore.ingest.caller_samples import ArraySpec
-    from castore.ingest.import_folder import ImportResult, Like
+    from castore.ingest.import_folder import ImportResult
     from castore.ingest.import_zarr import GroupImport
-    from castore.ingest.job import TokenizeJob, TokenizeResult
+    from castore.ingest.job import TokenizeResult
+    from castore.ingest.mix import MixEntry
     from castore.ingest.run_writer import Progress
     from castore.ingest.sample_writer import SampleWriter
-    from castore.ingest.write_job import WriteResult
+    from castore.ingest.write_job import WriteJob, WriteOptions, WriteResult
     from castore.read.columns import Columns
-    from castore.read.zarr_content import DatasetContent
-    from castore.read.zarr_store import CastoreStore
-    from castore.train.instances import Instances, PackingRule
-    from castore.tree.walk import Fetch
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
 
 
-class Repository:
-    """An opened repository.
+class Repository(Datasets):
+    """An opened repository. It belongs to one thread at a time; another one opens it once more.
 
-    Args:
-        backend: Where its bytes live.
+    What moves a name takes ``message`` and ``author`` for its log and the run record, by default none and this user; or
+    an ``origin``, which has time and host too. ``force`` moves a protected name, and wants a message (``Why``). Where
+    somebody else moved the name meanwhile, it raises ``ConflictError``; what was made is stored, and can be tagged.
+
+    ``report`` is called with how much is done and how much there is, as far as that is known: tokens when importing and
+    exporting, objects when copying and collecting, bytes when checking.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.objects = ObjectStore(backend, cache=open_cache() if getattr(backend, "needs_probe", False) else None)
-        self.refs = RefStore(backend)
-        self._fetch: Fetch | None = None
-
-    @classmethod
-    def open(cls, url: str | os.PathLike[str] | None = None, *, create: bool = False) -> Repository:
-        """Open the repository at a path or URL.
-
-        Args:
-            url: A folder, or any URL that fsspec knows; by default what commands use without ``--repo``.
-            create: Make it if there is nothing.
-
-        Raises:
-            NotFoundError: There is no repository and ``create`` is False.
-            UnsupportedVersionError: It is of a newer format.
-        """
-        backend = open_backend(default_place() if url is None else os.fspath(url))
-        open_layout(backend, create)
-        return cls(backend)
-
-    @property
-    def url(self) -> str:
-        """The place."""
-        return self.backend.url
-
-    @property
-    def place(self) -> str:
-        """The same for other processes: a folder as an absolute path."""
-        return getattr(self.backend, "place", self.backend.url)
-
-    def __repr__(self) -> str:
-        return f"<Repository {self.url}>"
-
-    # ---- addresses
-
-    def resolve(self, address: str | Digest) -> Digest:
-        """The run record or manifest that an address names: ``name``, ``name@{n}``, or the beginning of a digest.
-
-        Raises:
-            NotFoundError: Nothing has that name.
-            InvalidInputError: More than one object has a digest that begins so.
-        """
-        return resolve(address, self.refs, self.objects, self.url)
-
-    def __getitem__(self, address: str | Digest) -> Dataset:
-        """The dataset that an address names."""
-        return self.dataset(address)
-
-    def __iter__(self) -> Iterator[str]:
-        """The names, sorted."""
-        return iter(self.refs.names())
-
-    def __contains__(self, address: object) -> bool:
-        """Whether an address names something."""
-        try:
-            return bool(resolve(cast("str | Digest", address), self.refs, self.objects, self.url, suggest=False))
-        except (NotFoundError, InvalidInputError, TypeError):
-            return False
-
-    def dataset(self, address: str | Digest) -> Dataset:
-        """The dataset that an address names; also by the digest of its root or run, as bytes."""
-        found = self._dataset_at(self.resolve(address))
-        if found is None:
-            raise CorruptionError(f"{address!r} names an object that is neither a run record nor a manifest")
-        return found
-
-    def dataset_of_root(self, root: Digest, name: str = "") -> Dataset | None:
-        """The dataset of a root, None if it is not here; with its run record if a name leads or led to one.
-
-        Args:
-            root: Digest of the manifest.
-            name: The name whose log is looked at before the other names.
-        """
-        if not self.objects.has(root):
-            return None
-        for target in meanings(name, self.refs):
-            found = self._dataset_at(target)
-            if found is not None and found.root == root:
-                return found
-        return self._dataset_at(root)
-
-    def _dataset_at(self, digest: Digest) -> Dataset | None:
-        """The dataset of a run record or manifest, None if the object is neither."""
-        from castore.dataset import Dataset
-        from castore.format.fields import kind_of
-        from castore.format.manifest import MANIFEST_KIND
-        from castore.format.run import RUN_KIND, Run
-        from castore.read.columns import CachedFetch
-
-        # One cache for all datasets of the repository: what two of them share is read once.
-        fetch = self._fetch = self._fetch or CachedFetch(self.objects.get, many=getattr(self.objects, "get_many", None))
-        data = fetch(digest)
-        kind, reopen = kind_of(data), (open_dataset, (self.place, digest.hex()))
-        if kind == RUN_KIND:
-            return Dataset(fetch, Run.decode(data).manifest, digest, reopen, self.pack)
-        return Dataset(fetch, digest, None, reopen, self.pack) if kind == MANIFEST_KIND else None
-
-    # ---- verbs
+    # ---- making datasets
 
     def tokenize(
         self,
-        job: TokenizeJob,
-        name: str,
-        origin: Origin,
+        mix: Iterable[MixEntry],
         *,
-        force: bool = False,
+        tokenizer: PathLike,
+        name: str,
+        chat_template: PathLike | None = None,
+        max_seq_length: int | None = None,
+        add_bos: bool = False,
+        last_turn: bool = False,
+        num_examples: int | None = None,
+        shuffle_seed: int | None = SHUFFLE_SEED,
+        mix_seed: int = MIX_SEED,
+        split: str | Sequence[str] = FILE_SPLIT,
+        revision: str = MAIN_REVISION,
+        workers: int | None = None,
+        on_error: str = ON_ERROR,
+        template_fallback: bool = False,
+        date: str | None = None,
+        origin: Origin | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
-        warn: Callable[[str], None] = lambda message: None,
+        warn: Callable[[str], None] = lambda line: None,
+        **why: Unpack[Why],
     ) -> TokenizeResult:
-        """Tokenize a mix and let ``name`` mean the result.
+        """Turn conversations into a dataset, and let ``name`` mean it.
+
+        What was tokenized before, by whomever and in whatever mix, is found and not tokenized again. A run that was
+        interrupted goes on when it is called again.
+
+        Args:
+            mix: The sources in order, each a path (or name of a Hugging Face dataset) and an amount: a float is a share
+                of the rows (1.0 all, 3.0 three times), an integer a count, a text either, as on the command line.
+            tokenizer: Folder of a Hugging Face tokenizer.
+            name: Of the result.
+            chat_template: Name or file of a template; the tokenizer folder's own by default.
+            max_seq_length: Tokens kept of a conversation; None for all.
+            add_bos: Put the BOS token in front of every conversation.
+            last_turn: Train on the last assistant turn of a conversation only.
+            num_examples: Samples used of the shuffle; None for all.
+            shuffle_seed: Seed of the recorded order; None to keep the order of the mix.
+            mix_seed: Seed of the random choice of rows.
+            split, revision: Of the Hugging Face datasets; one split for all, or one for each source.
+            workers: Processes; one for each processor by default. With more than one, a script that has much to
+                tokenize begins below ``if __name__ == "__main__":``, since workers import it.
+            on_error: What to do at a row that cannot be read: ``stop`` there, or ``skip``, count it and go on.
+            template_fallback: Take the tokenizer's own template for a name that is not known, as open-instruct does.
+            date: What templates that ask for the date write, ``YYYY-MM-DD`` or with ``THH:MM:SS``; today by default.
+            report: Called after every unit.
+            warn: Called with one line for each thing that the user should know.
 
         Raises:
             InvalidInputError: The job or a source is wrong; what was tokenized is kept for the next run.
-            ConflictError: Somebody moved the name meanwhile; the run is stored and can be tagged by its digest.
         """
-        from castore.ingest.job import tokenize
+        from castore.ingest import job as jobs
+        from castore.ingest.mix import spelled_mix
         from castore.store.units import UnitStore
 
-        message = origin.message or "tokenize"
-        _check_loggable(name, origin, message)
-        self.refs.require_writable()
-        expected = self.refs.current(name)
-        self._guard(name, expected, None, origin, force)
-        result = tokenize(job, self.objects, UnitStore(self.backend), _run_origin(origin), report=report, warn=warn)
-        self._publish(name, expected, result.run, origin, message)
-        return result
+        job = jobs.TokenizeJob(
+            mix=spelled_mix(mix),
+            tokenizer=os.fspath(tokenizer),
+            chat_template=None if chat_template is None else os.fspath(chat_template),
+            max_seq_length=max_seq_length,
+            num_examples=num_examples,
+            shuffle_seed=shuffle_seed,
+            mix_seed=mix_seed,
+            workers=workers,
+            on_error=on_error,
+            add_bos=add_bos,
+            last_turn_only=last_turn,
+            splits=(split,) if isinstance(split, str) else tuple(split),
+            revision=revision,
+            template_fallback=template_fallback,
+            date=date,
+        )
+        move = Move(self.backend, name, "tokenize", origin, **why)
+        units, recorded = UnitStore(self.backend), move.origin.recorded(__version__)
+        done = jobs.tokenize(job, self.objects, units, recorded, report=report, warn=warn)
+        move.publish(done.run)
+        return done
 
     def writer(
         self,
@@ -190,9 +146,9 @@ class Repository:
         shuffle_seed: int | None = None,
         num_examples: int | None = None,
         resume_key: str | None = None,
-        tokenizer: str | None = None,
+        tokenizer: PathLike | None = None,
         origin: Origin | None = None,
-        force: bool = False,
+        **why: Unpack[Why],
     ) -> SampleWriter:
         """A writer of samples; ``name`` means them when it is closed, as at the end of a ``with`` block.
 
@@ -206,195 +162,163 @@ class Repository:
             resume_key: Any text that names this write. What is stored is recorded under it as the write goes on, and a
                 writer that is opened with it again begins at ``position``.
             tokenizer: Folder of the tokenizer, kept beside the data so that it can be shown as text.
-            origin: Who, where, when and why; this user, here and now, by default.
-            force: Move a protected name; the origin must say why.
 
         Raises:
             InvalidInputError: A name, array or recipe that cannot be; or a protected name.
         """
-        from castore.ingest.sample_writer import SampleWriter
         from castore.ingest.write_job import WriteJob
 
-        who = origin or Origin.here()
-        message = who.message or "write"
-        _check_loggable(name, who, message)
-        self.refs.require_writable()
-        expected = self.refs.current(name)
-        self._guard(name, expected, None, who, force)
-        job = WriteJob(name, recipe or {}, arrays or {}, sources, shuffle_seed, num_examples, resume_key, tokenizer)
+        folder = None if tokenizer is None else os.fspath(tokenizer)
+        job = WriteJob(name, recipe or {}, arrays or {}, sources, shuffle_seed, num_examples, resume_key, folder)
+        return self._writer(job, Move(self.backend, name, "write", origin, **why))
 
-        def publish(run: Digest) -> None:
-            self._publish(name, expected, run, who, message)
+    def _writer(self, job: WriteJob, move: Move) -> SampleWriter:
+        from castore.ingest.sample_writer import SampleWriter
 
-        return SampleWriter(job, self.backend, self.objects, _run_origin(who), publish)
+        return SampleWriter(job, self.backend, self.objects, move.origin.recorded(__version__), move.publish)
 
-    def write(self, samples: Iterable[Any], as_: str, **options: Any) -> WriteResult:
-        """Write what an iterator gives, and let the name ``as_`` mean it.
+    def write(self, samples: Iterable[Any], name: str, **options: Unpack[WriteOptions]) -> WriteResult:
+        """Write what an iterator gives, and let ``name`` mean it.
 
         Args:
             samples: Each a ``(token_ids, labels_mask)`` tuple, token ids alone, or a mapping of what
                 ``SampleWriter.append`` takes; also of ``input_ids``, ``labels`` with −100 where not trained on, and
                 ``attention_mask``, as a dataset of Hugging Face gives them.
-            as_: Name of the result.
+            name: Of the result.
             **options: As ``writer`` takes them. With a ``resume_key``, samples that an interrupted write has stored are
                 taken from the iterator, compared and passed over.
 
         Raises:
             InvalidInputError: A sample cannot be; or is another than the interrupted write has in its place.
-            ConflictError: Somebody moved the name meanwhile; the run is stored and can be tagged by its digest.
         """
         from castore.ingest.write_all import write_all
 
-        return write_all(self.writer(as_, **options), samples)
+        return write_all(self.writer(name, **options), samples)
 
     def import_folder(
         self,
-        path: str,
+        path: PathLike,
         name: str,
         origin: Origin | None = None,
         *,
-        force: bool = False,
         shuffle_seed: int | None = None,
-        like: str | None = None,
+        like: str | Digest | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
+        **why: Unpack[Why],
     ) -> ImportResult:
-        """Let ``name`` mean an output directory of open-instruct.
+        """Let ``name`` mean an output directory of open-instruct, or what ``export`` has written for OLMo-core.
+
+        Args:
+            path: The directory.
+            name: Of the result.
+            shuffle_seed: Undo the shuffle of this seed, so that samples are stored in the order of the mix.
+            like: Address of a dataset: documents that it holds are stored in its order, sharing its chunks.
 
         Raises:
             SourceError: The directory is incomplete or contradicts itself.
-            ConflictError: Somebody moved the name meanwhile.
         """
-        from castore.ingest.import_folder import import_folder
+        from castore.ingest.import_folder import Like, import_folder
         from castore.olmo.folder import OlmoCoreFolder
         from castore.store.imports import ImportStore
 
-        origin = origin or Origin.here()
-        check_ref_name(name)
-        self.refs.require_writable()
-        expected = self.refs.current(name)
-        self._guard(name, expected, None, origin, force)
-        other = None if like is None else _as_like(self.dataset(like))
-        result = import_folder(
-            OlmoCoreFolder(path),
+        move = Move(self.backend, name, f"import {os.fspath(path)}", origin, **why)
+        done = import_folder(
+            OlmoCoreFolder(os.fspath(path)),
             self.objects,
             ImportStore(self.backend),
-            _run_origin(origin),
+            move.origin.recorded(__version__),
             shuffle_seed=shuffle_seed,
-            like=other,
+            like=None if like is None else Like.of(self.dataset(like)),
             report=report,
         )
-        self._move(name, expected, result.run, origin, origin.message or f"import {path}")
-        return result
+        move.publish(done.run)
+        return done
 
     def import_zarr(
         self,
-        place: str,
+        place: PathLike,
         name: str,
         origin: Origin | None = None,
         *,
-        force: bool = False,
         report: Callable[[int, int], None] = lambda done, total: None,
+        **why: Unpack[Why],
     ) -> GroupImport:
         """Let ``name`` mean the samples of the zarr group at a path or URL.
 
         Raises:
-            InvalidInputError: There is no group.
-            SourceError: It has no samples, or arrays that contradict each other.
-            ConflictError: Somebody moved the name meanwhile.
+            InvalidInputError: There is no group, or it has no samples, or arrays that contradict each other.
         """
         from castore.ingest.import_zarr import GroupSamples, write_group
         from castore.read.zarr_store import open_group
 
-        check_ref_name(name)
-        origin = origin or Origin.here()
-        self._guard(name, self.refs.current(name), None, origin, force)
-        samples = GroupSamples(place, *open_group(place))
-        who = origin._replace(message=origin.message or f"import {place}")
-        seed, take = samples.order
-        writer = self.writer(
-            name,
-            arrays=samples.extra,
-            sources=samples.sources,
-            shuffle_seed=seed,
-            num_examples=take,
-            origin=who,
-            force=force,
-        )
-        return write_group(writer, samples, report)
+        url = os.fspath(place)
+        move = Move(self.backend, name, f"import {url}", origin, **why)
+        samples = GroupSamples(url, *open_group(url))
+        return write_group(self._writer(samples.job(name), move), samples, report)
 
-    def export(
+    # ---- what can be done with them
+
+    def export(self, data: str | Digest | Columns, folder: PathLike, **options: Unpack[ExportOptions]) -> Exported:
+        """Write a dataset, or what an address means, as files for a trainer; as ``Dataset.export``."""
+        from castore.export.layouts import export_dataset
+
+        return export_dataset(self.dataset(data) if isinstance(data, str | bytes) else data, folder, **options)
+
+    def copy(
         self,
-        data: Columns,
-        folder: str,
+        address: str,
+        to: Repository | PathLike,
+        name: str | None = None,
+        origin: Origin | None = None,
         *,
-        replace: bool = False,
-        time_text: str | None = None,
-        layout: str = "olmo-core",
-        part_bytes: int | None = None,
+        check: Callable[[Digest], None] = lambda root: None,
         report: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Exported:
-        """Write a dataset as files for OLMo-core, or in another of ``castore.export.layouts.LAYOUTS``.
+        **why: Unpack[Why],
+    ) -> Copied:
+        """Make what ``address`` means durable in another repository, signed as here, and let ``name`` mean it there.
 
         Args:
-            data: The dataset.
-            folder: Complete or absent afterwards.
-            replace: Replace an earlier export, as a whole; a folder that holds anything else is refused.
-            time_text: The timestamp in OLMo-core's statistics; now, by default.
-            layout: One of ``LAYOUTS``.
-            part_bytes: Bytes of ids in a full part of OLMo-core's layout; 1 GiB by default, as open-instruct writes.
-            report: Called with tokens written and tokens in all.
+            address: What to copy.
+            to: The other repository, or its path or URL; it is made if there is nothing.
+            name: The name there; the same by default.
+            check: Called with the root before anything is sent.
 
         Raises:
-            InvalidInputError: ``part_bytes`` for another layout, or below ``castore.olmo.layout.PART_BYTES_MIN``.
+            InvalidInputError: The address is no name, and none was given.
         """
-        import time
+        from castore.care.copy import copy_dataset
+        from castore.store.signatures import SignatureStore
 
-        from castore.export.layouts import export_layout
-        from castore.export.olmo_core import export_olmo_core
-        from castore.olmo.layout import part_size
+        if name is None and not is_ref_name(address):
+            raise InvalidInputError(f"{address} is no name: say what to call it there")
+        name = name or address
+        target = self.resolve(address)
+        other = to if isinstance(to, Repository) else Repository.open(to, create=True)
+        move = Move(other.backend, name, f"copy {address} from {self.url}", origin, target=target, **why)
+        root = self.dataset(target).root
+        check(root)
+        held = [digest for each in other.refs.names() if (digest := other.refs.current(each)) is not None]
+        copied = copy_dataset(self.objects, other.objects, target, held, report=report)
+        SignatureStore(self.backend).copy_to(SignatureStore(other.backend), name, root)
+        copied.moved = move.expected != target
+        if copied.moved:
+            move.to(target)
+        return copied
 
-        if layout != "olmo-core":
-            if part_bytes is not None:
-                raise InvalidInputError(f"the size of parts is OLMo-core's: layout {layout} has its own")
-            return export_layout(data, folder, layout, replace=replace, report=report)
-        said = time_text or time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(Origin.here().time_s))
-        size = part_size(part_bytes)
-        return export_olmo_core(data, folder, replace=replace, time_text=said, part_bytes=size, report=report)
+    # ---- names
 
-    def pack(
-        self,
-        data: Dataset,
-        rule: PackingRule,
-        *,
-        report: Callable[[int, int], None] = lambda done, total: None,
-    ) -> Instances:
-        """The packing of a dataset of this repository: read if somebody has made it, else made and stored for others.
+    def log(self, name: str) -> list[RefEntry]:
+        """What a name has meant, newest first: each with ``target``, ``time_s``, ``author`` and ``message``.
 
-        A repository that cannot be written to serves as well; then nothing is stored.
+        Raises:
+            NotFoundError: There never was such a name.
         """
-        from castore.format.packing import packing_name
-        from castore.store.packings import PackingStore
-        from castore.train.instances import pack_dataset, read_instances
+        entries = self.refs.log(name)
+        if not entries:
+            raise nothing_called(name, self.refs, self.url)
+        return entries
 
-        records = PackingStore(self.backend)
-        name = packing_name(data.root, rule.value())
-        known = records.get(name)
-        if known is not None:
-            with suppress(NotFoundError):  # it was collected: a packing can be made again
-                found = read_instances(self.objects.get, known, data.root, rule)
-                with suppress(BackendError):  # not everybody may write
-                    records.renew(name)
-                return found
-        packing, chunks = pack_dataset(data, rule, report=report)
-        document = packing.encode()
-        objects = {item.digest: item for item in [*chunks, document]}
-        with suppress(BackendError):
-            self.objects.put_all(objects.values())
-            self.objects.flush()
-            records.put(name, document.digest, sorted({chunk.digest for chunk in chunks}))
-        return read_instances(lambda digest: objects[digest].data, document.digest, data.root, rule)
-
-    def tag(self, address: str, name: str, origin: Origin | None = None, *, force: bool = False) -> RefEntry:
+    def tag(self, address: str, name: str, origin: Origin | None = None, **why: Unpack[Why]) -> RefEntry:
         """Let ``name`` mean what ``address`` means.
 
         What no name means now may be about to be collected: all that it reaches is renewed first.
@@ -402,132 +326,81 @@ class Repository:
         Raises:
             NotFoundError: Some of it was collected already.
         """
-        origin = origin or Origin.here()
-        expected = self.refs.current(name)
-        target = self.resolve(address)
-        self._guard(name, expected, target, origin, force)
-        if not is_ref_name(address) or self.refs.current(address) != target:
-            self._renew(target, address)
-        return self._move(name, expected, target, origin, origin.message or f"tag {address}")
-
-    def _renew(self, target: Digest, address: str) -> None:
         from castore.care.reach import renew_all
 
-        try:
-            renew_all(self.objects, target)
-        except NotFoundError as error:
-            raise NotFoundError(f"{address} is no longer complete: {error}") from error
+        target = self.resolve(address)
+        move = Move(self.backend, name, f"tag {address}", origin, target=target, **why)
+        if not is_ref_name(address) or self.refs.current(address) != target:
+            renew_all(self.objects, target, address)
+        return move.to(target)
 
-    def remove(self, name: str, origin: Origin | None = None, *, force: bool = False) -> RefEntry:
-        """Let ``name`` mean nothing; its log stays, and the data as long as gc keeps what logs name."""
-        origin = origin or Origin.here()
-        expected = self.refs.current(name)
-        if expected is None:
-            raise nothing_called(name, self.refs, self.url)
-        self._guard(name, expected, None, origin, force)
-        return self._move(name, expected, None, origin, origin.message or "rm")
-
-    def copy(
-        self,
-        address: str,
-        to: Repository,
-        name: str,
-        origin: Origin | None = None,
-        *,
-        force: bool = False,
-        check: Callable[[Digest], None] = lambda root: None,
-        report: Callable[[int, int], None] = lambda done, total: None,
-    ) -> tuple[Copied, bool]:
-        """Make what ``address`` means durable in another repository, and let ``name`` mean it there.
-
-        Signatures of the name and root travel too. ``check`` is called with the root before anything else does.
-
-        Returns:
-            What was sent, and whether the name moved (it may have meant the same already).
+    def remove(self, name: str, origin: Origin | None = None, **why: Unpack[Why]) -> RefEntry:
+        """Let ``name`` mean nothing; its log stays, and the data as long as gc keeps what logs name.
 
         Raises:
-            ConflictError: Somebody moved the name meanwhile; what was sent is there.
+            NotFoundError: There is no such name.
         """
-        from castore.care.copy import copy_dataset
-        from castore.store.signatures import SignatureStore
+        move = Move(self.backend, name, "rm", origin, **why)
+        if move.expected is None:
+            raise nothing_called(name, self.refs, self.url)
+        return move.to(None)
 
-        origin = origin or Origin.here()
-        check_ref_name(name)
-        target = self.resolve(address)
-        expected = to.refs.current(name)
-        to._guard(name, expected, target, origin, force)
-        root = self.dataset(digest_hex(target)).root
-        check(root)
-        held = [digest for each in to.refs.names() if (digest := to.refs.current(each)) is not None]
-        copied = copy_dataset(self.objects, to.objects, target, held, report=report)
-        for signature in SignatureStore(self.backend).of(name, root):
-            SignatureStore(to.backend).put(signature)
-        if expected == target:
-            return copied, False
-        to._move(name, expected, target, origin, origin.message or f"copy {address} from {self.url}")
-        return copied, True
+    # ---- looking after the whole
 
-    def _guard(self, name: str, expected: Digest | None, target: Digest | None, origin: Origin, force: bool) -> None:
-        if expected is None or expected == target or not is_protected(self.backend, name):
-            return
-        if not force:
-            raise InvalidInputError(f"{name} is protected: give --force, and the reason with --message")
-        if not origin.message.strip():
-            raise InvalidInputError(f"{name} is protected: --force wants the reason with --message")
+    def gc(
+        self,
+        *,
+        grace_s: float = GRACE_S,
+        keep_log_s: float = KEEP_LOG_S,
+        keep_records_s: float = KEEP_RECORDS_S,
+        dry_run: bool = False,
+        force: bool = False,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Collected:
+        """Remove objects that nothing uses: no name, no log within its time, no record, no run under way.
 
-    def _publish(self, name: str, expected: Digest | None, run: Digest, origin: Origin, message: str) -> None:
-        try:
-            self._move(name, expected, run, origin, message)
-        except ConflictError as error:
-            raise ConflictError(f"{error}; the run is stored: castore tag {digest_hex(run)[:16]} {name}") from error
+        Args:
+            grace_s, keep_log_s, keep_records_s: As of ``castore.care.policy.Policy``: how long what stays, in seconds.
+            dry_run: Count, and remove nothing.
+            force: Accept periods that are unsafe while others write.
 
-    def _move(
-        self, name: str, expected: Digest | None, target: Digest | None, origin: Origin, message: str
-    ) -> RefEntry:
-        return self.refs.compare_and_set(
-            name, expected, target, time_s=origin.time_s, author=origin.author, message=message
-        )
+        Raises:
+            InvalidInputError: The periods are unsafe.
+            CorruptionError: Something that is in use is damaged; nothing was removed.
+        """
+        from castore.care.gc import collect
 
+        keep, tell = Policy(grace_s, keep_log_s, keep_records_s), lambda what, done, total: report(done, total)
+        return collect(self.backend, keep, dry_run=dry_run, force=force, report=tell)
 
-def zarr_store(url: str | os.PathLike[str], name: str, *, grid: str = "regular") -> CastoreStore:
-    """A dataset as a read-only zarr store (``castore.zarr_store``)."""
-    from castore.read.zarr_store import CastoreStore, check_grid
+    def fsck(
+        self,
+        *,
+        share: float = 1.0,
+        repair_from: Repository | PathLike | None = None,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> FsckResult:
+        """Read and hash everything, and check that it fits together: ``findings.clean`` says whether it does.
 
-    check_grid(grid)
-    repository = Repository.open(url)
-    return CastoreStore((repository.place, digest_hex(repository.resolve(name)), grid), open_zarr_content)
+        Nothing is deleted, and nothing changed but what is put in place of what is damaged or missing.
 
+        Args:
+            share: Part of the chunks that is read, drawn at random.
+            repair_from: A repository from which what is damaged or missing is taken, verified; or its path or URL.
+        """
+        from castore.care.fsck import check
 
-def open_zarr_content(url: str, digest: str, grid: str) -> DatasetContent:
-    """What a zarr store shows, also where it was pickled to."""
-    from castore.read.zarr_content import DatasetContent
+        if isinstance(repair_from, str | os.PathLike):  # it need not be healthy enough to be opened
+            repair_from = Repository(open_backend(os.fspath(repair_from)))
+        source = None if repair_from is None else repair_from.backend
+        return check(self.backend, share=share, source=source, report=report)
 
-    return DatasetContent(open_dataset(url, digest), grid)
+    def du(self, *names: str, report: Callable[[int, int], None] = lambda done, total: None) -> Usage:
+        """Count what names take, what they share, and what would be free without them; without names, of all.
 
+        Raises:
+            NotFoundError: There is no such name.
+        """
+        from castore.care.usage import usage
 
-def open_dataset(url: str, address: str) -> Dataset:
-    """A dataset by the place of its repository: how one that was pickled is opened again."""
-    return Repository.open(url).dataset(address)
-
-
-def _as_like(data: Dataset) -> Like:
-    """A dataset as an import takes its order."""
-    import numpy as np
-
-    from castore.ingest.import_folder import Like
-    from castore.read.whole import whole, whole_keys
-
-    source = whole(data, "source") if data.has("source") else np.zeros(data.samples, np.uint32)
-    return Like(whole_keys(data), source, tuple(data.sources))
-
-
-def _check_loggable(name: str, origin: Origin, message: str) -> None:
-    """Refuse now what could not be logged after hours of work."""
-    RefEntry(name, 0, None, origin.time_s, origin.author, message).encode()
-
-
-def _run_origin(origin: Origin) -> RunOrigin:
-    """An origin as a run record keeps it."""
-    from castore.format.run import RunOrigin
-
-    return RunOrigin(origin.author, __version__, origin.host, origin.message, origin.time_s)
+        return usage(self.backend, list(dict.fromkeys(names)), report=report)

@@ -50,16 +50,14 @@ def copy(
 
     to = state.at(url, create=True)
     with ProgressDisplay("copying", "objects", as_json=as_json, quiet=quiet) as progress:
-        copied, moved = repository.copy(
-            name_here, to, name, origin(message), force=force, check=check, report=progress.update
-        )
+        copied = repository.copy(name_here, to, name, origin(message), force=force, check=check, report=progress.update)
     root = to.dataset(name).root
     if as_json:
         echo_json(
             {
                 "name": name,
                 "root": root,
-                "moved": moved,
+                "moved": copied.moved,
                 "sent": {"objects": copied.sent, "bytes": copied.sent_bytes},
                 "skipped": {"objects": copied.present, "held": copied.held},
             }
@@ -68,7 +66,7 @@ def copy(
     click.echo(f"{name}  {root.hex()}")
     click.echo(f"  sent     {plural(copied.sent, 'object')}, {size(copied.sent_bytes)}")
     click.echo(f"  skipped  {number(copied.present)} that were there, {number(copied.held)} that its names hold")
-    if not moved:
+    if not copied.moved:
         click.echo("  the name meant this already")
 
 

@@ -19,12 +19,11 @@ def du(state: State, names: tuple[str, ...], as_json: bool, quiet: bool) -> None
 
     With NAMEs, of these alone, and what removing all of them would free.
     """
-    from castore.care.usage import usage
     from castore_cli.progress import ProgressDisplay
 
     repository = state.open()
     with ProgressDisplay("counting", "objects", as_json=as_json, quiet=quiet) as progress:
-        done = usage(repository.backend, list(dict.fromkeys(names)), report=progress.update)
+        done = repository.du(*names, report=progress.update)
     if as_json:
         echo_json(
             {

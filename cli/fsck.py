@@ -31,13 +31,13 @@ def fsck(state: State, sample: Share, repair_from: str | None, as_json: bool, qu
 
     Nothing is deleted, and nothing is changed but what --repair-from puts in place of what is damaged or missing.
     """
-    from castore.care.fsck import check
+    from castore.repository import Repository
     from castore.store.urls import open_backend
     from castore_cli.progress import ProgressDisplay
 
-    source = None if repair_from is None else open_backend(repair_from)
+    repository = Repository(open_backend(state.url))  # it need not be healthy enough to be opened
     with ProgressDisplay("checking", "bytes", as_json=as_json, quiet=quiet) as progress:
-        done = check(open_backend(state.url), share=float(sample.value), source=source, report=progress.update)
+        done = repository.fsck(share=float(sample.value), repair_from=repair_from, report=progress.update)
     findings = done.findings
     if as_json:
         echo_json(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from castore.care.policy import DAY_S, GRACE_S, KEEP_LOG_S, KEEP_RECORDS_S
 from castore_cli.context import State
 from castore_cli.formatting import echo_json, number, plural, size
 from castore_cli.parameters import Period, json_summary_option, quiet_option
@@ -12,15 +13,23 @@ from castore_cli.parameters import Period, json_summary_option, quiet_option
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
 @click.option(
-    "--grace", type=Period(), default="14d", metavar="PERIOD", help="Keep what was stored or reused within this time."
+    "--grace",
+    type=Period(),
+    default=f"{GRACE_S // DAY_S}d",
+    metavar="PERIOD",
+    help="Keep what was stored or reused within this time.",
 )
 @click.option(
-    "--keep-log", type=Period(), default="90d", metavar="PERIOD", help="Keep what a name meant for so long after."
+    "--keep-log",
+    type=Period(),
+    default=f"{KEEP_LOG_S // DAY_S}d",
+    metavar="PERIOD",
+    help="Keep what a name meant for so long after.",
 )
 @click.option(
     "--keep-records",
     type=Period(),
-    default="30d",
+    default=f"{KEEP_RECORDS_S // DAY_S}d",
     metavar="PERIOD",
     help="Keep what was tokenized or imported for reuse, for so long after the last use.",
 )
@@ -43,17 +52,17 @@ def gc(
     Others may go on working. An object goes only if it was neither stored nor reused within --grace, so this must be
     longer than the longest run.
     """
-    from castore.care.gc import Policy, collect
     from castore_cli.progress import ProgressDisplay
 
     repository = state.open()
     with ProgressDisplay("collecting", "objects", as_json=as_json, quiet=quiet) as progress:
-        done = collect(
-            repository.backend,
-            Policy(grace, keep_log, keep_records),
+        done = repository.gc(
+            grace_s=grace,
+            keep_log_s=keep_log,
+            keep_records_s=keep_records,
             dry_run=dry_run,
             force=force,
-            report=lambda what, at, total: progress.update(at, total),
+            report=progress.update,
         )
     if as_json:
         echo_json(

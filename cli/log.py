@@ -22,12 +22,8 @@ if TYPE_CHECKING:
 @click.pass_obj
 def log(state: State, name: str, as_json: bool) -> None:
     """Show what NAME has meant, newest first: the root, when, who and why."""
-    from castore.store.addresses import nothing_called
-
     repository = state.open()
-    entries = repository.refs.log(name)
-    if not entries:
-        raise nothing_called(name, repository.refs, repository.url)
+    entries = repository.log(name)
     if as_json:
         fields = ("sequence", "target", "time_s", "author", "message")
         echo_json(

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
 from castore_cli.context import SEED_MAX, State, origin
 from castore_cli.formatting import echo_json, number, plural, share, size
 from castore_cli.parameters import Number, force_option, json_summary_option, message_option, silent_option
 
 if TYPE_CHECKING:
-    from castore.ingest.job import TokenizeJob, TokenizeResult
+    from castore.ingest.job import TokenizeResult
     from castore.ingest.run_writer import Progress
 
 
@@ -42,28 +43,6 @@ class TokenizeOptions:
     as_json: bool
     quiet: bool
 
-    def job(self) -> TokenizeJob:
-        """What is to be tokenized, and how."""
-        from castore.ingest.job import TokenizeJob
-
-        return TokenizeJob(
-            mix=self.mix,
-            tokenizer=self.tokenizer,
-            chat_template=self.chat_template,
-            max_seq_length=self.max_seq_length,
-            num_examples=self.num_examples,
-            shuffle_seed=None if self.no_shuffle else self.shuffle_seed,
-            mix_seed=self.mix_seed,
-            workers=self.workers or _processors(),
-            on_error=self.on_error,
-            add_bos=self.add_bos,
-            last_turn_only=self.last_turn,
-            splits=self.splits,
-            revision=self.revision,
-            template_fallback=self.template_fallback,
-            date=self.date,
-        )
-
 
 @click.command()
 @click.option(
@@ -80,12 +59,16 @@ class TokenizeOptions:
     "splits",
     multiple=True,
     metavar="NAME",
-    default=("train",),
-    show_default="train",
+    default=(FILE_SPLIT,),
+    show_default=FILE_SPLIT,
     help="Split of the Hugging Face datasets: one for all, or one for each --mix.",
 )
 @click.option(
-    "--revision", metavar="NAME", default="main", show_default=True, help="Revision of the Hugging Face datasets."
+    "--revision",
+    metavar="NAME",
+    default=MAIN_REVISION,
+    show_default=True,
+    help="Revision of the Hugging Face datasets.",
 )
 @click.option("--tokenizer", required=True, metavar="DIR", help="Folder of a Hugging Face tokenizer.")
 @click.option(
@@ -109,7 +92,7 @@ class TokenizeOptions:
     "--shuffle-seed",
     type=Number(0, SEED_MAX),
     metavar="N",
-    default=42,
+    default=SHUFFLE_SEED,
     show_default=True,
     help="Seed of the order.",
 )
@@ -118,15 +101,15 @@ class TokenizeOptions:
     "--mix-seed",
     type=Number(0, 2**32 - 1),
     metavar="N",
-    default=42,
+    default=MIX_SEED,
     show_default=True,
     help="Seed of the choice of rows.",
 )
 @click.option("--workers", type=Number(1), metavar="N", help="Processes. Default: one for each processor.")
 @click.option(
     "--on-error",
-    type=click.Choice(["stop", "skip"]),
-    default="stop",
+    type=click.Choice(ERRORS),
+    default=ON_ERROR,
     show_default=True,
     help="What to do at a row that cannot be read: stop there, or count it and go on.",
 )
@@ -155,7 +138,26 @@ def tokenize(state: State, /, **parameters: Any) -> None:
 
         try:
             result = repository.tokenize(
-                options.job(), options.name, origin(options.message), force=options.force, report=report, warn=_warn
+                options.mix,
+                tokenizer=options.tokenizer,
+                name=options.name,
+                chat_template=options.chat_template,
+                template_fallback=options.template_fallback,
+                date=options.date,
+                max_seq_length=options.max_seq_length,
+                add_bos=options.add_bos,
+                last_turn=options.last_turn,
+                num_examples=options.num_examples,
+                shuffle_seed=None if options.no_shuffle else options.shuffle_seed,
+                mix_seed=options.mix_seed,
+                split=options.splits,
+                revision=options.revision,
+                workers=options.workers,
+                on_error=options.on_error,
+                origin=origin(options.message),
+                force=options.force,
+                report=report,
+                warn=_warn,
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
@@ -169,15 +171,6 @@ def tokenize(state: State, /, **parameters: Any) -> None:
 
 def _warn(message: str) -> None:
     click.echo(f"castore: warning: {message}", err=True)
-
-
-def _processors() -> int:
-    import os
-
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # only Linux tells which processors a process may use
-        return os.cpu_count() or 1
 
 
 def _summary(result: TokenizeResult, name: str) -> dict[str, object]:

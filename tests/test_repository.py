@@ -24,7 +24,7 @@ from castore.store.backend import MemoryBackend
 from castore.store.marker import open_layout
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend
-from tests.support.jobs import ORIGIN, example_rows, make_job, run_job, write_rows
+from tests.support.jobs import ORIGIN, example_rows, run_job, tokenize, write_rows
 
 
 @pytest.fixture
@@ -57,10 +57,10 @@ def test_a_repository_is_made_only_where_that_was_said(tmp_path: Path) -> None:
 
 def test_a_repository_by_url_is_that_by_path(tmp_path: Path, path: Path) -> None:
     local = Repository.open(str(tmp_path / "repo"), create=True)
-    result = local.tokenize(make_job([(path, "1.0")]), "x", ORIGIN)
+    result = tokenize(local, [(path, "1.0")], "x")
     assert Repository.open(f"file://{tmp_path}/repo").dataset("x").root == result.root
     memory = Repository.open("memory://test-repository", create=True)
-    assert memory.tokenize(make_job([(path, "1.0")]), "x", ORIGIN).root == result.root
+    assert tokenize(memory, [(path, "1.0")], "x").root == result.root
     check_complete(Repository.open("memory://test-repository"))
 
 
@@ -246,14 +246,14 @@ def test_no_writer_moves_a_protected_name_unasked(repository: Repository, tmp_pa
 
 
 def test_a_place_may_be_a_path(tmp_path: Path) -> None:
-    Repository.open(tmp_path / "repo", create=True).write([[1]], as_="x")
+    Repository.open(tmp_path / "repo", create=True).write([[1]], "x")
     assert len(Repository.open(tmp_path / "repo")["x"]) == 1
 
 
 def test_without_a_place_it_is_that_of_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CASTORE_REPO", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    Repository.open(create=True).write([[1]], as_="x")
+    Repository.open(create=True).write([[1]], "x")
     assert list(Repository.open(tmp_path / "castore")) == ["x"]
     monkeypatch.setenv("CASTORE_REPO", str(tmp_path / "other"))
     with pytest.raises(NotFoundError, match="other"):

@@ -32,12 +32,14 @@ class Copied:
         sent: Objects that were sent, and ``sent_bytes`` what they take as stored.
         present: Objects that were asked for one by one and were there.
         held: Objects and whole trees that a name of the destination holds; what is below them was not looked at.
+        moved: Whether the name there moved; it may have meant the same before.
     """
 
     sent: int = 0
     sent_bytes: int = 0
     present: int = 0
     held: int = 0
+    moved: bool = False
 
 
 Report = Callable[[int, int], None]

@@ -104,8 +104,13 @@ def _chosen(values: list[T], chosen: list[bool]) -> Iterator[T]:
     return (value for value, is_chosen in zip(values, chosen, strict=True) if is_chosen)
 
 
-def renew_all(objects: ObjectStore, target: Digest) -> int:
+def renew_all(objects: ObjectStore, target: Digest, address: str = "") -> int:
     """Renew everything that a run or manifest reaches, so that no collection that is under way takes it.
+
+    Args:
+        objects: Of the repository.
+        target: The run or manifest.
+        address: What messages call it; its digest by default.
 
     Returns:
         How many objects there are.
@@ -121,8 +126,11 @@ def renew_all(objects: ObjectStore, target: Digest) -> int:
         pairs = ((digest, inner) for digest in digests)
         return [not (pair in seen or seen.add(pair)) for pair in pairs]  # type: ignore[func-returns-value]
 
-    for digest, found in objects.renew_many(digest for digest, _ in walk(objects, [target], fresh)):
-        if not found:
-            raise NotFoundError(f"there is no object {digest_hex(digest)}")
+    try:
+        for digest, found in objects.renew_many(digest for digest, _ in walk(objects, [target], fresh)):
+            if not found:
+                raise NotFoundError(f"there is no object {digest_hex(digest)}")
+    except NotFoundError as error:
+        raise NotFoundError(f"{address or digest_hex(target)} is no longer complete: {error}") from error
     objects.flush()
     return len(seen)

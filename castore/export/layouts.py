@@ -15,22 +15,26 @@ the elements.
 from __future__ import annotations
 
 import json
+import os
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import InvalidInputError, MissingExtraError
-from castore.export.olmo_core import Exported
+from castore.export.olmo_core import Exported, export_olmo_core
 from castore.export.whole_folder import write_folder
 from castore.format.samples import SpanColumn, offsets_of
+from castore.olmo.layout import part_size
 from castore.read.columns import Columns, vocab_size_of
 from castore.read.stream import in_order
 from castore.store.files import WholeFile, sync, write_whole
+from castore.store.run_origin import Origin
 
 LAYOUTS = ("olmo-core", "megatron", "mds", "parquet")
 
@@ -45,6 +49,52 @@ MDS_SHARD_BYTES = 1 << 26
 
 PARQUET_PART_TOKENS, PARQUET_GROUP_TOKENS = 1 << 28, 1 << 23
 """Tokens in a full parquet file, and in a row group of one."""
+
+
+class ExportOptions(TypedDict, total=False):
+    """What ``export_dataset`` takes as keywords."""
+
+    layout: str
+    replace: bool
+    part_bytes: int | None
+    time_text: str | None
+    report: Progress
+
+
+def export_dataset(
+    data: Columns,
+    folder: str | os.PathLike[str],
+    *,
+    layout: str = LAYOUTS[0],
+    replace: bool = False,
+    part_bytes: int | None = None,
+    time_text: str | None = None,
+    report: Progress = lambda done, total: None,
+) -> Exported:
+    """Write a dataset to ``folder``, in its recorded order and any of ``LAYOUTS``.
+
+    Args:
+        data: The dataset.
+        folder: Complete or absent afterwards.
+        layout: One of ``LAYOUTS``.
+        replace: Replace an earlier export, as a whole; a folder that holds anything else is refused.
+        part_bytes: Bytes of ids in a full part of OLMo-core's layout; 1 GiB by default, as open-instruct writes.
+        time_text: The timestamp in OLMo-core's statistics, ``YYYY-MM-DD HH:MM:SS``; now, by default.
+        report: Called with tokens written and tokens in all.
+
+    Raises:
+        InvalidInputError: No such layout; ``part_bytes`` for another than OLMo-core's, or too few; or the folder cannot
+            be written, or its files cannot hold the data.
+        MissingExtraError: pyarrow is needed and not installed.
+        CorruptionError: An object is damaged; the folder stays as it was.
+    """
+    if layout != "olmo-core":
+        if part_bytes is not None:
+            raise InvalidInputError(f"the size of parts is OLMo-core's: layout {layout} has its own")
+        return export_layout(data, os.fspath(folder), layout, replace=replace, report=report)
+    said = time_text or time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(Origin.here().time_s))
+    size = part_size(part_bytes)
+    return export_olmo_core(data, os.fspath(folder), replace=replace, time_text=said, part_bytes=size, report=report)
 
 
 def export_layout(

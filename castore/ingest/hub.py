@@ -18,15 +18,11 @@ import numpy as np
 from blake3 import blake3
 
 from castore.errors import InvalidInputError, MissingExtraError, SourceError
+from castore.ingest.defaults import FILE_SPLIT, MAIN_REVISION
 from castore.ingest.readers import IntArray, RowBatch, RowReader, one_line, orjson_library
 from castore.ingest.source import BLOCK_BYTES_TARGET, READ_SUFFIXES, Source
 
-__all__ = ["FILE_SPLIT", "MAIN_REVISION", "open_source"]
-
-FILE_SPLIT = "train"
-"""The one split of a local file."""
-
-MAIN_REVISION = "main"
+__all__ = ["open_source"]
 
 # In the order in which they stand in a row.
 _COLUMNS = ("messages", "tools")

@@ -23,6 +23,8 @@ from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.olmo.folder import OlmoCoreFolder, check_statistics
 from castore.olmo.scan import FolderScan, folder_sources, supposed_sources
 from castore.olmo.sources import integer_of, text_of
+from castore.read.columns import Columns
+from castore.read.whole import whole, whole_keys
 from castore.store.imports import Imported, ImportStore, import_name
 from castore.store.objects import ObjectStore
 from castore.tree.dataset_builder import RunFields
@@ -58,6 +60,12 @@ class Like:
     keys: NDArray[np.uint8]
     source: NDArray[np.uint32]
     names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: Columns) -> Like:
+        """The order of a dataset."""
+        source = whole(data, "source") if data.has("source") else np.zeros(data.samples, np.uint32)
+        return cls(whole_keys(data), source, tuple(data.sources))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from castore.format.samples import TOKENS_MAX
 from castore.format.schema import LABELS_MASK, SOURCE, TOKEN_IDS
 from castore.ingest.caller_samples import RESERVED
 from castore.ingest.sample_writer import SampleWriter
-from castore.ingest.write_job import WriteResult
+from castore.ingest.write_job import WriteJob, WriteResult
 
 BATCH_TOKENS = 1 << 22
 BATCH_SAMPLES = 1 << 16
@@ -122,6 +122,11 @@ class GroupSamples:
                 yield name, (stored[1], "sample")
             else:
                 self.left_out[name] = f"its shape {list(array.shape)} is neither one a token nor one a sample"
+
+    def job(self, name: str) -> WriteJob:
+        """How the samples are written as a dataset."""
+        seed, take = self.order
+        return WriteJob(name, arrays=self.extra, sources=self.sources, shuffle_seed=seed, num_examples=take)
 
     @property
     def sources(self) -> Sequence[str]:

@@ -19,7 +19,8 @@ from castore.format.run import RUN_SOURCES_MAX, RunConfiguration, RunOrigin, Run
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
 from castore.ingest.assembly import Assembly, Growth, recorded_order
 from castore.ingest.clock import parse_date
-from castore.ingest.hub import FILE_SPLIT, MAIN_REVISION, open_source
+from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
+from castore.ingest.hub import open_source
 from castore.ingest.mix import Amount, small_count_warning
 from castore.ingest.pool import open_pool
 from castore.ingest.run_writer import MixItem, Progress, RunWriter, Written
@@ -51,8 +52,11 @@ class TokenizeJob:
         num_examples: Samples used of the order; None for all.
         shuffle_seed: Seed of the recorded order; None to keep the order of the mix.
         mix_seed: Seed of the random choice of rows.
-        workers: Processes.
+        workers: Processes; None for one for each processor.
         on_error: ``stop`` or ``skip``.
+
+    Raises:
+        InvalidInputError: A number out of its range, or no such ``on_error``.
     """
 
     mix: Sequence[tuple[str, str]]
@@ -60,16 +64,33 @@ class TokenizeJob:
     chat_template: str | None = None
     max_seq_length: int | None = None
     num_examples: int | None = None
-    shuffle_seed: int | None = 42
-    mix_seed: int = 42
-    workers: int = 1
-    on_error: str = "stop"
+    shuffle_seed: int | None = SHUFFLE_SEED
+    mix_seed: int = MIX_SEED
+    workers: int | None = None
+    on_error: str = ON_ERROR
     add_bos: bool = False
     last_turn_only: bool = False
     splits: Sequence[str] = (FILE_SPLIT,)
     revision: str = MAIN_REVISION
     template_fallback: bool = False
     date: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_number("max_seq_length", self.max_seq_length, 1)
+        _check_number("num_examples", self.num_examples, 1)
+        _check_number("shuffle_seed", self.shuffle_seed, 0, (1 << 63) - 1)
+        _check_number("mix_seed", self.mix_seed, 0, (1 << 32) - 1)
+        _check_number("workers", self.workers, 1)
+        if self.on_error not in ERRORS:
+            raise InvalidInputError(f"on_error is {self.on_error!r:.80}: give one of {', '.join(ERRORS)}")
+
+
+def _check_number(name: str, value: int | None, low: int, high: int | None = None) -> None:
+    if value is None:
+        return
+    if type(value) is not int or value < low or (high is not None and value > high):
+        said = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise InvalidInputError(f"{name} is {value!r:.80}: give a whole number {said}")
 
 
 @dataclass(frozen=True, slots=True)

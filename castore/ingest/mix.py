@@ -7,18 +7,24 @@ from a generator whose stream numpy has frozen.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from castore.errors import InvalidInputError
+from castore.ingest.defaults import MIX_SEED
 
-__all__ = ["SELECTION_SEED", "Amount", "Selection", "select", "small_count_warning"]
+__all__ = ["Amount", "MixEntry", "Selection", "select", "small_count_warning", "spelled_mix"]
 
-SELECTION_SEED = 42
-"""Seed of the random picks. open-instruct fixes it; its ``--shuffle_seed`` does not touch it."""
+MixEntry: TypeAlias = "tuple[str | os.PathLike[str], str | float]"
+"""A source of a mix as programs give it: its path or name, and its amount."""
 
 # 15 digits: a float holds such a number exactly, and a count stays far below 2**63.
 _AMOUNT = re.compile(r"[0-9]{1,15}|[0-9]{0,15}\.[0-9]{1,30}|[0-9]{1,15}\.")
@@ -54,6 +60,23 @@ class Amount:
         """Read an amount; the errors are those of the class."""
         return cls(text)
 
+    @classmethod
+    def of(cls, given: object) -> Amount:
+        """An amount as programs give it: a float is a share, an integer a count, a text is read.
+
+        Raises:
+            InvalidInputError: As for the class; or it is none of these.
+        """
+        if isinstance(given, str):
+            return cls(given)
+        if isinstance(given, bool) or not isinstance(given, Real):  # True would be a count of one
+            raise InvalidInputError(f"{given!r:.80} is not an amount: give a share (1.0, 0.37) or a count (5000)")
+        if isinstance(given, Integral):
+            return cls(str(int(given)))
+        # A float is spelled with a point and without an exponent: "0.37", "3.0", "0.00001".
+        text = format(Decimal(repr(float(given))), "f")
+        return cls(text if "." in text or not text.isdecimal() else f"{text}.0")
+
     @property
     def is_share(self) -> bool:
         """True for a share of the rows, False for a count."""
@@ -85,7 +108,7 @@ class Selection:
     extra: npt.NDArray[np.int64]
 
 
-def select(row_count: int, amount: Amount, seed: int = SELECTION_SEED) -> Selection:
+def select(row_count: int, amount: Amount, seed: int = MIX_SEED) -> Selection:
     """Choose the rows that ``amount`` takes from a source of ``row_count`` rows.
 
     The extra rows are ``numpy.random.RandomState(seed).choice(row_count, size, replace=False)``, which is the head of
@@ -115,6 +138,31 @@ def small_count_warning(amount: Amount, row_count: int) -> str | None:
         return None
     rows = "row" if int(amount.text) == 1 else "rows"
     return f"amount {amount.text} takes {int(amount.text)} {rows} of {row_count}: did you mean {int(amount.text)}.0?"
+
+
+def spelled_mix(mix: Iterable[MixEntry]) -> list[tuple[str, str]]:
+    """A mix as programs give it, in the form in which a job has it: text alone.
+
+    Raises:
+        InvalidInputError: It is no pairs of a path and an amount; the message has the place in the mix.
+    """
+    if isinstance(mix, str | os.PathLike):
+        raise InvalidInputError(f"a mix is pairs of a path and an amount: give [({os.fspath(mix)!r:.80}, 1.0)]")
+    spelled = []
+    for at, entry in enumerate(mix):
+        try:
+            path, amount = entry
+            name = os.fspath(path)
+        except (TypeError, ValueError):
+            name = None
+        if not isinstance(name, str) or isinstance(entry, str):
+            raise InvalidInputError(f"mix[{at}] is {entry!r:.80}: give a pair of a path and an amount")
+        try:
+            # What is text was spelled by the user, and is read where all of it is.
+            spelled.append((name, amount if isinstance(amount, str) else Amount.of(amount).text))
+        except InvalidInputError as error:
+            raise InvalidInputError(f"mix[{at}], {name}: {error}") from error
+    return spelled
 
 
 def _shown(text: str) -> str:

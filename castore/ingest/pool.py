@@ -231,12 +231,21 @@ def _limit_threads() -> None:
 Pool: TypeAlias = InlinePool | ProcessPool | AdaptivePool
 
 
-def open_pool(make: Callable[[], ChatTokenizer], on_error: str, workers: int) -> Pool:
+def processors() -> int:
+    """Processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # only Linux tells which processors a process may use
+        return os.cpu_count() or 1
+
+
+def open_pool(make: Callable[[], ChatTokenizer], on_error: str, workers: int | None) -> Pool:
     """A pool of at most ``workers`` processes; with one, this process does the work itself.
 
     Args:
         make: Makes a tokenizer; must survive pickling.
         on_error: ``stop`` or ``skip``, as ``ChatTokenizer.tokenize`` takes it.
-        workers: At least 1.
+        workers: At least 1; None for one for each processor.
     """
+    workers = workers or processors()
     return InlinePool(make, on_error) if workers == 1 else AdaptivePool(make, on_error, workers)

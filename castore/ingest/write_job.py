@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,8 @@ from castore.format.codec import Value, encode
 from castore.format.digest import Digest
 from castore.format.run import RUN_SOURCES_MAX, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.ingest.caller_samples import ArraySpec
+from castore.store.move import Why
+from castore.store.run_origin import Origin
 from castore.store.writes import SourceTotal
 from castore.tree.dataset_builder import RunFields
 from castore.tree.split import CHUNK_BYTES, FANOUT
@@ -29,6 +32,19 @@ class WriteResult:
 
     def __repr__(self) -> str:
         return f"<WriteResult {self.root.hex()[:12]}: {self.samples} samples, {self.tokens} tokens>"
+
+
+class WriteOptions(Why, total=False):
+    """What ``Repository.writer`` takes as keywords."""
+
+    recipe: Mapping[str, Value] | None
+    arrays: ArraySpec | None
+    sources: Sequence[str]
+    shuffle_seed: int | None
+    num_examples: int | None
+    resume_key: str | None
+    tokenizer: str | os.PathLike[str] | None
+    origin: Origin | None
 
 
 @dataclass(frozen=True, slots=True)

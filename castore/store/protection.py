@@ -6,7 +6,7 @@ The key ``protected`` of a repository is text, a pattern a line: ``*`` stands fo
 
 from __future__ import annotations
 
-from castore.errors import FormatError
+from castore.errors import FormatError, InvalidInputError
 from castore.store.backend import Backend
 
 PROTECTED_KEY = "protected"
@@ -34,6 +34,20 @@ def protected_patterns(backend: Backend) -> list[str]:
 def is_protected(backend: Backend, name: str) -> bool:
     """Whether a name is protected in this repository."""
     return any(_matches(name, pattern) for pattern in protected_patterns(backend))
+
+
+def check_unprotected(backend: Backend, name: str, message: str, *, force: bool) -> None:
+    """Refuse to move or remove a protected name without force and a reason.
+
+    Raises:
+        InvalidInputError: It is protected, and one of the two is missing.
+    """
+    if not is_protected(backend, name):
+        return
+    if not force:
+        raise InvalidInputError(f"{name} is protected: give --force, and the reason with --message")
+    if not message.strip():
+        raise InvalidInputError(f"{name} is protected: --force wants the reason with --message")
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from castore.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from castore.format.run import RunOrigin
 
 _TIME_MAX_S = 253_402_300_799  # 9999-12-31T23:59:59Z
 
@@ -44,6 +47,12 @@ class Origin(NamedTuple):
                 )
             time_s = int(epoch)
         return cls(os.environ.get("CASTORE_AUTHOR") or _user(), socket.gethostname(), time_s, message)
+
+    def recorded(self, version: str) -> RunOrigin:
+        """As a run record keeps it, with the version of castore."""
+        from castore.format.run import RunOrigin
+
+        return RunOrigin(self.author, version, self.host, self.message, self.time_s)
 
 
 def _user() -> str:

@@ -123,3 +123,8 @@ class SignatureStore:
                     yield Signature.decode(data, key)
             except (CorruptionError, FormatError):
                 continue
+
+    def copy_to(self, other: SignatureStore, name: str, root: Digest) -> None:
+        """Store the signatures of a name and root in another repository too."""
+        for signature in self.of(name, root):
+            other.put(signature)

@@ -38,9 +38,8 @@ def main() -> None:
 
     from castore.ingest.chat import json_parser, parse_row
     from castore.ingest.compiled import row_renderer
-    from castore.ingest.job import TokenizeJob
     from castore.ingest.tokenizer import ChatTemplate, ChatTokenizer, TokenizerFolder
-    from castore.repository import Origin, Repository
+    from castore.repository import Repository
 
     folder = TokenizerFolder.load(arguments.tokenizer)
     template = ChatTemplate.resolve(arguments.template, folder)
@@ -57,13 +56,17 @@ def main() -> None:
     warm = ChatTokenizer(TokenizerFolder.load(arguments.tokenizer), template, arguments.max_seq_length)
     warm.tokenize([b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'])
     loading = time.process_time() - started
-    job = TokenizeJob(
-        [(arguments.jsonl, "1.0")], arguments.tokenizer, arguments.template, arguments.max_seq_length, workers=1
-    )
     with tempfile.TemporaryDirectory() as temporary:
         repository = Repository.open(f"{temporary}/repository", create=True)
         started = time.process_time()
-        result = repository.tokenize(job, "benchmark", Origin("benchmark", "here", 0))
+        result = repository.tokenize(
+            [(arguments.jsonl, "1.0")],
+            tokenizer=arguments.tokenizer,
+            name="benchmark",
+            chat_template=arguments.template,
+            max_seq_length=arguments.max_seq_length,
+            workers=1,
+        )
         whole = time.process_time() - started
     second, _ = cpu_of_encode_batch(library, texts)
     raw = (first + second) / 2

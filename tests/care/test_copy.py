@@ -34,8 +34,8 @@ def source(healthy: dict[str, bytes]) -> Repository:  # noqa: F811
 
 def test_all_of_a_dataset_travels_and_nothing_else(source: Repository) -> None:
     target = MemoryBackend()
-    copied, moved = source.copy("golden/one", opened(target), "mine", ORIGIN)
-    assert moved
+    copied = source.copy("golden/one", opened(target), "mine", ORIGIN)
+    assert copied.moved
     assert copied.sent == len(objects_of(target)) < len(objects_of(source.backend))
     assert copied.sent_bytes == sum(entry.size_bytes for entry in target.entries("objects"))
     assert check(target).findings.listed == []
@@ -49,11 +49,11 @@ def test_again_is_nothing(source: Repository) -> None:
     target = opened(MemoryBackend())
     source.copy("two", target, "two", ORIGIN)
     before = target.backend.inner.calls if isinstance(target.backend, FaultyBackend) else None
-    copied, moved = source.copy("two", target, "two", ORIGIN)
-    assert (copied.sent, copied.present, copied.held, moved, before) == (0, 0, 1, False, None)
+    copied = source.copy("two", target, "two", ORIGIN)
+    assert (copied.sent, copied.present, copied.held, copied.moved, before) == (0, 0, 1, False, None)
     assert len(target.refs.log("two")) == 1
-    copied, moved = source.copy("two", target, "also", ORIGIN)
-    assert (copied.sent, copied.present, moved) == (0, 0, True)
+    copied = source.copy("two", target, "also", ORIGIN)
+    assert (copied.sent, copied.present, copied.moved) == (0, 0, True)
 
 
 def test_what_a_name_holds_is_neither_sent_nor_touched(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_what_a_name_holds_is_neither_sent_nor_touched(tmp_path: Path) -> None:
     Repository(backend).copy("a", opened(target), "a", ORIGIN)
     everything = len(objects_of(target.inner))
     target.calls.clear()
-    copied, _ = Repository(backend).copy("b", Repository(target), "b", ORIGIN)
+    copied = Repository(backend).copy("b", Repository(target), "b", ORIGIN)
     assert copied.sent < everything / 10
     assert copied.present < 5
     touched = [key for what, key in target.calls if what in ("touch", "put", "get", "has")]
@@ -83,7 +83,7 @@ def test_without_a_name_everything_is_looked_for(source: Repository) -> None:
     victims = sorted(objects_of(backend))[::3]
     for key in victims:
         backend.delete(key)
-    copied, _ = source.copy("two", target, "two", ORIGIN)
+    copied = source.copy("two", target, "two", ORIGIN)
     assert copied.sent == len(victims)
     assert check(backend).findings.listed == []
 
@@ -95,7 +95,7 @@ def test_a_fault_at_every_write(source: Repository) -> None:
 
     def copy(backend: Backend) -> set[str]:
         there = len(objects_of(backend))
-        copied, _ = source.copy("two", opened(backend), "two", ORIGIN)
+        copied = source.copy("two", opened(backend), "two", ORIGIN)
         assert copied.sent == len(complete) - there, "what came over before is not sent again"
         return objects_of(backend)
 
@@ -177,7 +177,7 @@ def test_ten_goldens_of_users(tmp_path: Path) -> None:
         changed = [row.replace(b"the", b"teh") for row in rows[at : at + user]]
         mix = write_rows(tmp_path / f"{user}.jsonl", [*rows[:at], *changed, *rows[at + user :]])
         run_job(team, [(mix, "1.0")], name=f"golden/{user}", shuffle_seed=None)
-        copied, _ = Repository(team).copy(f"golden/{user}", remote, f"golden/{user}", ORIGIN)
+        copied = Repository(team).copy(f"golden/{user}", remote, f"golden/{user}", ORIGIN)
         one = one or copied.sent_bytes
         assert user == 0 or copied.sent_bytes < one / 5, user
         assert copied.present < 60, "small labels are alike, and stand below nodes that are new too"

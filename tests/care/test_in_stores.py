@@ -42,17 +42,17 @@ def objects_of(url: str) -> set[str]:
 
 def test_there_and_back(source: Repository, url: str, tmp_path: Path) -> None:
     remote = Repository.open(url, create=True)
-    there, moved = source.copy("golden/one", remote, "golden/one", ORIGIN)
-    assert moved
+    there = source.copy("golden/one", remote, "golden/one", ORIGIN)
+    assert there.moved
     assert there.sent == len(objects_of(url)) > 20
     for name, moves in (("golden/one", False), ("also", True)):
-        again, moved = source.copy("golden/one", Repository.open(url), name, ORIGIN)
-        assert (again.sent, again.sent_bytes, again.present, moved) == (0, 0, 0, moves)
-    few, _ = source.copy("two", Repository.open(url), "two", ORIGIN)
+        again = source.copy("golden/one", Repository.open(url), name, ORIGIN)
+        assert (again.sent, again.sent_bytes, again.present, again.moved) == (0, 0, 0, moves)
+    few = source.copy("two", Repository.open(url), "two", ORIGIN)
     assert 0 < few.sent < there.sent / 2
 
     home = str(tmp_path / "home")
-    back, _ = Repository.open(url).copy("golden/one", Repository.open(home, create=True), "golden/one", ORIGIN)
+    back = Repository.open(url).copy("golden/one", Repository.open(home, create=True), "golden/one", ORIGIN)
     assert back.sent == there.sent
     assert back.sent_bytes == there.sent_bytes
     roots = {Repository.open(place).dataset("golden/one").root for place in (source.url, url, home)}
@@ -98,7 +98,7 @@ def test_what_is_there_is_renewed_many_at_once(
                 running -= 1
 
     monkeypatch.setattr(ObstoreBackend, "_touch", touch)
-    done, _ = source.copy("two", Repository.open(url), "two", ORIGIN)
+    done = source.copy("two", Repository.open(url), "two", ORIGIN)
     assert done.sent == 0
     assert sorted(asked) == sorted(objects_of(url))
     assert len(asked) == done.present
@@ -127,7 +127,7 @@ def test_what_nothing_names_goes_and_nothing_else(source: Repository, url: str) 
     # What lies there is read still, and comes back whole to whoever stores it again.
     victim = chunk_of_change(source)
     assert Repository.open(url).objects.get(victim) == source.objects.get(victim)
-    again, _ = source.copy("two", Repository.open(url), "two", ORIGIN)
+    again = source.copy("two", Repository.open(url), "two", ORIGIN)
     assert again.sent == len(rest)
     time.sleep(1.1)  # as above
     done = collect(open_backend(url), NOW, force=True)

@@ -48,7 +48,7 @@ def go_on(backend: MemoryBackend, rows: list[dict[str, Any]]) -> int:
 
 
 def finished(backend: MemoryBackend) -> bytes:
-    root = Repository(backend).write(ROWS, as_="x", arrays=ARRAYS, resume_key="k").root
+    root = Repository(backend).write(ROWS, "x", arrays=ARRAYS, resume_key="k").root
     check_complete(Repository(backend))
     return root
 

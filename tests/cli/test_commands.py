@@ -92,8 +92,8 @@ def test_ls(run: Run, own: tuple[Path, Path]) -> None:
 
 def test_ls_stands_in_columns(run: Run, tmp_path: Path) -> None:
     repository = Repository.open(tmp_path / "repo", create=True)
-    repository.write([[1]], as_="a")
-    repository.write([[1, 2]] * 1200, as_="golden/longer")
+    repository.write([[1]], "a")
+    repository.write([[1, 2]] * 1200, "golden/longer")
     lines = [line.partition("  20")[0] for line in run("--repo", tmp_path / "repo", "ls").out.splitlines()]
     roots = [repository[name].root.hex()[:12] for name in repository]
     assert lines == [

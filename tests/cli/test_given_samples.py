@@ -24,7 +24,7 @@ def given(tmp_path: Path) -> str:
             n = i % 4
             source = "hollow" if n == 0 else "full"
             writer.append([*range(i, i + n)], weight=[0.5] * n, reward=i / 7, source=source)
-    repository.write([[], [], []], as_="hollow")
+    repository.write([[], [], []], "hollow")
     return place
 
 

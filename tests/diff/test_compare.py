@@ -296,18 +296,18 @@ def test_labels_that_are_cut_elsewhere_are_equal_all_the_same(tmp_path: Path) ->
     rng = np.random.default_rng(1)
     rows = [rng.integers(0, 3000, 4000) for _ in range(60)]
     repository = Repository.open(tmp_path / "repo", create=True)
-    repository.write(rows, as_="a")
+    repository.write(rows, "a")
     a = repository["a"]
     moved = 0
     for i in range(20, 40, 2):
-        repository.write([*rows[:i], (rows[i] + 1) % 3000, *rows[i + 1 :]], as_="b")
+        repository.write([*rows[:i], (rows[i] + 1) % 3000, *rows[i + 1 :]], "b")
         b = repository["b"]
         moved += a.manifest.arrays["labels_mask"] != b.manifest.arrays["labels_mask"]
         found = a.diff(b)
         expected = {"token_ids": False, "labels_mask": True, "key": False, "length": True, "source": True}
         assert found.arrays == expected
     assert moved > 0
-    repository.write([(row + 1) % 3000 for row in rows], as_="every")
+    repository.write([(row + 1) % 3000 for row in rows], "every")
     assert a.diff(repository["every"]).arrays == expected
     labels = [np.arange(4000) != 7 * (i == 50) for i in range(60)]
     repository.write(
@@ -316,6 +316,6 @@ def test_labels_that_are_cut_elsewhere_are_equal_all_the_same(tmp_path: Path) ->
             ((rows[20] + 1) % 3000, labels[20]),
             *zip(rows[21:], labels[21:], strict=True),
         ],
-        as_="c",
+        "c",
     )
     assert not a.diff(repository["c"]).arrays["labels_mask"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import inspect
+import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +18,21 @@ import click
 import pytest
 
 import castore
-from castore import errors
-from castore.dataset import Dataset
+from castore import Batch, Comparison, Dataset, Origin, Repository, Sample, errors
+from castore.care.copy import Copied
+from castore.care.fsck import Checked
+from castore.care.gc import Collected
+from castore.care.usage import Usage
+from castore.export.olmo_core import Exported
+from castore.ingest.import_folder import ImportResult
+from castore.ingest.import_zarr import GroupImport
+from castore.ingest.job import TokenizeResult
 from castore.ingest.sample_writer import SampleWriter
-from castore.ingest.write_job import WriteResult
-from castore.read.reader import Batch, Sample
+from castore.ingest.write_job import WriteOptions, WriteResult
+from castore.read.columns import Columns
 from castore.read.views import ArrayView, SampleView
-from castore.repository import Repository
+from castore.store.move import Why
+from castore.store.refs import RefEntry
 from castore.train.instances import Instances
 from castore_cli.main import COMMANDS
 from castore_cli.main import castore as program
@@ -142,6 +154,16 @@ def test_readme_begins_with_two_commands_and_shows_what_the_first_one_prints(tmp
     assert text.index(install) < 1500
 
 
+def test_readme_has_every_extra_and_nothing_else() -> None:
+    text = (PROJECT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## Extras\n")[2].partition("\n## ")[0]
+    told = [
+        name for cell in re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE) for name in re.findall(r"`(.+?)`", cell)
+    ]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert sorted(told) == sorted(project["optional-dependencies"])
+
+
 # ---- links
 
 
@@ -217,30 +239,119 @@ def _metavar(option: click.Option) -> str:
     return "|".join(str(choice) for choice in option.type.choices)
 
 
-def _assigned(kind: type) -> set[str]:
-    """Names that a class and its bases give to ``self``."""
-    sources = [inspect.getsource(each) for each in kind.__mro__ if each.__module__.startswith("castore")]
-    return set(re.findall(r"self\.(\w+)", "".join(sources)))
+REFERENCE = PROJECT / "docs" / "reference" / "python.md"
+CLASSES = (
+    Repository, Dataset, Comparison, Instances, Sample, Batch, SampleView, ArrayView, Origin, SampleWriter,
+)  # fmt: skip
+RESULTS = (
+    TokenizeResult, WriteResult, ImportResult, GroupImport, Exported, Copied, RefEntry, Collected, Checked, Usage,
+)  # fmt: skip
 
 
-def test_the_python_reference_has_what_there_is() -> None:
-    text = (PROJECT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
-    sections = dict(re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    kinds = [Repository, Dataset, Instances, Sample, Batch, SampleView, ArrayView, SampleWriter, WriteResult]
-    assert list(sections) == ["castore", *(kind.__name__ for kind in kinds)]
-    for name in set(castore.__all__) - {"__version__"}:
-        assert re.search(rf"^\|.*`{name}[(`].*\|", sections["castore"], re.MULTILINE), name
-    for kind in kinds:
-        known = {*dir(kind), *inspect.get_annotations(kind), *_assigned(kind)}
-        rows = re.findall(r"^\| ((?:`[^`]+`,? ?)+) \|", sections[kind.__name__].partition("| option")[0], re.MULTILINE)
-        assert rows
-        for name in (part for row in rows for part in re.findall(r"`(\w+)", row)):
-            assert name in known or name in ("dataset", "repository", "instances", "len", "iter", "name"), (
-                f"{kind.__name__} has no {name}"
-            )
-    rows = re.findall(r"^\| (`[^|]+) \|", sections["Repository"].partition("| option")[2], re.MULTILINE)
-    options = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert options == set(inspect.signature(Repository.writer).parameters) - {"self", "name"}
+def reference_sections() -> dict[str, str]:
+    """The sections of the reference of Python by their headings, without their examples."""
+    text = re.sub(r"^```.*?^```\n", "", REFERENCE.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return dict(re.findall(r"^## `?([\w.]+)`?\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+
+
+def names_told(section: str) -> set[str]:
+    """What the first cells of a section's tables name: ``name``, ``name(…)``; but not ``data[i]`` or ``len(data)``."""
+    cells = re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(\w+)(?:\([^`]*)?`", cell)} - {"len", "iter"}
+
+
+def public_names(kind: type, without: type | None = None) -> set[str]:
+    """Public names of a class and its bases in castore."""
+    kinds = [each for each in kind.__mro__ if each.__module__.startswith("castore") and each is not without]
+    sources = "".join(inspect.getsource(each) for each in kinds)
+    names = {name for each in kinds for name in (*vars(each), *inspect.get_annotations(each))}
+    return {name for name in names | set(re.findall(r"self\.(\w+)\b[^(\n]* = ", sources)) if name[0] != "_"}
+
+
+def test_the_python_reference_has_what_there_is_and_nothing_else() -> None:
+    sections = reference_sections()
+    assert list(sections) == ["castore", *(kind.__name__ for kind in CLASSES), "Results", "castore.torch"]
+    assert names_told(sections["castore"]) == set(castore.__all__) - {"__version__"}
+    for kind in CLASSES:
+        told = names_told(sections[kind.__name__].partition("| option")[0])
+        # What a dataset has of ``Columns`` is for the other rooms, where the page does not tell of it.
+        assert public_names(kind, without=Columns) - told == set(), f"{kind.__name__}: not in the reference"
+        assert told - public_names(kind) == set(), f"{kind.__name__} has no such"
+
+
+def test_the_python_reference_has_every_option_and_nothing_else() -> None:
+    parts = reference_sections()["Repository"].split("| option of ")[1:]
+    found = {part[1:].partition("`")[0]: part for part in parts}
+    assert found.keys() == {"tokenize", "writer"}
+    for name, part in found.items():
+        told = names_told(part)
+        parameters = inspect.signature(getattr(Repository, name)).parameters
+        assert told - set(Why.__annotations__) == set(parameters) - {"self", "why"} - ({"name"} - told), name
+    assert set(WriteOptions.__annotations__) == {
+        *inspect.signature(Repository.writer).parameters, *Why.__annotations__
+    } - {"self", "name", "why"}  # fmt: skip
+
+
+def test_the_python_reference_has_what_calls_come_to() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.*) \|$", reference_sections()["Results"], re.MULTILINE)
+    assert [name for name, _ in rows] == [kind.__name__ for kind in RESULTS]
+    for kind, (_, cell) in zip(RESULTS, rows, strict=True):
+        told = set(re.findall(r"`(\w+)`", cell))
+        fields = {field.name for field in dataclasses.fields(kind) if not field.name.startswith("_")}
+        assert fields <= told, f"{kind.__name__}: not in the reference"
+
+
+def test_the_python_reference_has_all_of_the_torch_module() -> None:
+    tree = ast.parse((PROJECT / "castore" / "torch.py").read_text(encoding="utf-8"))
+    names = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    assert names_told(reference_sections()["castore.torch"]) == set(names)
+
+
+@pytest.mark.slow
+def test_the_python_reference_is_typed(tmp_path: Path) -> None:
+    """A user's program of all that the page shows passes ``mypy --strict``."""
+    shown = [command for command in console.commands(REFERENCE) if command.kind != "shell"]
+    script = tmp_path / "script.py"
+    script.write_text("\n".join([*(command.text for command in shown), TYPES]), encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir", str(tmp_path / "c")]
+    missing = [f"--config-file={os.devnull}", "--no-error-summary", script.name]
+    done = subprocess.run(
+        [*command, *missing],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(PROJECT)},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (PROJECT / "castore" / "py.typed").exists()  # without it, type checkers pass over an installed package
+
+
+TYPES = """
+from collections.abc import Iterator
+from typing import assert_type
+
+from castore.read.reader import ArrayView, SampleView
+
+assert_type(castore.open(), castore.Repository)
+assert_type(repository["x"], castore.Dataset)
+assert_type([name for name in repository], list[str])
+assert_type(dataset[0], castore.Sample)
+assert_type(dataset[1:3], SampleView)
+assert_type(dataset["token_ids"], ArrayView)
+assert_type(dataset.read(), castore.Batch)
+assert_type(dataset.diff(dataset), castore.Comparison)
+assert_type(dataset.column_names, list[str])
+assert_type(iter(dataset), Iterator[castore.Sample])
+repository.write([[1]], "x", recipe={"a": 1}, resume_key="k", message="m", author="a", force=True)
+repository.tag("x", "y", castore.Origin.here(), author="a", force=True)
+dataset.export(Path("out"), layout="mds", replace=True)
+repository.export(dataset, Path("out"), layout="mds", part_bytes=None)
+"""
 
 
 def test_every_environment_variable_is_in_the_reference() -> None:

@@ -102,7 +102,7 @@ def test_another_seed_on_resume_exports_every_document_once(tmp_path: Path, path
         {"mix_seed": 1},
         {"num_examples": 20},
         {"shuffle_seed": None},
-        {"last_turn_only": True},
+        {"last_turn": True},
         {"add_bos": True, "chat_template": "tulu"},
         {"workers": 2},
     ],

@@ -236,10 +236,10 @@ def test_the_record_tells_split_and_revision(tmp_path: Path) -> None:
     write_rows(tmp_path / "set" / "test.jsonl", example_rows()[:10])
     backend = MemoryBackend()
     mix = [(path, "1.0"), (tmp_path / "set", "1.0")]
-    result = run_job(backend, mix, splits=("train", "test"), revision="v1")
+    result = run_job(backend, mix, split=("train", "test"), revision="v1")
     run = Run.decode(Repository(backend).objects.get(result.run))
     assert [(source.split, source.revision) for source in run.sources] == [("train", None), ("test", "v1")]
-    again = run_job(backend, mix, splits=("train", "test"))
+    again = run_job(backend, mix, split=("train", "test"))
     assert again.progress.rows_reused == 20
     assert again.root == result.root
 
@@ -248,4 +248,4 @@ def test_the_record_tells_split_and_revision(tmp_path: Path) -> None:
 def test_one_split_for_all_or_one_for_each(tmp_path: Path, splits: tuple[str, ...]) -> None:
     path = write_rows(tmp_path / "rows.jsonl", example_rows()[:10])
     with pytest.raises(InvalidInputError, match=f"{len(splits)} splits for 2 sources"):
-        run_job(MemoryBackend(), [(path, "1.0"), (path, "2")], splits=splits)
+        run_job(MemoryBackend(), [(path, "1.0"), (path, "2")], split=splits)

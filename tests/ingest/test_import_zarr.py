@@ -17,7 +17,7 @@ from castore.errors import InvalidInputError
 from castore.ingest import import_zarr
 from castore.repository import Repository
 from tests.support.complete import check_complete
-from tests.support.jobs import ORIGIN, example_rows, make_job, write_rows
+from tests.support.jobs import ORIGIN, example_rows, tokenize, write_rows
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_copy_of_the_view_has_the_root_it_came_from(
     repository: Repository, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     path = write_rows(tmp_path / "rows.jsonl", example_rows())
-    root = repository.tokenize(make_job([(path, "1.0"), (path, "0.5")], **options), "tokenized", ORIGIN).root
+    root = tokenize(repository, [(path, "1.0"), (path, "0.5")], "tokenized", **options).root
     place = copied(castore.zarr_store(repository.url, "tokenized"), tmp_path / "copy.zarr")
     before = repository.objects.writes
     data = imported(repository, place)

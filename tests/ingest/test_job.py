@@ -126,7 +126,12 @@ def test_objects_then_manifest_then_run_then_ref(path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"max_seq_length": 0}, "max sequence length must be at least 1, not 0"),
+        ({"max_seq_length": 0}, "max_seq_length is 0: give a whole number of at least 1"),
+        ({"max_seq_length": 1.5}, "max_seq_length is 1.5: give a whole number of at least 1"),
+        ({"workers": 0}, "workers is 0: give a whole number of at least 1"),
+        ({"mix_seed": 1 << 32}, "mix_seed is 4294967296: give a whole number from 0 to 4294967295"),
+        ({"shuffle_seed": -1}, "shuffle_seed is -1: give a whole number from 0 to"),
+        ({"on_error": "ignore"}, "on_error is 'ignore': give one of stop, skip"),
         ({"num_examples": 3, "shuffle_seed": None}, "--num-examples takes the first samples of a shuffle"),
         ({"tokenizer": "no/such/folder"}, "tokenizer no/such/folder is not a folder"),
         ({"name": "bad name"}, "cannot name a ref"),
@@ -163,12 +168,12 @@ def test_an_empty_mix_is_refused() -> None:
 
 def test_a_message_that_cannot_be_logged_is_refused(path: Path) -> None:
     from castore.repository import Origin
-    from tests.support.jobs import make_job
+    from tests.support.jobs import tokenize
 
     repository = Repository(MemoryBackend())
     for author, message in [("x", "bell \x07"), ("two\nlines", ""), ("x", "m" * 70_000), ("\udcff", "")]:
         with counted_tokenizing() as calls, pytest.raises(InvalidInputError):
-            repository.tokenize(make_job([(path, "1.0")]), "out", Origin(author, "host", 0, message))
+            tokenize(repository, [(path, "1.0")], origin=Origin(author, "host", 0, message))
         assert not calls
 
 

@@ -111,7 +111,7 @@ def test_batches_are_as_good_as_samples(tokenized: Dataset) -> None:
 def test_the_root_does_not_depend_on_how_samples_came(seed: int, count: int, edges: list[int]) -> None:
     rows = random_rows(count, seed)
     one, many = opened(), opened()
-    whole = one.write(((ids, mask_of(len(ids), spans)) for ids, spans in rows), as_="x")
+    whole = one.write(((ids, mask_of(len(ids), spans)) for ids, spans in rows), "x")
     with many.writer("x", resume_key="k") as writer:
         for lo, hi in zip([0, *sorted(edges)], [*sorted(edges), count], strict=True):
             part = rows[lo:hi]
@@ -133,7 +133,7 @@ def test_what_may_be_given(tmp_path: Path) -> None:
         {"token_ids": [6], "labels_mask": [0], "source": "other"},
         np.zeros(0, np.int64),
     ]
-    done = repository.write(samples, as_="x", tokenizer=str(TOKENIZER), origin=Origin("me", "here", 5, "why"))
+    done = repository.write(samples, "x", tokenizer=str(TOKENIZER), origin=Origin("me", "here", 5, "why"))
     data = repository["x"]
     assert [s.token_ids.tolist() for s in data] == [[1, 2, 3], [1, 2, 3], [4, 5], [6], []]
     assert [s.labels_mask.tolist() for s in data] == [[True] * 3, [True] * 3, [True, False], [False], []]
@@ -170,7 +170,7 @@ def test_what_may_be_given(tmp_path: Path) -> None:
 def test_what_is_refused_names_the_sample(given: dict[str, Any], words: str) -> None:
     repository = opened()
     with pytest.raises(InvalidInputError, match=words):
-        repository.write([[1], given], as_="x")
+        repository.write([[1], given], "x")
     with pytest.raises(NotFoundError):
         repository["x"]
 
@@ -183,9 +183,9 @@ def test_examples_of_hugging_face_are_samples() -> None:
         {"input_ids": [6], "labels": None},
         {"input_ids": [7, 8], "labels_mask": [True, False]},
     ]
-    repository.write(examples, as_="x")
+    repository.write(examples, "x")
     given = [([1, 2, 3], [0, 1, 1]), ([4, 5], [0, 0]), ([6], [1]), ([7, 8], [1, 0])]
-    assert repository.write(given, as_="y").root == repository["x"].root
+    assert repository.write(given, "y").root == repository["x"].root
 
 
 @pytest.mark.parametrize("value", [0.5, {"rate": 0.5}, [object()], {1: 2}])
@@ -221,9 +221,9 @@ def test_bad_jobs_are_refused_before_anything_is_written() -> None:
     with pytest.raises(InvalidInputError, match="cannot name a ref"):
         repository.writer("../x")
     with pytest.raises(InvalidInputError, match="no sample was written"):
-        repository.write([], as_="x")
+        repository.write([], "x")
     with pytest.raises(InvalidInputError, match="num_examples 3 of 1"):
-        repository.write([[1]], as_="x", shuffle_seed=1, num_examples=3)
+        repository.write([[1]], "x", shuffle_seed=1, num_examples=3)
     assert repository.refs.names() == []
 
 
@@ -253,7 +253,7 @@ def test_more_arrays_come_back_bit_for_bit() -> None:
     odd = np.array([0x7FC00001, 0xFFC00000, 0x80000000], np.uint32).view(np.float32)  # two kinds of NaN, and -0
     samples[at]["weight"][:3] = odd
     repository = opened()
-    repository.write(samples, as_="x", arrays=WEIGHTS)
+    repository.write(samples, "x", arrays=WEIGHTS)
     check_complete(repository)
     data = repository["x"]
     assert (data.arrays["weight"].dtype, data.arrays["weight"].axis) == (np.dtype(np.float32), "token")
@@ -265,7 +265,7 @@ def test_more_arrays_come_back_bit_for_bit() -> None:
         assert (found.arrays["score"], found.arrays["group"]) == (sample["score"], sample["group"])
     # The arrays that every dataset has are those of a write without more of them.
     plain = [{k: v for k, v in sample.items() if k not in WEIGHTS} for sample in samples]
-    repository.write(plain, as_="plain")
+    repository.write(plain, "plain")
     assert repository["plain"].root != data.root
     for name, pair in repository["plain"].manifest.arrays.items():
         assert data.manifest.arrays[name] == pair
@@ -288,7 +288,7 @@ def test_all_kinds_of_arrays() -> None:
                 sample[name] = values if axis == "token" else values[0]
         samples.append(sample)
     repository = opened()
-    repository.write(samples, as_="x", arrays=arrays, resume_key="k")
+    repository.write(samples, "x", arrays=arrays, resume_key="k")
     check_complete(repository)
     data = repository["x"]
     for sample, found in zip(samples, data, strict=True):
@@ -304,18 +304,18 @@ def test_values_that_do_not_fit_are_refused() -> None:
     cases = [("uint8", 256), ("uint8", -1), ("int64", 0.5), ("float32", "x"), ("float32", None)]
     for dtype, value in cases:
         with pytest.raises(InvalidInputError, match="array w"):
-            repository.write([{"token_ids": [1], "w": [value]}], as_="x", arrays={"w": dtype})
+            repository.write([{"token_ids": [1], "w": [value]}], "x", arrays={"w": dtype})
 
 
 def test_diff_tells_which_array_differs_and_where() -> None:
     samples = weighted()
     repository = opened()
-    repository.write(samples, as_="a", arrays=WEIGHTS)
+    repository.write(samples, "a", arrays=WEIGHTS)
     at = next(i for i, sample in enumerate(samples) if i > 30 and len(sample["token_ids"]) > 4)
     changed = [dict(sample) for sample in samples]
     changed[at]["weight"] = changed[at]["weight"].copy()
     changed[at]["weight"][3] = 7.5
-    repository.write(changed, as_="b", arrays=WEIGHTS)
+    repository.write(changed, "b", arrays=WEIGHTS)
     found = repository["a"].diff(repository["b"])
     assert not found.equal
     assert {name for name, equal in found.arrays.items() if not equal} == {"weight"}
@@ -326,12 +326,12 @@ def test_diff_tells_which_array_differs_and_where() -> None:
     assert found.first.a.value == float(samples[at]["weight"][3])
     assert found.first.a.place is None
     changed[at]["score"] = float("nan")
-    repository.write(changed, as_="c", arrays=WEIGHTS)
+    repository.write(changed, "c", arrays=WEIGHTS)
     found = repository["b"].diff(repository["c"])
     assert found.first is not None
     assert (found.first.array, str(found.first.b.value)[:3]) == ("score", "nan")
     plain = [{k: v for k, v in sample.items() if k not in WEIGHTS} for sample in samples]
-    repository.write(plain, as_="plain")
+    repository.write(plain, "plain")
     found = repository["a"].diff(repository["plain"])
     assert found.arrays["token_ids"]
     assert not found.arrays["weight"]
@@ -343,7 +343,7 @@ def test_diff_tells_which_array_differs_and_where() -> None:
 
 
 def written(backend: Backend, samples: list[dict[str, Any]], key: str | None = "k") -> bytes:
-    return opened(backend).write(samples, as_="out", arrays=WEIGHTS, resume_key=key, origin=ORIGIN).root
+    return opened(backend).write(samples, "out", arrays=WEIGHTS, resume_key=key, origin=ORIGIN).root
 
 
 def test_a_fault_at_every_write() -> None:
@@ -378,7 +378,7 @@ def test_what_was_stored_is_not_stored_again() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        opened(backend).write(interrupted(), as_="out", arrays=WEIGHTS, resume_key="k")
+        opened(backend).write(interrupted(), "out", arrays=WEIGHTS, resume_key="k")
     assert Repository(backend).refs.names() == []
     before = set(backend.list("objects"))
     faulty = FaultyBackend(backend)
@@ -555,7 +555,7 @@ def test_a_name_that_moved_meanwhile_is_a_conflict_and_the_run_is_kept() -> None
     repository = opened()
     writer = repository.writer("x")
     writer.append([1])
-    repository.write([[2]], as_="x")
+    repository.write([[2]], "x")
     with pytest.raises(ConflictError, match="castore tag") as caught:
         writer.close()
     assert repository["x"][0].token_ids.tolist() == [2]

@@ -13,7 +13,7 @@ from castore.dataset import Dataset
 from castore.errors import CorruptionError
 from castore.read import huggingface
 from castore.repository import Repository
-from tests.support.jobs import ORIGIN, example_rows, make_job, write_rows
+from tests.support.jobs import example_rows, tokenize, write_rows
 
 datasets = pytest.importorskip("datasets")
 
@@ -23,8 +23,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     folder = tmp_path_factory.mktemp("hf")
     made = castore.open(str(folder / "repo"), create=True)
     path = write_rows(folder / "rows.jsonl", example_rows())
-    made.tokenize(make_job([(path, "1.0")], num_examples=200), "x", ORIGIN)
-    made.tokenize(make_job([(path, "1.0")], shuffle_seed=None), "plain", ORIGIN)
+    tokenize(made, [(path, "1.0")], "x", num_examples=200)
+    tokenize(made, [(path, "1.0")], "plain", shuffle_seed=None)
     return made
 
 
@@ -60,7 +60,7 @@ def test_a_dataset_is_in_the_recorded_order(data: Dataset, repository: Repositor
 def test_what_it_gives_can_be_written(data: Dataset, repository: Repository, tmp_path: Path) -> None:
     for streaming in (False, True):
         examples = data.to_hf(streaming=streaming, ordered=False, cache_dir=str(tmp_path))
-        repository.write(examples, as_="again")
+        repository.write(examples, "again")
         for name in ("token_ids", "labels_mask"):
             assert repository["again"].manifest.arrays[name] == data.manifest.arrays[name]
 
@@ -118,7 +118,7 @@ def test_the_file_is_made_once_and_verified_at_every_load(
 @pytest.mark.parametrize("streaming", [False, True])
 def test_damage_in_the_repository_is_found(tmp_path: Path, streaming: bool) -> None:
     repository = castore.open(str(tmp_path / "repo"), create=True)
-    repository.write([[1, 2], [3]], as_="x")
+    repository.write([[1, 2], [3]], "x")
     data = repository["x"]
     name = data.reader.index("labels_mask").leaf(0).entry.digest.hex()
     path = tmp_path / "repo" / "objects" / name[:2] / name
@@ -132,6 +132,6 @@ def test_damage_in_the_repository_is_found(tmp_path: Path, streaming: bool) -> N
 
 def test_ids_that_take_more_bits_have_them(tmp_path: Path) -> None:
     repository = castore.open(str(tmp_path / "repo"), create=True)
-    repository.write([([(1 << 32) - 1, 5], [True, False])], as_="x")
+    repository.write([([(1 << 32) - 1, 5], [True, False])], "x")
     (example,) = repository["x"].to_hf(cache_dir=str(tmp_path))
     assert example == {"input_ids": [(1 << 32) - 1, 5], "labels": [(1 << 32) - 1, -100], "attention_mask": [1, 1]}

@@ -269,7 +269,7 @@ def test_a_store_is_of_the_data_and_not_of_the_name(repository: Repository, expe
     repository.tag("x", "moving", castore.repository.Origin("me", "here", 5))
     store = castore.zarr_store(repository.url, "moving")
     assert store == castore.zarr_store(repository.url, "x")
-    repository.write([[1, 2, 3]], as_="moving")
+    repository.write([[1, 2, 3]], "moving")
     assert store != castore.zarr_store(repository.url, "moving")
     again = pickle.loads(pickle.dumps(store))
     assert again == store
@@ -307,7 +307,7 @@ def test_chunks_read_no_more_than_they_cover(repository: Repository, monkeypatch
 
 def test_an_empty_array_is_shown(tmp_path: Path) -> None:
     repository = castore.open(str(tmp_path / "repo"), create=True)
-    repository.write([[], []], as_="x")
+    repository.write([[], []], "x")
     group = zarr.open_group(castore.zarr_store(repository.url, "x"), mode="r")
     assert group["token_ids"][:].tolist() == []
     assert group["sample_offsets"][:].tolist() == [0, 0, 0]

@@ -12,7 +12,7 @@ from typing import Any
 from unittest import mock
 
 from castore.ingest import job as job_module
-from castore.ingest.job import Sizes, TokenizeJob, TokenizeResult
+from castore.ingest.job import Sizes, TokenizeResult
 from castore.ingest.run_writer import Progress
 from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
 from castore.read.columns import Columns
@@ -49,10 +49,9 @@ def row(*texts: str, **fields: Any) -> bytes:
     return json.dumps({"messages": messages, **fields}, ensure_ascii=False).encode()
 
 
-def make_job(mix: Mix, **options: Any) -> TokenizeJob:
-    """A job with the shipped tokenizer."""
-    options.setdefault("tokenizer", str(TOKENIZER))
-    return TokenizeJob(mix=[(str(path), amount) for path, amount in mix], **options)
+def tokenize(repository: Repository, mix: Mix, name: str = "out", **options: Any) -> TokenizeResult:
+    """``Repository.tokenize`` with the shipped tokenizer, in this process, by nobody in particular."""
+    return repository.tokenize(mix, **{"tokenizer": TOKENIZER, "name": name, "origin": ORIGIN, "workers": 1} | options)
 
 
 def run_job(
@@ -69,7 +68,7 @@ def run_job(
     open_layout(backend, create=True)
     repository = Repository(backend)
     with mock.patch.object(job_module, "tokenize", partial(job_module.tokenize, sizes=sizes)):
-        return repository.tokenize(make_job(mix, **options), name, ORIGIN, report=report, warn=warn)
+        return tokenize(repository, mix, name, report=report, warn=warn, **options)
 
 
 @contextmanager

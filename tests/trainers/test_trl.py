@@ -12,7 +12,7 @@ import pytest
 import castore
 from castore.dataset import Dataset
 from tests.docs import console
-from tests.support.jobs import ORIGIN, TOKENIZER, example_rows, make_job, write_rows
+from tests.support.jobs import TOKENIZER, example_rows, tokenize, write_rows
 
 pytest.importorskip("trl")
 torch = pytest.importorskip("torch")
@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("trl")
     repository = castore.open(str(folder / "repo"), create=True)
     path = write_rows(folder / "rows.jsonl", example_rows())
-    repository.tokenize(make_job([(path, "1.0")], max_seq_length=128), "golden/x", ORIGIN)
+    tokenize(repository, [(path, "1.0")], "golden/x", max_seq_length=128)
     return castore.open(str(folder / "repo"))["golden/x"]
 
 
