@@ -82,7 +82,7 @@ def test_tokenize_says_who_and_why(repository: Repository, path: Path) -> None:
     assert (first.author, first.message) == ("ada", "why not")
     assert (newest.author, newest.message, newest.time_s) == (ORIGIN.author, "half", ORIGIN.time_s)
     assert repository["x@{1}"] == repository["one"]
-    with pytest.raises(NotFoundError, match="there is no name 'never'"):
+    with pytest.raises(NotFoundError, match="has nothing called 'never'"):
         repository.log("never")
 
 
@@ -154,7 +154,7 @@ def test_a_dataset_gives_its_arrays_by_name(repository: Repository) -> None:
 def test_castore_has_its_classes_and_errors_and_loads_none_of_them() -> None:
     code = "import castore, sys; print(sorted(m for m in sys.modules if m.startswith('castore.')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "['castore.version']"
     errors = {name for name, kind in vars(castore.errors).items() if isinstance(kind, type) and "Error" in name}
     assert errors <= set(castore.__all__)
     for name in castore.__all__:

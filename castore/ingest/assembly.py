@@ -23,7 +23,7 @@ from castore.tree.dataset_builder import DatasetBuilder, RunFields
 from castore.tree.split import CHUNK_BYTES, FANOUT
 
 
-class Change:
+class Step:
     """Tells whether a step that must be taken as a whole was left half-way, by an interrupt between two instructions.
 
     A context manager around each such step; steps may lie within steps. What raises out of one leaves it open for good.
@@ -80,7 +80,7 @@ class Assembly:
         arrays, provenance, chunk_bytes, fanout: As ``DatasetBuilder`` takes them.
 
     Attributes:
-        change: Around each step after which trees, store and what the caller keeps of them must agree. Torn, the
+        step: Around each step after which trees, store and what the caller keeps of them must agree. Torn, the
             assembly is in a state of which nothing may be recorded.
     """
 
@@ -96,7 +96,7 @@ class Assembly:
         self._objects = objects
         self._builder = DatasetBuilder(arrays, provenance, chunk_bytes=chunk_bytes, fanout=fanout)
         self._ended = False
-        self.change = Change()
+        self.step = Step()
 
     @property
     def samples(self) -> int:
@@ -115,7 +115,7 @@ class Assembly:
 
     def add(self, piece: Piece) -> None:
         """Append samples and store the objects that became final."""
-        with self.change:
+        with self.step:
             self._objects.put_all(self._builder.add(piece))
 
     def cuts(self) -> list[Cut]:
@@ -125,7 +125,7 @@ class Assembly:
     def end(self) -> None:
         """End the sequence and store the last objects of its trees; durable after the next flush."""
         if not self._ended:
-            with self.change:
+            with self.step:
                 self._objects.put_all(self._builder.end())
                 self._ended = True
 

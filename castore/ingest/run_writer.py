@@ -130,10 +130,10 @@ class RunWriter:
                 self._counts.append(SourceCounts(item.source.row_count(), targets[index]))
                 self._add_source(index, feed, selection)
         except (KeyboardInterrupt, SourceError, WorkerDiedError):
-            # An interrupt may come between any two instructions. One that fell into a change of the assembly leaves it
+            # An interrupt may come between any two instructions. One that fell into a step of the assembly leaves it
             # in a state of which no record may be made. Else what is in it is stored, so that the units that went into
             # it need not be tokenized again.
-            if not self._assembly.change.is_torn:
+            if not self._assembly.step.is_torn:
                 self._end()
             raise
         self._end()
@@ -199,7 +199,7 @@ class RunWriter:
         for place, unit in feed.units_with(index, numbers):
             places.append(place)
             if self._units.is_new(place.name, unit):
-                with self._assembly.change:
+                with self._assembly.step:
                     self._units.park(place.name, unit)
             wanted = np.isin(place.numbers[unit.kept], numbers, assume_unique=True)
             self._waiting += int(unit.lengths[wanted].sum(dtype=np.int64))
@@ -213,7 +213,7 @@ class RunWriter:
         assert isinstance(token_ids, np.ndarray)
         assert isinstance(spans, SpanColumn)
         keys = sample_keys(token_ids, samples.lengths)
-        with self._assembly.change:
+        with self._assembly.step:
             self._add(Piece(samples.lengths, keys, provenance(index, numbers, raw_keys), lambda: samples))
         self._waiting = max(self._waiting - len(token_ids), 0)
         counts = self._counts[index]
@@ -227,7 +227,7 @@ class RunWriter:
     def _append(self, place: UnitPlace, unit: UnitSamples, *, first: bool) -> None:
         """Append a unit to the sequence; ``first`` unless an earlier copy of it was counted for the report of rows."""
         is_new = self._units.is_new(place.name, unit)
-        with self._assembly.change:
+        with self._assembly.step:
             if is_new:
                 self._units.begin(place.name, unit, self._assembly.samples, self._assembly.tokens)
             for piece in unit.pieces(place.scalars(unit)):

@@ -81,7 +81,7 @@ class SampleWriter:
         self._totals = [SourceTotal(name) for name in job.sources]
         self._numbers = _numbered(job.sources)
         self._assembly = Assembly(objects, self._arrays, chunk_bytes=job.chunk_bytes, fanout=job.fanout)
-        self._change = self._assembly.change
+        self._step = self._assembly.step
         self._gathered = Gathered(self._extra)
         self._closed = False
         self._growth = Growth(objects)
@@ -180,7 +180,7 @@ class SampleWriter:
             at = stop
 
     def _gather(self, some: Checked, source: int) -> None:
-        with self._change:
+        with self._step:
             self._gathered.add(some, source)
             self.position += len(some.lengths)
         if self._gathered.tokens >= BATCH_TOKENS or self._gathered.count >= BATCH_SAMPLES:
@@ -225,7 +225,7 @@ class SampleWriter:
     def _check_open(self) -> None:
         if self._closed:
             raise InvalidInputError("the write is over: open another writer")
-        if self._change.is_torn:
+        if self._step.is_torn:
             raise InvalidInputError("the write was interrupted half-way: open another writer with the same resume_key")
 
     # ---- into the repository
@@ -236,7 +236,7 @@ class SampleWriter:
             return
         samples, keys, trainable = self._gathered.samples()
         scalars = {array.name: np.asarray(samples.columns[array.name]) for array in self._scalars}
-        with self._change:
+        with self._step:
             self._gathered = Gathered(self._extra)
             self._waiting.append(Waiting(samples.lengths, keys, scalars, trainable))
             self._add(Piece(samples.lengths, keys, dict(scalars), lambda: samples))
@@ -278,7 +278,7 @@ class SampleWriter:
         Raises:
             ConflictError: Another process goes on with the same write.
         """
-        if self._records is None or self._change.is_torn or self._parted:
+        if self._records is None or self._step.is_torn or self._parted:
             return self._recorded
         # After going on, the cuts of recorded samples come out once more.
         cuts = [cut for cut in self._cuts if cut.start >= self._recorded]
@@ -287,7 +287,7 @@ class SampleWriter:
             # chunk reaches over the end of the records: they stay a beginning, to which nothing can be added.
             self._parted = True
             return self._recorded
-        with self._change:
+        with self._step:
             self._cuts = []
             if cuts:
                 done = self._settle(cuts[-1].stop - self._recorded)
@@ -331,7 +331,7 @@ class SampleWriter:
             raise InvalidInputError("no sample was written")
         job, samples = self._job, self.position
         order = recorded_order(job.shuffle_seed, job.num_examples, samples, "num_examples")
-        with self._change:
+        with self._step:
             self._settle(sum(len(waiting.lengths) for waiting in self._waiting))
             said = run_fields(job, self._totals, self._vocab_size, self._origin)
             run, root = self._assembly.finish(order, said, self._files)
@@ -355,7 +355,7 @@ class SampleWriter:
             return
         if error is None:
             self.close()
-        elif isinstance(error, (Exception, KeyboardInterrupt)) and not self._change.is_torn:
+        elif isinstance(error, (Exception, KeyboardInterrupt)) and not self._step.is_torn:
             # What is stored need not be given again; the name stays as it is.
             with suppress(CastoreError):  # the first error counts
                 self._hand_over()

@@ -133,9 +133,9 @@ def test_extra_arrays_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     if moves_max == 3:
         place = random.Random(1).sample(place, len(place))
     repository = Repository.open(tmp_path / "repo", create=True)
-    repository.write(rows, as_="a", arrays=arrays)
-    repository.write([rows[i] for i in place], as_="same", arrays=arrays)
-    repository.write([other[i] for i in place], as_="b", arrays=arrays)
+    repository.write(rows, name="a", arrays=arrays)
+    repository.write([rows[i] for i in place], name="same", arrays=arrays)
+    repository.write([other[i] for i in place], name="b", arrays=arrays)
     assert not [hunk for hunk in repository["a"].diff(repository["same"]).hunks if hunk.arrays]
     found = {hunk.arrays: hunk for hunk in repository["a"].diff(repository["b"]).hunks if hunk.op == "replace"}
     assert {name: found[name,].a[0] for name in wanted} == wanted

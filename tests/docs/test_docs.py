@@ -20,7 +20,7 @@ import pytest
 import castore
 from castore import Batch, Comparison, Dataset, Origin, Repository, Sample, errors
 from castore.care.copy import Copied
-from castore.care.fsck import Checked
+from castore.care.fsck import FsckResult
 from castore.care.gc import Collected
 from castore.care.usage import Usage
 from castore.export.olmo_core import Exported
@@ -244,7 +244,7 @@ CLASSES = (
     Repository, Dataset, Comparison, Instances, Sample, Batch, SampleView, ArrayView, Origin, SampleWriter,
 )  # fmt: skip
 RESULTS = (
-    TokenizeResult, WriteResult, ImportResult, GroupImport, Exported, Copied, RefEntry, Collected, Checked, Usage,
+    TokenizeResult, WriteResult, ImportResult, GroupImport, Exported, Copied, RefEntry, Collected, FsckResult, Usage,
 )  # fmt: skip
 
 
@@ -262,7 +262,8 @@ def names_told(section: str) -> set[str]:
 
 def public_names(kind: type, without: type | None = None) -> set[str]:
     """Public names of a class and its bases in castore."""
-    kinds = [each for each in kind.__mro__ if each.__module__.startswith("castore") and each is not without]
+    told = without.__mro__ if without else ()
+    kinds = [each for each in kind.__mro__ if each.__module__.startswith("castore") and each not in told]
     sources = "".join(inspect.getsource(each) for each in kinds)
     names = {name for each in kinds for name in (*vars(each), *inspect.get_annotations(each))}
     return {name for name in names | set(re.findall(r"self\.(\w+)\b[^(\n]* = ", sources)) if name[0] != "_"}

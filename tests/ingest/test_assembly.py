@@ -11,7 +11,7 @@ from castore.format.manifest import Manifest
 from castore.format.order import Order
 from castore.format.run import Run
 from castore.format.schema import DATA_ARRAYS
-from castore.ingest.assembly import Assembly, Change, Growth, recorded_order, store_run
+from castore.ingest.assembly import Assembly, Growth, Step, recorded_order, store_run
 from castore.store.backend import MemoryBackend
 from castore.store.marker import open_layout
 from castore.store.objects import ObjectStore, digest_of_key, object_key
@@ -98,31 +98,32 @@ def test_a_manifest_alone_and_its_run_record_later() -> None:
 # ---- steps that are taken as a whole
 
 
-def test_a_change_that_ends_is_whole_and_may_hold_others() -> None:
-    change = Change()
-    with change:
-        assert change.is_torn
-        with change:
+def test_a_step_that_ends_is_whole_and_may_hold_others() -> None:
+    step = Step()
+    with step:
+        assert step.is_torn
+        with step:
             pass
-        assert change.is_torn
-    assert not change.is_torn
+        assert step.is_torn
+    assert not step.is_torn
 
 
 @pytest.mark.parametrize("depth", [0, 1])
-def test_what_raises_out_of_a_change_leaves_it_torn(depth: int) -> None:
-    def step(left: int) -> None:
-        with change:
+def test_what_raises_out_of_a_step_leaves_it_torn(depth: int) -> None:
+    step = Step()
+
+    def take(left: int) -> None:
+        with step:
             if not left:
                 raise KeyboardInterrupt
-            step(left - 1)
+            take(left - 1)
 
-    change = Change()
     with pytest.raises(KeyboardInterrupt):
-        step(depth)
-    assert change.is_torn
-    with change:
+        take(depth)
+    assert step.is_torn
+    with step:
         pass
-    assert change.is_torn
+    assert step.is_torn
 
 
 def test_an_interrupted_piece_tears_the_assembly() -> None:
@@ -134,7 +135,7 @@ def test_an_interrupted_piece_tears_the_assembly() -> None:
     piece.load = interrupted  # type: ignore[assignment]  # never gives samples
     with pytest.raises(KeyboardInterrupt):
         assembly.add(piece)
-    assert assembly.change.is_torn
+    assert assembly.step.is_torn
 
 
 # ---- orders

@@ -235,7 +235,13 @@ def test_a_source_of_which_nothing_is_left_is_told(tmp_path: Path, path: Path) -
 def test_what_the_user_should_know(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", example_rows()[:120])
     said: list[str] = []
-    run_job(MemoryBackend(), [(path, "1"), (path, "1.0")], chat_template="no-such-template", warn=said.append)
+    run_job(
+        MemoryBackend(),
+        [(path, "1"), (path, "1.0")],
+        chat_template="no-such-template",
+        template_fallback=True,
+        warn=said.append,
+    )
     assert len(said) == 2
     assert said[0].startswith("chat template 'no-such-template' is not a registered name: the template of the token")
     assert said[1] == f"{path}: amount 1 takes 1 row of 120: did you mean 1.0?"

@@ -482,7 +482,7 @@ def test_an_impossible_block_size(tmp_path: Path, block_bytes: int) -> None:
 def test_blocks_are_runs_of_the_split_rule(lengths: list[int], target: int, batch_rows: int) -> None:
     rows = [b"%d" % number + b"x" * length for number, length in enumerate(lengths)]
     batches = [
-        readers.Batch(rows[lo : lo + batch_rows], np.arange(lo, hi), np.arange(lo, hi) + 1)
+        readers.RowBatch(rows[lo : lo + batch_rows], np.arange(lo, hi), np.arange(lo, hi) + 1)
         for lo in range(0, len(rows), batch_rows)
         for hi in [min(lo + batch_rows, len(rows))]
     ]
@@ -497,10 +497,10 @@ def test_blocks_are_runs_of_the_split_rule(lengths: list[int], target: int, batc
 class Batches:
     """A reader of rows that are there already."""
 
-    def __init__(self, batches: list[readers.Batch]) -> None:
+    def __init__(self, batches: list[readers.RowBatch]) -> None:
         self._batches = batches
 
-    def batches(self, wanted: object) -> Iterator[readers.Batch]:
+    def batches(self, wanted: object) -> Iterator[readers.RowBatch]:
         return iter(self._batches)
 
 

@@ -37,7 +37,7 @@ def test_the_template_file_wins_over_the_config(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("file\n")
     folder = TokenizerFolder.load(str(tmp_path))
     assert folder.chat_template == "file\n"
-    assert ChatTemplate.resolve("olmo123", folder).text == "file\n"
+    assert ChatTemplate.own(folder).text == "file\n"
     (tmp_path / "chat_template.jinja").write_bytes(b"\xff")
     with pytest.raises(InvalidInputError, match=r"chat_template.jinja is not UTF-8"):
         TokenizerFolder.load(str(tmp_path))

@@ -180,17 +180,17 @@ def test_old_temporary_files_go_with_the_next_run(setting: Setting, tmp_path: Pa
     assert not list(tmp_path.rglob(".castore-tmp-*"))
 
 
-@pytest.mark.parametrize("method", ["_take", "_keep_scalars", "_push", "_end_node"])
+@pytest.mark.parametrize("method", ["_take", "_keep_scalars", "_append", "_split_levels", "_end_node"])
 def test_an_interrupt_inside_the_builder(setting: Setting, run: Sweeping, method: str) -> None:
     """Half a step was taken: samples are out of the queue and in no chunk yet."""
     real = getattr(SequenceBuilder, method)
     for n in range(1, 60, 3):
         count = 0
 
-        def interrupted(*arguments: Any, n: int = n) -> Any:
+        def interrupted(*arguments: Any, n: int = n, **options: Any) -> Any:
             nonlocal count
             count += 1
-            result = real(*arguments)
+            result = real(*arguments, **options)
             if count == n:
                 raise KeyboardInterrupt
             return result
