@@ -98,6 +98,14 @@ def _counts(value: object, name: str) -> dict[str, int]:
     return counts
 
 
+def _lost(value: object, name: str) -> dict[str, dict[str, int]]:
+    lost = expect(dict, value, name)
+    for reason, counts in lost.items():
+        _text(reason, f"a reason of {name}")
+        _counts(counts, f"{name} for {reason[:80]!r}")
+    return lost
+
+
 def _vocab_size(value: object, name: str) -> int:
     size = expect(int, value, name)
     if not 1 <= size <= VOCAB_SIZE_MAX:
@@ -247,6 +255,7 @@ class RunStatistics(_Entries):
         samples, tokens: Of the manifest.
         trainable: Tokens that are trained on.
         dropped: Rows that became no sample, by reason.
+        lost: What rows lost that became samples: counts by reason and by what was lost.
 
     Raises:
         InvalidInputError: An attribute is of another type or beyond its limits.
@@ -256,9 +265,11 @@ class RunStatistics(_Entries):
     tokens: int
     trainable: int
     dropped: Mapping[str, int] = field(default_factory=dict)
+    lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     checks: ClassVar[Mapping[str, _Check]] = {
         "dropped": _counts,
+        "lost": _lost,
         "samples": expect_count,
         "tokens": expect_count,
         "trainable": expect_count,
