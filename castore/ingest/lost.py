@@ -17,7 +17,7 @@ from functools import cache
 from typing import TypeAlias
 
 from castore.ingest.labels import Message, trainable_indices
-from castore.ingest.written import FIELDS, Known, TemplateKnowledge, places
+from castore.ingest.written import FIELDS, Known, TemplateKnowledge
 
 ROLE_NOT_WRITTEN = "role-not-written"
 CONTENT_NOT_WRITTEN = "content-not-written"
@@ -57,10 +57,12 @@ TOOLS = "tools"
 _WEIGHTS = ("weight", "train", "trainable", "loss")
 """Fields by which datasets ask that a turn be trained on less, or not at all."""
 
+_UNWEIGHTED = frozenset(_WEIGHTS).isdisjoint
 _WATCHED = frozenset((*FIELDS, *_WEIGHTS))
 
 _REACH = 1 << 16
 _FULL_SCANS_MAX = 16
+_BEGINNING = 32
 
 
 class LostCounter:
@@ -88,11 +90,12 @@ class LostCounter:
         plain = tools is None and self._template.writes_all(roles)
         at = 0
         for message in messages:
-            if len(message) > 2 and _has_more(message):
+            content = message["content"]
+            if len(message) > 2 and _is_filled(message) and not _WATCHED.isdisjoint(message):
                 plain = False
                 break
-            if content := message["content"]:
-                at = text.find(content, at)
+            if content:
+                at = _find(text, content, at)
                 if at < 0:
                     plain = False
                     break
@@ -113,13 +116,12 @@ class LostCounter:
     def _not_written(
         self, messages: list[Message], tools: list[Message] | None, text: str, lost: Counter[LostKey]
     ) -> None:
-        present = [_present(message) for message in messages]
-        roles = [message["role"] for message in messages]
-        known = [self._template.at(place) for place in places(roles, present)]
+        present = tuple(map(_present, messages))
+        roles = tuple([message["role"] for message in messages])
+        known, is_sure = self._template.knows(roles, present)
         if tools is not None and not self._template.writes_tools() and self._template.attempt(messages, None) == text:
             lost[FIELD_NOT_WRITTEN, TOOLS] += 1
-        sure = all(some.content and some.fields.issuperset(fields) for some, fields in zip(known, present, strict=True))
-        if sure and _in_order(messages, present, text):
+        if is_sure and _in_order(messages, present, text):
             return
         marks = self._marks(messages, present, tools, text)
         needed = cache(lambda role, field: self._needs(messages, tools, text, role, field))
@@ -181,6 +183,8 @@ class LostCounter:
 
     def _weights(self, messages: list[Message], lost: Counter[LostKey]) -> None:
         for index in trainable_indices(messages, self._last_turn_only):
+            if _UNWEIGHTED(messages[index]):
+                continue
             for field in _WEIGHTS:
                 value = messages[index].get(field)
                 if value is not None and isinstance(value, int | float) and value != 1:
@@ -230,12 +234,15 @@ def totals(lost: Mapping[LostKey, int], subjects_max: int = 64) -> dict[str, dic
     return {reason: dict(sorted(counts.items())) for reason, counts in by_reason.items()}
 
 
-def _has_more(message: Message) -> bool:
-    return any(message.get(name) is not None for name in _WATCHED.intersection(message))
+def _is_filled(message: Message) -> bool:
+    """Whether a message has more than role and content that is not null; most have not."""
+    return len(message) - [*message.values()].count(None) > 1 + (message["content"] is not None)
 
 
 def _present(message: Message) -> tuple[str, ...]:
-    return tuple([field for field in FIELDS if message.get(field)]) if len(message) > 2 else ()
+    if len(message) == 2 or not _is_filled(message):
+        return ()
+    return tuple([field for field in FIELDS if message.get(field)])
 
 
 def _in_order(messages: Sequence[Message], present: Sequence[tuple[str, ...]], text: str) -> bool:
@@ -246,12 +253,18 @@ def _in_order(messages: Sequence[Message], present: Sequence[tuple[str, ...]], t
         for field in ("content", *fields):
             value = message[field]
             if value and isinstance(value, str):
-                found = text.find(value, at)
+                found = _find(text, value, at)
                 if found < 0:
                     return False
                 end = max(end, found + len(value))
         at = end
     return True
+
+
+def _find(text: str, value: str, at: int) -> int:
+    """``text.find(value, at)``; Python prepares itself for a long value, which costs more than the look."""
+    found = text.find(value[:_BEGINNING], at)
+    return found if found < 0 or text.startswith(value, found) else text.find(value, found)
 
 
 def _said(role: str) -> str:

@@ -80,7 +80,8 @@ class TemplateKnowledge:
 
     def __init__(self, render: Callable[[list[Message], list[Message] | None], str]) -> None:
         self._render = render
-        self._talks: dict[tuple[str, ...], bool] = {}
+        self._plain: dict[tuple[str, ...], bool] = {}
+        self._talks: dict[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]], tuple[list[Known], bool]] = {}
         self._places: dict[Place, Known] = {}
         self._roles: dict[str, bool] = {}
         self._tools: bool | None = None
@@ -96,14 +97,32 @@ class TemplateKnowledge:
 
     def writes_all(self, roles: tuple[str, ...]) -> bool:
         """Whether all contents of messages of these roles, without fields, are sure to be written."""
-        sure = self._talks.get(roles)
+        sure = self._plain.get(roles)
         if sure is None:
-            sure = all(self.at(place).content for place in places(roles, [()] * len(roles)))
+            sure = self.knows(roles, ((),) * len(roles))[1]
             if sum(map(len, roles)) < _REMEMBERED_MAX:
-                _remember(self._talks, roles, sure)
+                _remember(self._plain, roles, sure)
         return sure
 
-    def at(self, place: Place) -> Known:
+    def knows(self, roles: tuple[str, ...], fields: tuple[tuple[str, ...], ...]) -> tuple[list[Known], bool]:
+        """What is sure to be written of each message of a conversation, and whether all of its contents and fields are.
+
+        Args:
+            roles: Of the messages.
+            fields: Of the messages, those of ``FIELDS`` that are there.
+        """
+        known = self._talks.get((roles, fields))
+        if known is None:
+            some = [self._at(place) for place in _places(roles, fields)]
+            known = (
+                some,
+                all(one.content and one.fields.issuperset(there) for one, there in zip(some, fields, strict=True)),
+            )
+            if sum(map(len, roles)) < _REMEMBERED_MAX:
+                _remember(self._talks, (roles, fields), known)
+        return known
+
+    def _at(self, place: Place) -> Known:
         """What is sure to be written at a place."""
         known = self._places.get(place)
         if known is None:
@@ -153,7 +172,7 @@ def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
     known[key] = value
 
 
-def places(roles: Sequence[str], fields: Sequence[tuple[str, ...]]) -> Iterator[Place]:
+def _places(roles: Sequence[str], fields: Sequence[tuple[str, ...]]) -> Iterator[Place]:
     """Where the messages of a conversation stand, by their roles and fields."""
     last_user = max((index for index, role in enumerate(roles) if role == "user"), default=-1)
     seen: set[str] = set()

@@ -52,7 +52,7 @@ class Written:
             provenance,
             configuration=RunConfiguration(shuffle_seed=5),
             sources=[SourceRecord("ä.jsonl", amount="3.0", digest=file.digest), SourceRecord("other", samples=2)],
-            statistics=RunStatistics(len(rows), 1 << 40, 7, {"empty": 2}),
+            statistics=RunStatistics(len(rows), 1 << 40, 7, {"empty": 2}, {"weight-ignored": {"a": 2}}),
             files={"a": file.digest},
             origin=RunOrigin("ada", "0.1", "here", "", 1),
         )
