@@ -7,7 +7,7 @@ copy, run or user they come from. It is an accelerator: nothing is lost when it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from castore.errors import FormatError
@@ -92,7 +92,7 @@ class Unit:
     trainable: int
     dropped: Sequence[tuple[int, str]]
     slices: Sequence[Slice]
-    lost: Sequence[LostColumn] = ()
+    lost: Sequence[LostColumn] = field(default_factory=list)
 
     @property
     def sample_count(self) -> int:

@@ -221,7 +221,8 @@ class _Reader:
 def told(key: LostKey) -> str:
     """What a row lost, in one line."""
     reason, subject = key
-    return f"{reason} ({subject}): {LOST_TEXTS.get(reason, 'something of the row is not in its sample')}"
+    shown = "".join(character if character.isprintable() else repr(character)[1:-1] for character in subject)
+    return f"{reason} ({shown}): {LOST_TEXTS.get(reason, 'something of the row is not in its sample')}"
 
 
 def totals(lost: Mapping[LostKey, int], subjects_max: int = 64) -> dict[str, dict[str, int]]:
