@@ -58,11 +58,7 @@ def is_amount(text: str) -> bool:
 
 
 def unnamed_source(number: int) -> str:
-    """What a source is called of which no name is known: that of a dataset without a run record, or past its sources.
-
-    Args:
-        number: 0-based, as the array ``source`` has it.
-    """
+    """What source ``number`` (from 0, as in the array ``source``) is called where the run record has no name of it."""
     return f"source {number}"
 
 
@@ -98,12 +94,10 @@ def _counts(value: object, name: str) -> dict[str, int]:
     return counts
 
 
-def _lost(value: object, name: str) -> dict[str, dict[str, int]]:
-    lost = expect(dict, value, name)
-    for reason, counts in lost.items():
-        _text(reason, f"a reason of {name}")
-        _counts(counts, f"{name} for {reason[:80]!r}")
-    return lost
+def _lost(value: object, name: str) -> object:
+    for reason, counts in expect(dict, value, name).items():
+        _counts(counts, f"{name} for {_text(reason, f'a reason of {name}')[:80]!r}")
+    return value
 
 
 def _vocab_size(value: object, name: str) -> int:
