@@ -23,7 +23,7 @@ from castore.format.schema import IGNORED_LABEL
 from castore.read.columns import vocab_size_of
 from castore.read.reader import Batch, Reader
 from castore.read.stream import in_order
-from castore.store.files import WholeFile, open_regular, write_whole
+from castore.store.files import WholeFile, is_full, open_regular, sweep, write_whole
 
 if TYPE_CHECKING:
     import datasets
@@ -86,9 +86,10 @@ def load_dataset(data: Columns, *, ordered: bool, cache_dir: str | None) -> data
     try:
         if not _is_whole(path):
             folder.mkdir(parents=True, exist_ok=True)
+            sweep(str(folder))
             _write(data, path, features, ordered)
     except OSError as error:
-        raise BackendError(f"{folder}: {error.strerror or error}") from error
+        raise BackendError(f"{folder}: {error.strerror or error}", full=is_full(error)) from error
     found: datasets.Dataset = library.Dataset.from_file(str(path))
     return found
 
