@@ -92,7 +92,8 @@ def leftovers(*folders: Path) -> list[str]:
 
 
 def terminate_at_random(kind: str, place: Place, new: Path, times: int) -> None:
-    if kind in ("gc", "fsck"):
+    is_of_a_copy = kind in ("gc", "fsck")
+    if is_of_a_copy:
         shutil.copytree(place.repo, new / "repo")
     (new / "tmp").mkdir()
     command = command_of(kind, place, new)
@@ -106,6 +107,8 @@ def terminate_at_random(kind: str, place: Place, new: Path, times: int) -> None:
         try:
             _, err = process.communicate(timeout=delay_s)
             took_s = max(0.3, time.monotonic() - began)
+            if not is_of_a_copy:  # from the beginning again: what is done is done quickly
+                shutil.rmtree(new / "repo", ignore_errors=True)
         except subprocess.TimeoutExpired:
             # The group too, as schedulers send it: workers leave it to their parent what it means.
             (os.killpg if chance.random() < 0.5 else os.kill)(process.pid, signal.SIGTERM)

@@ -154,15 +154,6 @@ def test_widths() -> None:
     ]  # fmt: skip
 
 
-def test_an_id_beyond_the_width_is_refused(tmp_path: Path, shuffled: tuple[Repository, list[Row]]) -> None:
-    repository, _ = shuffled
-    data = repository.dataset("out")
-    with_vocab_size(data, 256)
-    with pytest.raises(InvalidInputError, match="a token id does not fit uint8"):
-        export_olmo_core(data, str(tmp_path / "out"))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_root_without_a_run_record(tmp_path: Path, shuffled: tuple[Repository, list[Row]]) -> None:
     repository, rows = shuffled
     root = repository.dataset("out").root.hex()
