@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ PLAIN = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}{{ 
 
 
 def tokenizer_folder(folder: Path, entries: int, *, added: tuple[str, ...] = ADDED, moved: int = 0) -> Path:
-    """A tokenizer of single bytes with ``entries`` in the model and added tokens above; ``moved`` of ids leaves a gap."""
+    """A tokenizer of single bytes: ``entries`` in the model, added tokens above; ``moved`` ids are left out."""
     characters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {character: number + (moved if number > 100 else 0) for number, character in enumerate(characters)}
     longer = itertools.product(characters, repeat=3)
@@ -42,15 +43,14 @@ def tokenizer_folder(folder: Path, entries: int, *, added: tuple[str, ...] = ADD
     return folder
 
 
-def dataset(tmp_path: Path, folder: Path, text: str, **options: object) -> tuple[Repository, list[int]]:
+def dataset(tmp_path: Path, folder: Path, text: str) -> tuple[Repository, list[int]]:
     """A dataset of two conversations with ``text``, and its ids in order."""
     template = tmp_path / "template.jinja"
     template.write_text(PLAIN.replace("{{ eos }}", "."))
     rows = write_rows(tmp_path / "rows.jsonl", [row("a", f"b {text}"), row("c", "d")])
     backend = MemoryBackend()
-    run_job(
-        backend, [(rows, "1.0")], tokenizer=str(folder), chat_template=str(template), shuffle_seed=None, name="x", **options
-    )  # fmt: skip
+    job: dict[str, Any] = {"tokenizer": str(folder), "chat_template": str(template), "shuffle_seed": None}
+    run_job(backend, [(rows, "1.0")], name="x", **job)
     repository = Repository(backend)
     return repository, [number for sample in repository["x"].ordered for number in sample.token_ids.tolist()]
 
