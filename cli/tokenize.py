@@ -143,34 +143,29 @@ def tokenize(state: State, /, **parameters: Any) -> None:
         def report(progress: Progress) -> None:
             display.update(progress.rows_done, progress.rows_total, tokens=progress.tokens, reused=progress.rows_reused)
 
-        try:
-            result = repository.tokenize(
-                options.mix,
-                tokenizer=options.tokenizer,
-                name=options.name,
-                chat_template=options.chat_template,
-                template_fallback=options.template_fallback,
-                date=options.date,
-                max_seq_length=options.max_seq_length,
-                add_bos=options.add_bos,
-                last_turn=options.last_turn,
-                num_examples=options.num_examples,
-                shuffle_seed=None if options.no_shuffle else options.shuffle_seed,
-                mix_seed=options.mix_seed,
-                split=options.splits,
-                revision=options.revision,
-                workers=options.workers,
-                on_error=options.on_error,
-                strict=options.strict,
-                origin=origin(options.message),
-                force=options.force,
-                report=report,
-                warn=_warn,
-            )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                "interrupted; what was tokenized is kept: run the same command again to go on from here"
-            ) from None
+        result = repository.tokenize(
+            options.mix,
+            tokenizer=options.tokenizer,
+            name=options.name,
+            chat_template=options.chat_template,
+            template_fallback=options.template_fallback,
+            date=options.date,
+            max_seq_length=options.max_seq_length,
+            add_bos=options.add_bos,
+            last_turn=options.last_turn,
+            num_examples=options.num_examples,
+            shuffle_seed=None if options.no_shuffle else options.shuffle_seed,
+            mix_seed=options.mix_seed,
+            split=options.splits,
+            revision=options.revision,
+            workers=options.workers,
+            on_error=options.on_error,
+            strict=options.strict,
+            origin=origin(options.message),
+            force=options.force,
+            report=report,
+            warn=_warn,
+        )
     if options.as_json:
         echo_json(_summary(result, options.name))
     elif not options.quiet:
