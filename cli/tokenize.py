@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,33 +16,6 @@ if TYPE_CHECKING:
     from castore.ingest.run_writer import Progress
 
 
-@dataclass(frozen=True, slots=True)
-class TokenizeOptions:
-    """The parameters of the command line, by the names that click gives them; its help says what they mean."""
-
-    mix: tuple[tuple[str, str], ...]
-    splits: tuple[str, ...]
-    revision: str
-    tokenizer: str
-    chat_template: str | None
-    template_fallback: bool
-    date: str | None
-    max_seq_length: int | None
-    add_bos: bool
-    last_turn: bool
-    num_examples: int | None
-    shuffle_seed: int
-    no_shuffle: bool
-    mix_seed: int
-    workers: int | None
-    on_error: str
-    name: str
-    message: str
-    force: bool
-    as_json: bool
-    quiet: bool
-
-
 @click.command()
 @click.option(
     "--mix",
@@ -56,7 +28,6 @@ class TokenizeOptions:
 )
 @click.option(
     "--split",
-    "splits",
     multiple=True,
     metavar="NAME",
     default=(FILE_SPLIT,),
@@ -119,7 +90,19 @@ class TokenizeOptions:
 @json_summary_option
 @silent_option
 @click.pass_obj
-def tokenize(state: State, /, **parameters: Any) -> None:
+def tokenize(
+    state: State,
+    /,
+    *,
+    mix: tuple[tuple[str, str], ...],
+    name: str,
+    message: str,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    no_shuffle: bool,
+    **options: Any,
+) -> None:
     """Turn conversations into a dataset of the repository.
 
     What was tokenized before, by whomever and in whatever mix, is found and not tokenized again. A run that was
@@ -127,46 +110,26 @@ def tokenize(state: State, /, **parameters: Any) -> None:
     """
     from castore_cli.progress import ProgressDisplay
 
-    options = TokenizeOptions(**parameters)
+    if no_shuffle:
+        options["shuffle_seed"] = None
     repository = state.open(create=True)
-    with ProgressDisplay(
-        "tokenizing", "rows", rate_of="tokens", as_json=options.as_json, quiet=options.quiet
-    ) as display:
+    with ProgressDisplay("tokenizing", "rows", rate_of="tokens", as_json=as_json, quiet=quiet) as display:
 
         def report(progress: Progress) -> None:
             display.update(progress.rows_done, progress.rows_total, tokens=progress.tokens, reused=progress.rows_reused)
 
         try:
             result = repository.tokenize(
-                options.mix,
-                tokenizer=options.tokenizer,
-                name=options.name,
-                chat_template=options.chat_template,
-                template_fallback=options.template_fallback,
-                date=options.date,
-                max_seq_length=options.max_seq_length,
-                add_bos=options.add_bos,
-                last_turn=options.last_turn,
-                num_examples=options.num_examples,
-                shuffle_seed=None if options.no_shuffle else options.shuffle_seed,
-                mix_seed=options.mix_seed,
-                split=options.splits,
-                revision=options.revision,
-                workers=options.workers,
-                on_error=options.on_error,
-                origin=origin(options.message),
-                force=options.force,
-                report=report,
-                warn=_warn,
+                mix, name=name, origin=origin(message), force=force, report=report, warn=_warn, **options
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 "interrupted; what was tokenized is kept: run the same command again to go on from here"
             ) from None
-    if options.as_json:
-        echo_json(_summary(result, options.name))
-    elif not options.quiet:
-        _print_summary(result, options.name)
+    if as_json:
+        echo_json(_summary(result, name))
+    elif not quiet:
+        _print_summary(result, name)
 
 
 def _warn(message: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 import castore
 from castore.errors import InvalidInputError, NotFoundError
+from castore.ingest.defaults import TokenizeOptions
+from castore.ingest.job import TokenizeJob
 from castore.ingest.mix import spelled_mix
 from castore.repository import Repository
 from castore.store.move import Why
@@ -31,19 +34,25 @@ def repository(path: Path, tmp_path: Path) -> Repository:
     return made
 
 
-def test_tokenize_takes_all_that_the_command_takes_with_its_defaults() -> None:
+def test_an_option_has_one_name_and_one_default() -> None:
     from castore_cli.tokenize import tokenize as command
 
     given = command.make_context(
         "tokenize", ["--mix", "x.jsonl", "1.0", "--tokenizer", "tokenizer", "--as", "x"]
     ).params
-    assert given.pop("splits") == (inspect.signature(Repository.tokenize).parameters["split"].default,)
-    assert given.pop("no_shuffle") is False
-    for name in ("mix", "tokenizer", "name", "as_json", "quiet", *Why.__annotations__):
-        given.pop(name, None)
-    others = {"self", "mix", "tokenizer", "name", "split", "origin", "report", "warn", "why"}
-    keywords = inspect.signature(Repository.tokenize).parameters
-    assert given == {name: keyword.default for name, keyword in keywords.items() if name not in others}
+    options = TokenizeOptions.__annotations__
+    assert list(options) == [field.name for field in dataclasses.fields(TokenizeJob) if field.name != "mix"]
+    others = {"mix", "name", "no_shuffle", "as_json", "quiet", *Why.__annotations__}
+    assert options.keys() == given.keys() - others
+    job = TokenizeJob.of([], tokenizer="tokenizer")
+    assert {name: given[name] for name in options} == {name: getattr(job, name) for name in options}
+
+
+def test_an_option_that_is_none_is_refused(repository: Repository, path: Path) -> None:
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'max_length': did you mean 'max_seq_length'\?"):
+        repository.tokenize([(path, 1.0)], tokenizer=TOKENIZER, name="x", max_length=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="missing the keyword argument 'tokenizer'"):
+        repository.tokenize([(path, 1.0)], name="x")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +145,7 @@ def test_a_repository_looks_after_itself(tmp_path: Path) -> None:
     assert [name.name for name in repository.du().names] == ["x", "y"]
     assert repository.du("x").freed > 0
     repository.remove("x")
+    time.sleep(0.05)  # what is as old as the clock of the files can tell is kept
     done = repository.gc(grace_s=0, keep_log_s=0, keep_records_s=0, force=True)
     assert done.removed > 0
     with pytest.raises(InvalidInputError, match="a grace under 3600 s"):

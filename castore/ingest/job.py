@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, Unpack, cast
 
-from castore.errors import InvalidInputError
+from castore.errors import InvalidInputError, did_you_mean
 from castore.format.codec import Value
 from castore.format.digest import Digest, digest_from_hex
 from castore.format.files import DROPPED_FILE, TEMPLATE_FILE, encode_dropped, encode_file
@@ -19,9 +20,17 @@ from castore.format.run import RUN_SOURCES_MAX, RunConfiguration, RunOrigin, Run
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
 from castore.ingest.assembly import Assembly, Growth, recorded_order
 from castore.ingest.clock import parse_date
-from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
+from castore.ingest.defaults import (
+    ERRORS,
+    FILE_SPLIT,
+    MAIN_REVISION,
+    MIX_SEED,
+    ON_ERROR,
+    SHUFFLE_SEED,
+    TokenizeOptions,
+)
 from castore.ingest.hub import open_source
-from castore.ingest.mix import Amount, small_count_warning
+from castore.ingest.mix import Amount, MixEntry, small_count_warning, spelled_mix
 from castore.ingest.pool import open_pool
 from castore.ingest.run_writer import MixItem, Progress, RunWriter, Written
 from castore.ingest.source import BLOCK_BYTES_TARGET
@@ -35,25 +44,12 @@ from castore.tree.split import CHUNK_BYTES, FANOUT
 
 @dataclass(frozen=True, slots=True)
 class TokenizeJob:
-    """What to tokenize and how, as the user spelled it.
+    """What to tokenize and how, with what holds where nothing was said.
 
     Attributes:
-        mix: Path (or name of a Hugging Face dataset) and amount of each source, in order.
-        splits: Split of each source, or one for all.
-        revision: Revision of the datasets that are no local files.
-        tokenizer: Folder of the tokenizer.
-        chat_template: Name or file of the template; None for the tokenizer folder's own.
-        add_bos: Put the BOS token in front of every conversation.
-        last_turn_only: Train on the last assistant turn of a conversation only.
-        template_fallback: Take the tokenizer's own template for a name that is not registered, as open-instruct does.
-        date: What templates that ask for the date write, ``YYYY-MM-DD`` or with ``THH:MM:SS``; None for the day on
-            which the run began.
-        max_seq_length: Tokens kept of a conversation; None for all.
-        num_examples: Samples used of the order; None for all.
-        shuffle_seed: Seed of the recorded order; None to keep the order of the mix.
-        mix_seed: Seed of the random choice of rows.
-        workers: Processes; None for one for each processor.
-        on_error: ``stop`` or ``skip``.
+        mix: Path (or name of a Hugging Face dataset) and amount of each source, in order, as the user spelled them.
+
+    All others are as in ``TokenizeOptions``, paths as text.
 
     Raises:
         InvalidInputError: A number out of its range, or no such ``on_error``.
@@ -62,18 +58,18 @@ class TokenizeJob:
     mix: Sequence[tuple[str, str]]
     tokenizer: str
     chat_template: str | None = None
+    template_fallback: bool = False
+    date: str | None = None
     max_seq_length: int | None = None
+    add_bos: bool = False
+    last_turn: bool = False
     num_examples: int | None = None
     shuffle_seed: int | None = SHUFFLE_SEED
     mix_seed: int = MIX_SEED
+    split: Sequence[str] = (FILE_SPLIT,)
+    revision: str = MAIN_REVISION
     workers: int | None = None
     on_error: str = ON_ERROR
-    add_bos: bool = False
-    last_turn_only: bool = False
-    splits: Sequence[str] = (FILE_SPLIT,)
-    revision: str = MAIN_REVISION
-    template_fallback: bool = False
-    date: str | None = None
 
     def __post_init__(self) -> None:
         _check_number("max_seq_length", self.max_seq_length, 1)
@@ -83,6 +79,26 @@ class TokenizeJob:
         _check_number("workers", self.workers, 1)
         if self.on_error not in ERRORS:
             raise InvalidInputError(f"on_error is {self.on_error!r:.80}: give one of {', '.join(ERRORS)}")
+
+    @classmethod
+    def of(cls, mix: Iterable[MixEntry], **options: Unpack[TokenizeOptions]) -> TokenizeJob:
+        """The job that a program spells.
+
+        Raises:
+            InvalidInputError: The mix is none, or as for the class.
+            TypeError: There is no such option, or none says the tokenizer.
+        """
+        known = TokenizeOptions.__annotations__
+        for name in options.keys() - known:
+            raise TypeError(f"tokenize() got an unexpected keyword argument {name!r}{did_you_mean(name, known)}")
+        if "tokenizer" not in options:
+            raise TypeError("tokenize() missing the keyword argument 'tokenizer', the folder of a tokenizer")
+        spelled: dict[str, Any] = {
+            name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()
+        }
+        split = options.get("split", FILE_SPLIT)
+        spelled["split"] = (split,) if isinstance(split, str) else tuple(split)
+        return cls(spelled_mix(mix), **spelled)
 
 
 def _check_number(name: str, value: int | None, low: int, high: int | None = None) -> None:
@@ -169,7 +185,7 @@ def tokenize(
         folder,
         template,
         job.max_seq_length,
-        last_turn_only=job.last_turn_only,
+        last_turn_only=job.last_turn,
         now=_now(job, origin),
     )
     recipe = cast("dict[str, Value]", make().recipe())
@@ -215,11 +231,11 @@ def _open_mix(job: TokenizeJob, sizes: Sizes) -> list[MixItem]:
         raise InvalidInputError("nothing to tokenize: give at least one --mix PATH AMOUNT")
     if len(job.mix) > RUN_SOURCES_MAX:
         raise InvalidInputError(f"{len(job.mix)} sources: a run record takes at most {RUN_SOURCES_MAX}")
-    if len(job.splits) not in (1, len(job.mix)):
+    if len(job.split) not in (1, len(job.mix)):
         raise InvalidInputError(
-            f"{len(job.splits)} splits for {len(job.mix)} sources: give one --split for all, or one for each --mix"
+            f"{len(job.split)} splits for {len(job.mix)} sources: give one --split for all, or one for each --mix"
         )
-    splits = job.splits if len(job.splits) == len(job.mix) else [*job.splits] * len(job.mix)
+    splits = job.split if len(job.split) == len(job.mix) else [*job.split] * len(job.mix)
     # All amounts are read before a dataset is loaded, which may take long.
     amounts = [Amount.parse(amount) for _, amount in job.mix]
     return [

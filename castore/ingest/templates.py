@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from castore.errors import InvalidInputError
+from castore.errors import InvalidInputError, did_you_mean
 from castore.olmo.files import TOKENIZER_FILE_BYTES_MAX
 from castore.store.files import open_regular
 
@@ -141,10 +141,7 @@ def _meant(name: str) -> str:
     """What a name that is not registered was probably meant to be, as the end of a sentence."""
     if Path(name).is_file():
         return f"; for the file write ./{name}"
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, REGISTERED, 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return did_you_mean(name, REGISTERED, mark="; ")
 
 
 def _read_template(path: str) -> str:
