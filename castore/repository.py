@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from castore.format.codec import Value
     from castore.ingest.caller_samples import ArraySpec
     from castore.ingest.defaults import TokenizeOptions
+    from castore.ingest.estimate import Estimate
     from castore.ingest.import_folder import ImportResult
     from castore.ingest.import_zarr import GroupImport
     from castore.ingest.job import TokenizeResult
@@ -94,6 +95,24 @@ class Repository(Datasets):
         done = jobs.tokenize(job, self.objects, units, recorded, report=report, warn=warn)
         move.publish(done.run)
         return done
+
+    def estimate(
+        self,
+        mix: Iterable[MixEntry],
+        *,
+        report: Callable[[int, int], None] = lambda done, total: None,
+        warn: Callable[[str], None] = lambda line: None,
+        **options: Unpack[TokenizeOptions],
+    ) -> Estimate:
+        """What ``tokenize`` would come to, reckoned from a sample of the rows that are new; nothing is written.
+
+        Raises:
+            InvalidInputError: The job, a source, or a row of the sample is wrong.
+        """
+        from castore.ingest.estimate import estimate
+        from castore.ingest.job import TokenizeJob
+
+        return estimate(TokenizeJob.of(mix, **options), self.backend, Origin.here().time_s, report=report, warn=warn)
 
     def writer(
         self,
@@ -230,6 +249,7 @@ class Repository(Datasets):
         name: str | None = None,
         origin: Origin | None = None,
         *,
+        create: bool = False,
         check: Callable[[Digest], None] = lambda root: None,
         report: Callable[[int, int], None] = lambda done, total: None,
         **why: Unpack[Why],
@@ -238,12 +258,14 @@ class Repository(Datasets):
 
         Args:
             address: What to copy.
-            to: The other repository, or its path or URL; it is made if there is nothing.
+            to: The other repository, or its path or URL.
             name: The name there; the same by default.
+            create: Make the other repository if there is nothing at the path or URL.
             check: Called with the root before anything is sent.
 
         Raises:
             InvalidInputError: The address is no name, and none was given.
+            NotFoundError: There is no such address, or no other repository and ``create`` is False.
         """
         from castore.care.copy import copy_dataset
         from castore.store.signatures import SignatureStore
@@ -252,7 +274,7 @@ class Repository(Datasets):
             raise InvalidInputError(f"{address} is no name: say what to call it there")
         name = name or address
         target = self.resolve(address)
-        other = to if isinstance(to, Repository) else Repository.open(to, create=True)
+        other = to if isinstance(to, Repository) else Repository.open(to, create=create)
         move = Move(other.backend, name, f"copy {address} from {self.url}", origin, target=target, **why)
         root = self.dataset(target).root
         check(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     "--mix",
     nargs=2,
     multiple=True,
-    required=True,
     metavar="PATH AMOUNT",
     help="A file (.jsonl, .jsonl.gz, .json, .parquet) or a Hugging Face dataset, and how much of it: a share with a "
     "point (1.0 all, 3.0 three times, 0.37), or a count of rows (5000). Repeat for more.",
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Revision of the Hugging Face datasets.",
 )
-@click.option("--tokenizer", required=True, metavar="DIR", help="Folder of a Hugging Face tokenizer.")
+@click.option("--tokenizer", metavar="DIR", help="Folder of a Hugging Face tokenizer.")
 @click.option(
     "--chat-template", metavar="NAME|FILE", help="A template by name or file. Default: the tokenizer folder's own."
 )
@@ -84,23 +84,31 @@ if TYPE_CHECKING:
     show_default=True,
     help="What to do at a row that cannot be read: stop there, or count it and go on.",
 )
-@click.option("--as", "name", required=True, metavar="NAME", help="Name of the result in the repository.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="A run file, which says all this in TOML; what is given beside it counts. - reads it from standard input.",
+)
+@click.option("--dry-run", is_flag=True, help="Tell what it would come to, from a sample; write nothing.")
+@click.option("--as", "name", metavar="NAME", help="Name of the result in the repository.")
 @message_option
 @force_option
 @json_summary_option
 @silent_option
-@click.pass_obj
+@click.pass_context
 def tokenize(
-    state: State,
+    ctx: click.Context,
     /,
     *,
     mix: tuple[tuple[str, str], ...],
-    name: str,
+    name: str | None,
     message: str,
     force: bool,
     as_json: bool,
     quiet: bool,
     no_shuffle: bool,
+    config: str | None,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Turn conversations into a dataset of the repository.
@@ -108,10 +116,57 @@ def tokenize(
     What was tokenized before, by whomever and in whatever mix, is found and not tokenized again. A run that was
     interrupted goes on when it is started again.
     """
-    from castore_cli.progress import ProgressDisplay
-
+    if name is None and not dry_run:
+        raise _missing(ctx, "name")
     if no_shuffle:
         options["shuffle_seed"] = None
+    sources: list[tuple[str, str]] = list(mix)
+    if config is not None:
+        sources, options = _with_config(ctx, config, sources, options)
+    for needed, value in (("mix", sources), ("tokenizer", options["tokenizer"])):
+        if not value:
+            raise _missing(ctx, needed)
+    if dry_run or name is None:
+        from castore_cli.dry_run import show_estimate
+
+        show_estimate(ctx.obj, sources, options, warn=_warn, as_json=as_json, quiet=quiet)
+        return
+    _tokenize(ctx.obj, sources, options, name=name, message=message, force=force, as_json=as_json, quiet=quiet)
+
+
+def _missing(ctx: click.Context, name: str) -> click.MissingParameter:
+    return click.MissingParameter(ctx=ctx, param=next(one for one in ctx.command.params if one.name == name))
+
+
+def _with_config(
+    ctx: click.Context, config: str, mix: list[tuple[str, str]], options: dict[str, Any]
+) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+    """The mix and options with what the run file says where the command line says nothing."""
+    from castore.ingest.run_file import read_partial_config
+
+    def is_given(name: str) -> bool:
+        return ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+    file_mix, file_options = read_partial_config(config, sys.stdin.buffer)
+    if mix:
+        file_options.pop("split", None)  # it is of the sources of the file
+    given = {name for name in options if is_given(name) or (name == "shuffle_seed" and is_given("no_shuffle"))}
+    return mix or file_mix, options | {name: file_options[name] for name in file_options.keys() - given}
+
+
+def _tokenize(
+    state: State,
+    mix: list[tuple[str, str]],
+    options: dict[str, Any],
+    *,
+    name: str,
+    message: str,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from castore_cli.progress import ProgressDisplay
+
     repository = state.open(create=True)
     with ProgressDisplay("tokenizing", "rows", rate_of="tokens", as_json=as_json, quiet=quiet) as display:
 

@@ -35,14 +35,14 @@ def repository(path: Path, tmp_path: Path) -> Repository:
 
 
 def test_an_option_has_one_name_and_one_default() -> None:
-    from castore_cli.tokenize import tokenize as command
+    from castore_cli.main import castore as program
 
-    given = command.make_context(
-        "tokenize", ["--mix", "x.jsonl", "1.0", "--tokenizer", "tokenizer", "--as", "x"]
-    ).params
+    command = program.get_command(group := program.make_context("castore", ["tokenize"]), "tokenize")
+    assert command is not None
+    given = command.make_context("tokenize", ["--tokenizer", "tokenizer"], parent=group).params
     options = TokenizeOptions.__annotations__
     assert list(options) == [field.name for field in dataclasses.fields(TokenizeJob) if field.name != "mix"]
-    others = {"mix", "name", "no_shuffle", "as_json", "quiet", *Why.__annotations__}
+    others = {"mix", "name", "config", "dry_run", "no_shuffle", "as_json", "quiet", *Why.__annotations__}
     assert options.keys() == given.keys() - others
     job = TokenizeJob.of([], tokenizer="tokenizer")
     assert {name: given[name] for name in options} == {name: getattr(job, name) for name in options}
@@ -118,7 +118,7 @@ def test_a_dataset_exports_itself(repository: Repository, tmp_path: Path) -> Non
 
 
 def test_a_copy_may_go_to_a_place_and_keeps_its_name(repository: Repository, tmp_path: Path) -> None:
-    assert repository.copy("one", tmp_path / "other", message="sent").moved
+    assert repository.copy("one", tmp_path / "other", create=True, message="sent").moved
     other = Repository.open(tmp_path / "other")
     assert list(other) == ["one"]
     assert other.log("one")[0].message == "sent"
@@ -127,7 +127,9 @@ def test_a_copy_may_go_to_a_place_and_keeps_its_name(repository: Repository, tmp
     with pytest.raises(InvalidInputError, match=r"one@\{0\} is no name: say what to call it there"):
         repository.copy("one@{0}", other)
     with pytest.raises(NotFoundError, match="has nothing called 'never'"):
-        repository.copy("never", tmp_path / "nowhere")
+        repository.copy("never", tmp_path / "nowhere", create=True)
+    with pytest.raises(NotFoundError, match=r"there is no castore repository at .*nowhere"):
+        repository.copy("one", tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -135,7 +137,7 @@ def test_a_repository_looks_after_itself(tmp_path: Path) -> None:
     repository = Repository.open(tmp_path / "repo", create=True)
     repository.write([[1, 2], [3]], "x")
     repository.write([[1, 2], [4]], "y")
-    repository.copy("y", tmp_path / "spare")
+    repository.copy("y", tmp_path / "spare", create=True)
     chunk = next((tmp_path / "spare" / "objects").rglob("??/*"))
     for source in (tmp_path / "spare", Repository.open(tmp_path / "spare")):
         (tmp_path / "repo" / chunk.relative_to(tmp_path / "spare")).write_bytes(b"")

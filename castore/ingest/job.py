@@ -142,6 +142,62 @@ class TokenizeResult:
     bytes_new: int
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known of a job before a row is tokenized.
+
+    Attributes:
+        folder: The tokenizer.
+        template: The chat template.
+        mix: The sources, opened and counted.
+        make: Makes a tokenizer; may be pickled.
+        recipe: All that can change tokens.
+    """
+
+    folder: TokenizerFolder
+    template: ChatTemplate
+    mix: Sequence[MixItem]
+    make: Callable[[], ChatTokenizer]
+    recipe: dict[str, Value]
+
+
+def prepare(job: TokenizeJob, time_s: int, sizes: Sizes, warn: Callable[[str], None]) -> Prepared:
+    """Look at the job, the tokenizer and the sources, and refuse what cannot be.
+
+    Args:
+        job: What to do.
+        time_s: When the run began, in seconds since 1970.
+        sizes: Of blocks.
+        warn: Called with one line for each thing that the user should know.
+
+    Raises:
+        InvalidInputError: The job, the tokenizer or a source is wrong.
+    """
+    if job.shuffle_seed is None and job.num_examples is not None:
+        raise InvalidInputError("--num-examples takes the first samples of a shuffle: give a --shuffle-seed too")
+    folder = TokenizerFolder.load(job.tokenizer)
+    template = _template(job, folder)
+    for warning in (*folder.warnings, *filter(None, [template.warning])):
+        warn(warning)
+    mix = _open_mix(job, sizes)
+    for item in mix:
+        for line in item.source.warnings:
+            warn(line)
+        hint = small_count_warning(item.amount, item.source.row_count())
+        if hint:
+            warn(f"{item.source.name}: {hint}")
+    _check_take(job, sum(item.amount.target(item.source.row_count()) for item in mix))
+    make = partial(
+        ChatTokenizer,
+        folder,
+        template,
+        job.max_seq_length,
+        last_turn_only=job.last_turn,
+        now=_now(job, time_s),
+    )
+    return Prepared(folder, template, mix, make, cast("dict[str, Value]", make().recipe()))
+
+
 def tokenize(
     job: TokenizeJob,
     objects: ObjectStore,
@@ -166,29 +222,8 @@ def tokenize(
     Raises:
         InvalidInputError: The job, the tokenizer or a source is wrong. What was tokenized is kept.
     """
-    if job.shuffle_seed is None and job.num_examples is not None:
-        raise InvalidInputError("--num-examples takes the first samples of a shuffle: give a --shuffle-seed too")
-    folder = TokenizerFolder.load(job.tokenizer)
-    template = _template(job, folder)
-    for warning in (*folder.warnings, *filter(None, [template.warning])):
-        warn(warning)
-    mix = _open_mix(job, sizes)
-    for item in mix:
-        for line in item.source.warnings:
-            warn(line)
-        hint = small_count_warning(item.amount, item.source.row_count())
-        if hint:
-            warn(f"{item.source.name}: {hint}")
-    _check_take(job, sum(item.amount.target(item.source.row_count()) for item in mix))
-    make = partial(
-        ChatTokenizer,
-        folder,
-        template,
-        job.max_seq_length,
-        last_turn_only=job.last_turn,
-        now=_now(job, origin),
-    )
-    recipe = cast("dict[str, Value]", make().recipe())
+    prepared = prepare(job, origin.time, sizes, warn)
+    folder, template, mix, recipe = prepared.folder, prepared.template, prepared.mix, prepared.recipe
     last = Progress()
 
     def remember(progress: Progress) -> None:
@@ -199,7 +234,7 @@ def tokenize(
     growth = Growth(objects)
     tree_sizes = {"chunk_bytes": sizes.chunk_bytes, "fanout": sizes.fanout}
     assembly = Assembly(objects, DATA_ARRAYS, PROVENANCE_ARRAYS, **tree_sizes)
-    pool = open_pool(make, job.on_error, job.workers)
+    pool = open_pool(prepared.make, job.on_error, job.workers)
     try:
         run_units = RunUnits(objects, units, **tree_sizes)
         writer = RunWriter(assembly, run_units, pool, recipe, on_error=job.on_error, report=remember)
@@ -258,11 +293,11 @@ def _template(job: TokenizeJob, folder: TokenizerFolder) -> ChatTemplate:
     return ChatTemplate.resolve(job.chat_template, folder, add_bos=job.add_bos, fallback=job.template_fallback)
 
 
-def _now(job: TokenizeJob, origin: RunOrigin) -> datetime.datetime:
+def _now(job: TokenizeJob, time_s: int) -> datetime.datetime:
     """The moment that templates see: one for the whole run, which its recipe holds."""
     if job.date is not None:
         return parse_date(job.date)
-    return parse_date(datetime.datetime.fromtimestamp(origin.time).date().isoformat())
+    return parse_date(datetime.datetime.fromtimestamp(time_s).date().isoformat())
 
 
 def _order(job: TokenizeJob, written: Written) -> Order | None:

@@ -97,12 +97,12 @@ class ChatTemplate:
         Raises:
             InvalidInputError: Nothing of that name, a file that cannot be read, or BOS asked for or left out wrongly.
         """
-        from_file = name_or_path not in REGISTERED and _is_path(name_or_path)
+        from_file = name_or_path not in REGISTERED and is_template_path(name_or_path)
         warning = None
         if name_or_path in REGISTERED:
             text = registered_text(name_or_path)
         elif from_file:
-            text = _read_template(name_or_path)
+            text = read_template(name_or_path)
         elif fallback and folder.chat_template is not None:
             text = folder.chat_template
             warning = (
@@ -132,7 +132,7 @@ class ChatTemplate:
         return cls("tokenizer", _with_bos(text, folder) if add_bos else text)
 
 
-def _is_path(name: str) -> bool:
+def is_template_path(name: str) -> bool:
     """Whether a file is meant. One that is missing is then an error: another template would make other data."""
     return name.endswith(_FILE_ENDINGS) or "/" in name or "\\" in name
 
@@ -144,7 +144,12 @@ def _meant(name: str) -> str:
     return did_you_mean(name, REGISTERED, mark="; ")
 
 
-def _read_template(path: str) -> str:
+def read_template(path: str) -> str:
+    """The text of a template file.
+
+    Raises:
+        InvalidInputError: It cannot be read, is too large, or no UTF-8.
+    """
     try:
         with open_regular(path, pipes=True) as file:
             content = file.read(TOKENIZER_FILE_BYTES_MAX + 1)

@@ -25,9 +25,11 @@ from castore.care.gc import Collected
 from castore.care.usage import Usage
 from castore.export.olmo_core import Exported
 from castore.ingest.defaults import TokenizeOptions
+from castore.ingest.estimate import Estimate
 from castore.ingest.import_folder import ImportResult
 from castore.ingest.import_zarr import GroupImport
 from castore.ingest.job import TokenizeResult
+from castore.ingest.run_file import parse_run_file
 from castore.ingest.sample_writer import SampleWriter
 from castore.ingest.write_job import WriteOptions, WriteResult
 from castore.read.columns import Columns
@@ -245,7 +247,7 @@ CLASSES = (
     Repository, Dataset, Comparison, Instances, Sample, Batch, SampleView, ArrayView, Origin, SampleWriter,
 )  # fmt: skip
 RESULTS = (
-    TokenizeResult, WriteResult, ImportResult, GroupImport, Exported, Copied, RefEntry, Collected, FsckResult, Usage,
+    TokenizeResult, Estimate, WriteResult, ImportResult, GroupImport, Exported, Copied, RefEntry, Collected, FsckResult, Usage,
 )  # fmt: skip
 
 
@@ -294,6 +296,17 @@ def test_the_python_reference_has_every_option_and_nothing_else() -> None:
     assert set(WriteOptions.__annotations__) == {
         *inspect.signature(Repository.writer).parameters, *Why.__annotations__
     } - {"self", "name", "why"}  # fmt: skip
+
+
+def test_the_reference_of_run_files_has_every_key_and_nothing_else() -> None:
+    text = (PROJECT / "docs" / "reference" / "run-file.md").read_text(encoding="utf-8")
+    top, entry = text.split("| key of a `[[mix]]` |")
+    assert re.findall(r"^\| `(\w+)` \|", top, re.MULTILINE) == ["mix", *TokenizeOptions.__annotations__]
+    assert re.findall(r"^\| `(\w+)` \|", entry, re.MULTILINE) == ["path", "amount", "split"]
+    (example,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    mix, options = parse_run_file(example.encode(), "run-file.md", "")
+    assert [amount for _, amount in mix] == ["1.0", "5000"]
+    assert options["shuffle_seed"] == 42
 
 
 def test_the_python_reference_has_what_calls_come_to() -> None:
@@ -353,6 +366,8 @@ assert_type(dataset.column_names, list[str])
 assert_type(iter(dataset), Iterator[castore.Sample])
 repository.write([[1]], "x", recipe={"a": 1}, resume_key="k", message="m", author="a", force=True)
 repository.tag("x", "y", castore.Origin.here(), author="a", force=True)
+mix, options = castore.read_config("mix.toml")
+assert_type(repository.estimate(mix, **options).tokens, int)
 repository.tokenize([("x.jsonl", 1.0)], tokenizer=Path("t"), name="x", split=["a", "b"], date=None, author="a")
 dataset.export(Path("out"), layout="mds", replace=True)
 repository.export(dataset, Path("out"), layout="mds", part_bytes=None)
