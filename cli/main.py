@@ -20,7 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import click  # noqa: E402
 
-from castore.errors import BackendError, CastoreError, ConflictError  # noqa: E402
+from castore.errors import BackendError, CastoreError, ConflictError, did_you_mean  # noqa: E402
 from castore.version import __version__  # noqa: E402
 from castore_cli.context import State  # noqa: E402
 from castore_cli.formatting import printable, visible  # noqa: E402
@@ -77,10 +77,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
-            from difflib import get_close_matches
-
-            close = " or ".join(map(repr, get_close_matches(name, COMMANDS)))
-            ctx.fail(f"no such command {name!r}" + (f": did you mean {close}?" if close else ""))
+            ctx.fail(f"no such command {name!r}{did_you_mean(name, COMMANDS, most=3)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:

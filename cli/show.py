@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 @click.command()
 @dataset_argument("address")
 @click.option("--dropped", is_flag=True, help="List the rows that became no sample, and why.")
+@click.option("--config", is_flag=True, help="Print the run file that makes it again: castore tokenize --config.")
 @json_option
 @click.pass_obj
-def show(state: State, address: str, dropped: bool, as_json: bool) -> None:
+def show(state: State, address: str, dropped: bool, config: bool, as_json: bool) -> None:
     """Show what the dataset at ADDRESS is and how it came to be."""
+    if config and (dropped or as_json):
+        raise click.UsageError("--config is a document of its own: give neither --dropped nor --json")
     _, data = state.dataset(address)
+    if config:
+        click.echo(_run_file(data, address), nl=False)
+        return
     document = _document(data)
     if dropped:
         document["dropped_rows"] = _dropped(data)
@@ -61,6 +67,13 @@ def _document(data: Columns) -> dict[str, Any]:
             origin=run.origin.value() if run.origin else None,
         )
     return document
+
+
+def _run_file(data: Columns, address: str) -> str:
+    from castore.format.run import Run
+    from castore.ingest.run_file import run_file_of
+
+    return run_file_of(data.run or Run(data.root, data.manifest.samples), data.root, data.fetch, address)
 
 
 def _dropped(data: Columns) -> list[dict[str, Any]]:

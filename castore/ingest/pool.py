@@ -58,10 +58,15 @@ class InlinePool:
     def close(self) -> None:
         """Nothing to end."""
 
-    def _tokenize(self, rows: Sequence[bytes]) -> TokenizedRows:
+    def load(self) -> ChatTokenizer:
+        """The tokenizer, made and ready if it was not yet."""
         if self._tokenizer is None:
             self._tokenizer = self._make()
-        return self._tokenizer.tokenize(rows, on_error=self._on_error)
+        self._tokenizer.load()
+        return self._tokenizer
+
+    def _tokenize(self, rows: Sequence[bytes]) -> TokenizedRows:
+        return self.load().tokenize(rows, on_error=self._on_error)
 
 
 class _Deferred:

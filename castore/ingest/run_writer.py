@@ -38,6 +38,19 @@ class MixItem:
     source: Source
     amount: Amount
 
+    def selection(self, seed: int) -> Selection:
+        """The rows that are taken, picked with a seed.
+
+        Raises:
+            SourceError: There are none.
+        """
+        try:
+            return select(self.source.row_count(), self.amount, seed)
+        except SourceError:
+            raise
+        except InvalidInputError as error:
+            raise SourceError(self.source.name, str(error)) from error
+
 
 @dataclass(slots=True)
 class Progress:
@@ -72,15 +85,6 @@ class Written:
     samples: int
     counts: Sequence[SourceCounts]
     dropped: Sequence[DroppedRow]
-
-
-def _selection(item: MixItem, seed: int) -> Selection:
-    try:
-        return select(item.source.row_count(), item.amount, seed)
-    except SourceError:
-        raise
-    except InvalidInputError as error:
-        raise SourceError(item.source.name, str(error)) from error
 
 
 class RunWriter:
@@ -126,7 +130,7 @@ class RunWriter:
         Raises:
             SourceError: A file or row is wrong; everything before it is kept for the next run.
         """
-        selections = [_selection(item, seed) for item in mix]
+        selections = [item.selection(seed) for item in mix]
         targets = [item.amount.target(item.source.row_count()) for item in mix]
         self._progress.rows_total = sum(targets)
         self._names = [item.source.name for item in mix]

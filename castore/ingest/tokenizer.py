@@ -109,7 +109,7 @@ class ChatTokenizer:
     @property
     def is_fast(self) -> bool:
         """Whether this tokenizer qualifies for the fast path; rows that do not are found one by one."""
-        self._load()
+        self.load()
         return self._fast is not None
 
     def recipe(self) -> dict[str, object]:
@@ -153,7 +153,7 @@ class ChatTokenizer:
         """
         if on_error not in ("stop", "skip"):
             raise InvalidInputError(f"on_error must be 'stop' or 'skip', not {on_error!r}")
-        self._load()
+        self.load()
         done: list[Labelled] = []
         lost: list[tuple[int, Lost]] = []
         for start, end in _stretches(rows):
@@ -229,7 +229,8 @@ class ChatTokenizer:
         )
         return Labelled(array("I", ids).tobytes(), spans, cut)
 
-    def _load(self) -> None:
+    def load(self) -> None:
+        """Build the tokenizer, if it is not yet; else done with the first batch."""
         if self._tokenizer is not None:
             return
         # Each worker process has one core: a pool of threads in the library would only get in the others' way.
