@@ -9,7 +9,7 @@ import click
 
 from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
 from castore_cli.context import SEED_MAX, State, origin
-from castore_cli.formatting import echo_json, number, plural, share, size
+from castore_cli.formatting import echo_json, lost_lines, number, plural, share, size
 from castore_cli.parameters import Number, force_option, json_summary_option, message_option, silent_option
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class TokenizeOptions:
     mix_seed: int
     workers: int | None
     on_error: str
+    strict: bool
     name: str
     message: str
     force: bool
@@ -113,6 +114,12 @@ class TokenizeOptions:
     show_default=True,
     help="What to do at a row that cannot be read: stop there, or count it and go on.",
 )
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Stop at the first row that becomes a sample and loses something: a message that the template does not write, "
+    "tokens to the cut, a weight that is not heeded.",
+)
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the result in the repository.")
 @message_option
 @force_option
@@ -153,6 +160,7 @@ def tokenize(state: State, /, **parameters: Any) -> None:
             revision=options.revision,
             workers=options.workers,
             on_error=options.on_error,
+            strict=options.strict,
             origin=origin(options.message),
             force=options.force,
             report=report,
@@ -178,6 +186,7 @@ def _summary(result: TokenizeResult, name: str) -> dict[str, object]:
         "tokens": result.tokens,
         "trainable": result.trainable,
         "dropped": dict(result.dropped),
+        "lost": result.lost,
         "units": {"total": progress.units, "reused": progress.units_reused},
         "rows": {"total": progress.rows_total, "reused": progress.rows_reused},
         "stored": {"objects": result.objects_new, "bytes": result.bytes_new},
@@ -194,6 +203,8 @@ def _print_summary(result: TokenizeResult, name: str) -> None:
     click.echo(
         f"  dropped  {plural(dropped, 'row')}" + (f": {reasons} (castore show {name} --dropped)" if dropped else "")
     )
+    for position, line in enumerate(lost_lines(result.lost)):
+        click.echo(f"  {'' if position else 'lost':<8} {line}")
     click.echo(
         f"  reused   {number(progress.rows_reused)} of {plural(progress.rows_total, 'row')} were tokenized before"
     )
