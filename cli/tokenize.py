@@ -9,7 +9,7 @@ import click
 
 from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
 from castore_cli.context import SEED_MAX, State, origin
-from castore_cli.formatting import echo_json, number, plural, share, size
+from castore_cli.formatting import echo_json, lost_lines, number, plural, share, size
 from castore_cli.parameters import Number, force_option, json_summary_option, message_option, silent_option
 
 if TYPE_CHECKING:
@@ -83,6 +83,12 @@ if TYPE_CHECKING:
     default=ON_ERROR,
     show_default=True,
     help="What to do at a row that cannot be read: stop there, or count it and go on.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Stop at the first row that becomes a sample and loses something: a message that the template does not write, "
+    "tokens to the cut, a weight that is not heeded.",
 )
 @click.option(
     "--config",
@@ -173,14 +179,9 @@ def _tokenize(
         def report(progress: Progress) -> None:
             display.update(progress.rows_done, progress.rows_total, tokens=progress.tokens, reused=progress.rows_reused)
 
-        try:
-            result = repository.tokenize(
-                mix, name=name, origin=origin(message), force=force, report=report, warn=_warn, **options
-            )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                "interrupted; what was tokenized is kept: run the same command again to go on from here"
-            ) from None
+        result = repository.tokenize(
+            mix, name=name, origin=origin(message), force=force, report=report, warn=_warn, **options
+        )
     if as_json:
         echo_json(_summary(result, name))
     elif not quiet:
@@ -201,6 +202,7 @@ def _summary(result: TokenizeResult, name: str) -> dict[str, object]:
         "tokens": result.tokens,
         "trainable": result.trainable,
         "dropped": dict(result.dropped),
+        "lost": result.lost,
         "units": {"total": progress.units, "reused": progress.units_reused},
         "rows": {"total": progress.rows_total, "reused": progress.rows_reused},
         "stored": {"objects": result.objects_new, "bytes": result.bytes_new},
@@ -217,6 +219,8 @@ def _print_summary(result: TokenizeResult, name: str) -> None:
     click.echo(
         f"  dropped  {plural(dropped, 'row')}" + (f": {reasons} (castore show {name} --dropped)" if dropped else "")
     )
+    for position, line in enumerate(lost_lines(result.lost)):
+        click.echo(f"  {'' if position else 'lost':<8} {line}")
     click.echo(
         f"  reused   {number(progress.rows_reused)} of {plural(progress.rows_total, 'row')} were tokenized before"
     )

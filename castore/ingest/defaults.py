@@ -49,6 +49,8 @@ class TokenizeOptions(TypedDict, total=False):
         workers: Processes; None for one for each processor. With more than one, a script that has much to tokenize
             begins below ``if __name__ == "__main__":``, since workers import it.
         on_error: What to do at a row that cannot be read: ``stop`` there, or ``skip``, count it and go on.
+        strict: Stop at the first row that becomes a sample and loses something of what it has: a message that the
+            template does not write, tokens to the cut, a weight that is not heeded.
     """
 
     tokenizer: Required[str | os.PathLike[str]]
@@ -65,3 +67,4 @@ class TokenizeOptions(TypedDict, total=False):
     revision: str
     workers: int | None
     on_error: str
+    strict: bool
