@@ -291,7 +291,8 @@ class _Sample:
         assembly = Assembly(objects, DATA_ARRAYS, PROVENANCE_ARRAYS, **tree_sizes)
         units = RunUnits(objects, UnitStore(backend), **tree_sizes)
         began = time.perf_counter()
-        written = RunWriter(assembly, units, pool, prepared.recipe, on_error=job.on_error).write(mix, job.mix_seed)
+        writer = RunWriter(assembly, units, pool, prepared.recipe, on_error=job.on_error, strict=job.strict)
+        written = writer.write(mix, job.mix_seed)
         spent_s = time.perf_counter() - began
         size = sum(counted[number].drawn.size for number in at)
         self.seconds_a_byte = spent_s / size

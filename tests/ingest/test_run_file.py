@@ -35,6 +35,7 @@ split = "validation"
 revision = "v2"
 workers = 3
 on_error = "skip"
+strict = true
 
 [[mix]]
 path = "a.jsonl"
@@ -74,6 +75,7 @@ def test_a_run_file_says_all_that_the_command_line_does() -> None:
         "revision": "v2",
         "workers": 3,
         "on_error": "skip",
+        "strict": True,
     }
     assert parsed("shuffle_seed = false\ndate = 2026-12-01") == ([], {"shuffle_seed": None, "date": "2026-12-01"})
 
