@@ -83,16 +83,16 @@ def _compare(state: State, options: DiffOptions) -> DiffOutcome:
     if only is not None and not all(only in side.manifest.arrays for side in data):
         raise click.UsageError(f"no array {only} on both sides")
     if expected is not None and expected.data is None:
-        result = expected.by_roots()
-        different = not (result.equal if only is None else result.arrays[only])
+        result = expected.by_roots(only)
     else:
         from castore.diff.compare import compare
 
         result = compare(*data, context=options.around, only=only, changes=options.detailed, places=options.places)
         result = expected.with_causes(result) if expected is not None else result
-        different = bool(result)
-    different = different or (options.strict and bool(result.recipe))
+    different = bool(result) or (options.strict and bool(result.recipe))
     title = _title(result, data, only, expected)
+    if different and not result:
+        title = title.replace("equal", "equal data, made otherwise", 1)
     return DiffOutcome(result, title, names, data, expected, different, state.reads())
 
 

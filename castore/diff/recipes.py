@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from castore.diff.left_out import tokenizer_differences
 from castore.format.digest import is_digest_hex
 from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.run import Run, SourceRecord
 from castore.read.columns import Columns
+
+_TOKENIZER = "tokenizer/"
+"""What names of tokenizer files begin with."""
 
 TEMPLATE_LINES_MAX = 12
 """Lines of a template's changes that are told."""
@@ -33,7 +37,11 @@ class LikelyCause(NamedTuple):
 
 
 def recipe_differences(a: Columns, b: Columns) -> Iterator[tuple[str, object, object]]:
-    """Entries of recipes and sources that differ, apart from names, times and places: (entry, a, b)."""
+    """Entries of recipes and sources that differ, apart from names, times and places: (entry, a, b).
+
+    Of directories the files of the tokenizer; of equal data the rows that they came from.
+    """
+    yield from tokenizer_differences(a, b)
     if a.run_digest == b.run_digest or a.run is None or b.run is None:
         return
     if not a.run.recipe or not b.run.recipe:
@@ -49,6 +57,15 @@ def recipe_differences(a: Columns, b: Columns) -> Iterator[tuple[str, object, ob
     digests = [_digests(side.run.sources) for side in (a, b) if side.run]
     if digests[0] != digests[1]:
         yield "sources", digests[0], digests[1]
+    if a.root == b.root:  # else their trees are cut in other places
+        yield from _other_rows(a.run, b.run)
+
+
+def _other_rows(a: Run, b: Run) -> Iterator[tuple[str, object, object]]:
+    for name in sorted(a.provenance.keys() & b.provenance.keys()):
+        pair = tuple(run.provenance[name][1].digest for run in (a, b))
+        if pair[0] != pair[1]:
+            yield f"provenance.{name}", pair[0], pair[1]
 
 
 def _digests(sources: Iterable[SourceRecord]) -> list[str]:
@@ -75,7 +92,7 @@ def causes_of(a: Columns, b: Columns, differences: Iterable[tuple[str, object, o
         differences: From ``recipe_differences``.
     """
     if a.run is None or b.run is None:
-        return []
+        return [LikelyCause("other", f"{entry}: {_shown(x)} → {_shown(y)}", x, y) for entry, x, y in differences]
     found = [_change(a, b, entry, x, y) for entry, x, y in differences]
     version_a, version_b = (run.origin.castore if run.origin else None for run in (a.run, b.run))
     if found and version_a and version_b and version_a != version_b:
@@ -126,6 +143,10 @@ def _change(a: Columns, b: Columns, entry: str, x: object, y: object) -> LikelyC
     if entry == "recipe":
         side = "the first" if x == "not recorded" else "the second"
         return LikelyCause("not-recorded", f"the recipe of {side} was not recorded", x, y)
+    if entry.startswith(_TOKENIZER):
+        return LikelyCause("tokenizer", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
+    if entry.startswith("provenance."):
+        return LikelyCause("sources", f"another {entry.partition('.')[2]} of the same samples", x, y)
     name = entry.split(".")[1]
     word = _WORDS.get(name, "other")
     if word == "tokenizer":
