@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from castore.diff import document
 from castore.diff.left_out import left_out, stray_arrays
 from castore.diff.recipes import LikelyCause, causes_of, recipe_differences
+from castore.diff.sources import renumbered
 from castore.errors import InvalidInputError
 from castore.format.digest import Digest
 from castore.read.columns import Columns
@@ -181,7 +182,10 @@ def compare(
 
     if a is not b:
         b.stand_beside(a)
-    hunks, reordered = find_hunks(pair, [name for name in names if name not in DERIVED] if only is None else [only])
+    if only is None:
+        hunks, reordered = find_hunks(pair, [name for name in names if name not in DERIVED], _renumbered(a, b))
+    else:
+        hunks, reordered = find_hunks(pair, [only])
     found = equal_arrays(pair, told if only is None else [only], hunks, reordered)
     if only is not None:
         found[only] = found[only] or not (hunks or reordered)
@@ -209,6 +213,11 @@ def compare(
         roots=roots,
         runs=runs,
     )
+
+
+def _renumbered(a: Columns, b: Columns) -> dict[int, int]:
+    """Sources by their number in a whose number in b is another one."""
+    return renumbered(a.run.sources, b.run.sources) if a.run is not None and b.run is not None else {}
 
 
 def _ordered(a: Columns, b: Columns) -> bool:

@@ -143,9 +143,10 @@ class Lock:
         rest = sorted({*found, *self.arrays}.difference(lead))
         cuts = all(found.get(name) == self.arrays.get(name) for name in ("token_ids", "length"))
         unknown = None if not cuts and data.manifest.samples == self.samples else False
+        known = {"token_ids", "key", *["length"] * (data.manifest.tokens != self.tokens)}
         return {
             name: found.get(name) == self.arrays.get(name)
-            or (unknown if name in found and name in self.arrays and name not in ("token_ids", "key") else False)
+            or (unknown if name in found and name in self.arrays and name not in known else False)
             for name in (*lead, *rest)
         }
 
