@@ -47,7 +47,7 @@ class Expected:
     def by_roots(self, only: str | None = None) -> Comparison:
         """All that the lock file alone can tell: no samples, but arrays, order, counts and causes."""
         from castore.diff.compare import Comparison
-        from castore.diff.left_out import left_out
+        from castore.diff.left_out import all_beside
 
         lock, found = self.lock, self.found
         arrays = lock.same_arrays(found)
@@ -63,13 +63,19 @@ class Expected:
             found.manifest.samples,
             recipe=lock.causes(found),
             only=only,
-            not_compared=[*aside, *left_out(found, found)],
+            not_compared=[*aside, *all_beside(found)],
             roots=(lock.root, found.root),
             runs=(None, found.run_digest),
         )
 
     def with_causes(self, result: Comparison) -> Comparison:
         """A comparison of the datasets, with the causes that the lock file knows if the repository knew none."""
+        if self.data is self.found and self.found.companions is not None:  # a directory that has the locked root
+            from castore.diff.left_out import all_beside
+
+            arrays = {name: same for name, same in result.arrays.items() if name not in self.found.companions.arrays}
+            told = [name for name in result.not_compared if name in arrays or name == "order"]
+            result = replace(result, arrays=arrays, not_compared=[*told, *all_beside(self.found)])
         return result if result.recipe else replace(result, recipe=self.lock.causes(self.found))
 
     def headline(self, result: Comparison, said: str) -> str:

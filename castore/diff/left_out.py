@@ -38,11 +38,24 @@ def left_out(a: Columns, b: Columns) -> list[str]:
         if side is None:
             continue
         if side.absent:
-            found[f"{side.absent:,} sample{'s' * (side.absent > 1)} that the order leaves out"] = None
+            found[_absent(side.absent)] = None
         if not both:
             found.update(dict.fromkeys([*side.arrays, *(name for name in side.tokenizer if name not in shared)]))
         found.update(dict.fromkeys(side.others))
     return list(found)
+
+
+def all_beside(data: Columns) -> list[str]:
+    """All that lies beside the data of a directory, in words or as names of files; nothing for a dataset."""
+    side = data.companions
+    if side is None:
+        return []
+    absent = [_absent(side.absent)] * (side.absent > 0)
+    return [*absent, *side.arrays, *["tokenizer/"] * bool(side.tokenizer), *side.others]
+
+
+def _absent(count: int) -> str:
+    return f"{count:,} sample{'s' * (count > 1)} that the order leaves out"
 
 
 def _shared(x: Mapping[str, Digest], y: Mapping[str, Digest]) -> set[str]:

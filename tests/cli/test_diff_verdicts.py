@@ -211,3 +211,25 @@ def test_an_import_names_the_arrays_that_it_leaves_out(run: Run, pair: tuple[Pat
     np.save(pair[0] / "extra_part_0000.npy", np.arange(3))
     said = run("--repo", tmp_path / "repo", "import", pair[0], "--as", "x", "-q")
     assert said.err == "castore: warning: extra_part_0000.npy is left out: it is none of the parts of the layout\n"
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_directory_beside_a_lock_file(run: Run, pair: tuple[Path, Path], tmp_path: Path, held: bool) -> None:
+    """Nothing that lies beside its parts was looked at, whether the locked dataset is at hand or not."""
+    (tmp_path / "lock").write_text(run("lock", "base").out)
+    np.save(pair[0] / "extra.npy", np.arange(3))
+    store = () if held else ("--repo", tmp_path / "none")
+    aside = [
+        "extra.npy",
+        "tokenizer/chat_template.jinja",
+        "tokenizer/tokenizer.json",
+        "tokenizer/tokenizer_config.json",
+    ]
+    aside += ["dataset_statistics.json", "dataset_statistics.txt"]
+    document = run(*store, "diff", pair[0], "--expect", tmp_path / "lock", "--json").json
+    assert sorted(document["not_compared"]) == sorted(aside)
+    assert "extra.npy" not in document["arrays"]
+    ids = pair[0] / "token_ids_part_0000.npy"
+    ids.write_bytes(ids.read_bytes()[:-2] + b"\5\0")
+    document = run(*store, "diff", pair[0], "--expect", tmp_path / "lock", "--json", status=1).json
+    assert "extra.npy" in document["not_compared"]
