@@ -14,7 +14,7 @@ from castore.care.policy import GRACE_S, KEEP_LOG_S, KEEP_RECORDS_S, Policy
 from castore.dataset import Datasets
 from castore.errors import InvalidInputError
 from castore.format.digest import Digest
-from castore.ingest.defaults import FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
+from castore.ingest.defaults import FILE_SPLIT, MAIN_REVISION, MESSAGES_FORMAT, MIX_SEED, ON_ERROR, SHUFFLE_SEED
 from castore.store.addresses import nothing_called
 from castore.store.move import Move, Why
 from castore.store.refs import RefEntry, is_ref_name
@@ -75,6 +75,7 @@ class Repository(Datasets):
         on_error: str = ON_ERROR,
         template_fallback: bool = False,
         date: str | None = None,
+        format: str = MESSAGES_FORMAT,
         origin: Origin | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
         warn: Callable[[str], None] = lambda line: None,
@@ -86,8 +87,9 @@ class Repository(Datasets):
         interrupted goes on when it is called again.
 
         Args:
-            mix: The sources in order, each a path (or name of a Hugging Face dataset) and an amount: a float is a share
-                of the rows (1.0 all, 3.0 three times), an integer a count, a text either, as on the command line.
+            mix: The sources in order, each a path, a pattern of paths, a URL, ``-`` for standard input or the name of a
+                Hugging Face dataset, and an amount, of each file where there are several: a float is a share of
+                the rows (1.0 all, 3.0 three times), an integer a count, a text either, as on the command line.
             tokenizer: Folder of a Hugging Face tokenizer.
             name: Of the result.
             chat_template: Name or file of a template; the tokenizer folder's own by default.
@@ -103,6 +105,8 @@ class Repository(Datasets):
             on_error: What to do at a row that cannot be read: ``stop`` there, or ``skip``, count it and go on.
             template_fallback: Take the tokenizer's own template for a name that is not known, as open-instruct does.
             date: What templates that ask for the date write, ``YYYY-MM-DD`` or with ``THH:MM:SS``; today by default.
+            format: The shape of the rows: ``messages``, ``sharegpt``, ``alpaca``, ``prompt-completion``, or ``auto`` to
+                find it out from the first row of each source.
             report: Called after every unit.
             warn: Called with one line for each thing that the user should know.
 
@@ -129,6 +133,7 @@ class Repository(Datasets):
             revision=revision,
             template_fallback=template_fallback,
             date=date,
+            format=format,
         )
         move = Move(self.backend, name, "tokenize", origin, **why)
         units, recorded = UnitStore(self.backend), move.origin.recorded(__version__)

@@ -19,3 +19,12 @@ FILE_SPLIT = "train"
 
 MAIN_REVISION = "main"
 """The revision of a Hugging Face dataset."""
+
+MESSAGES_FORMAT = "messages"
+"""The shape of rows that open-instruct reads: a column of messages."""
+
+AUTO = "auto"
+"""The format that is found out from the first row."""
+
+FORMATS = (AUTO, MESSAGES_FORMAT, "sharegpt", "alpaca", "prompt-completion")
+"""Shapes of rows that are read, by name."""

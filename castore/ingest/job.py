@@ -19,11 +19,12 @@ from castore.format.run import RUN_SOURCES_MAX, RunConfiguration, RunOrigin, Run
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
 from castore.ingest.assembly import Assembly, Growth, recorded_order
 from castore.ingest.clock import parse_date
-from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
-from castore.ingest.hub import open_source
+from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MESSAGES_FORMAT, MIX_SEED, ON_ERROR, SHUFFLE_SEED
 from castore.ingest.mix import Amount, small_count_warning
+from castore.ingest.places import STDIN, expanded, open_source
 from castore.ingest.pool import open_pool
 from castore.ingest.run_writer import MixItem, Progress, RunWriter, Written
+from castore.ingest.shapes import read_format
 from castore.ingest.source import BLOCK_BYTES_TARGET
 from castore.ingest.tokenizer import ChatTemplate, ChatTokenizer, TokenizerFolder
 from castore.ingest.units import RunUnits
@@ -48,6 +49,7 @@ class TokenizeJob:
         template_fallback: Take the tokenizer's own template for a name that is not registered, as open-instruct does.
         date: What templates that ask for the date write, ``YYYY-MM-DD`` or with ``THH:MM:SS``; None for the day on
             which the run began.
+        format: The shape of the rows of all sources; ``auto`` finds it out for each.
         max_seq_length: Tokens kept of a conversation; None for all.
         num_examples: Samples used of the order; None for all.
         shuffle_seed: Seed of the recorded order; None to keep the order of the mix.
@@ -74,6 +76,7 @@ class TokenizeJob:
     revision: str = MAIN_REVISION
     template_fallback: bool = False
     date: str | None = None
+    format: str = MESSAGES_FORMAT
 
     def __post_init__(self) -> None:
         _check_number("max_seq_length", self.max_seq_length, 1)
@@ -81,6 +84,7 @@ class TokenizeJob:
         _check_number("shuffle_seed", self.shuffle_seed, 0, (1 << 63) - 1)
         _check_number("mix_seed", self.mix_seed, 0, (1 << 32) - 1)
         _check_number("workers", self.workers, 1)
+        read_format(self.format)
         if self.on_error not in ERRORS:
             raise InvalidInputError(f"on_error is {self.on_error!r:.80}: give one of {', '.join(ERRORS)}")
 
@@ -219,12 +223,21 @@ def _open_mix(job: TokenizeJob, sizes: Sizes) -> list[MixItem]:
         raise InvalidInputError(
             f"{len(job.splits)} splits for {len(job.mix)} sources: give one --split for all, or one for each --mix"
         )
+    if [name for name, _ in job.mix].count(STDIN) > 1:
+        raise InvalidInputError("standard input (-) is in the mix twice, and can be read once")
     splits = job.splits if len(job.splits) == len(job.mix) else [*job.splits] * len(job.mix)
     # All amounts are read before a dataset is loaded, which may take long.
     amounts = [Amount.parse(amount) for _, amount in job.mix]
-    return [
-        MixItem(open_source(name, split, job.revision, block_bytes=sizes.block_bytes), amount)
+    entries = [
+        (path, split, amount)
         for (name, _), split, amount in zip(job.mix, splits, amounts, strict=True)
+        for path in expanded(name)
+    ]
+    if len(entries) > RUN_SOURCES_MAX:
+        raise InvalidInputError(f"{len(entries)} files: a run record takes at most {RUN_SOURCES_MAX} sources")
+    return [
+        MixItem(open_source(path, split, job.revision, block_bytes=sizes.block_bytes, format_name=job.format), amount)
+        for path, split, amount in entries
     ]
 
 
@@ -272,7 +285,7 @@ def _run_fields(
     origin: RunOrigin,
 ) -> RunFields:
     return {
-        "recipe": recipe,
+        "recipe": {**recipe, **_formats(mix)},
         "configuration": RunConfiguration(
             chat_template=None if job.chat_template is None else _text(job.chat_template),
             max_seq_length=job.max_seq_length,
@@ -291,6 +304,14 @@ def _run_fields(
         ),
         "origin": origin,
     }
+
+
+def _formats(mix: Sequence[MixItem]) -> dict[str, Value]:
+    """The entry of a run's recipe for sources whose rows are not messages: by number, so that a mix may have several."""
+    formats: dict[str, Value] = {
+        str(index): item.source.format for index, item in enumerate(mix) if item.source.format != MESSAGES_FORMAT
+    }
+    return {"formats": formats} if formats else {}
 
 
 def _source(item: MixItem, written: Written, index: int) -> SourceRecord:
