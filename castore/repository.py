@@ -75,7 +75,7 @@ class Repository(Datasets):
         on_error: str = ON_ERROR,
         template_fallback: bool = False,
         date: str | None = None,
-        format: str = MESSAGES_FORMAT,
+        format: str = MESSAGES_FORMAT,  # noqa: A002 - as on the command line
         origin: Origin | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
         warn: Callable[[str], None] = lambda line: None,

@@ -49,7 +49,7 @@ class ArrowReader(FileReader):
     @contextmanager
     def _stream(self) -> Iterator[Any]:
         pyarrow = pyarrow_library()
-        with self._reading() as file:
+        with self.reading() as file:
             try:
                 with pyarrow.ipc.open_stream(file) as stream:
                     yield stream

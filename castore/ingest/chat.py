@@ -104,7 +104,7 @@ def _conversation(row: Any, format_name: str, exact: bool) -> Conversation:
         messages = row.get(MESSAGES)
         if MESSAGES not in row:
             said = missing([name for name, value in row.items() if value is not None], format_name)
-            raise RowError(f"this column is missing: {said}", field=MESSAGES)
+            raise RowError("this column is missing" + ((said and f": {said}") or ""), field=MESSAGES)
     else:
         messages = _reshaped(row, format_name)
     if type(messages) is not list:
@@ -116,9 +116,8 @@ def _conversation(row: Any, format_name: str, exact: bool) -> Conversation:
             type(message) is not dict
             or type(message.get("role")) is not str
             or type(message.setdefault("content", None)) not in (str, type(None))
-        ):
-            if not _joins_parts(position, message):
-                raise _bad_message(position, message)
+        ) and not _joins_parts(position, message):
+            raise _bad_message(position, message)
         if len(message) > 2 or message["content"] is None:
             clean_message(message, exact=exact)
     tools = row.get(TOOLS)

@@ -51,7 +51,7 @@ def batch_rows(byte_count: int, row_count: int) -> int:
 
 
 def _kinds(of: Any, pyarrow: Any) -> set[str]:
-    """What of the types in a type needs care: ``float``, or ``apart`` where pyarrow's own Python form is none of JSON."""
+    """What in a type needs care: ``float``, or ``apart`` where the Python form that pyarrow makes is none of JSON."""
     types = pyarrow.types
     if types.is_floating(of):
         return {"float"}

@@ -307,7 +307,7 @@ def _run_fields(
 
 
 def _formats(mix: Sequence[MixItem]) -> dict[str, Value]:
-    """The entry of a run's recipe for sources whose rows are not messages: by number, so that a mix may have several."""
+    """The entry of a run's recipe for sources whose rows are not messages, by their numbers."""
     formats: dict[str, Value] = {
         str(index): item.source.format for index, item in enumerate(mix) if item.source.format != MESSAGES_FORMAT
     }

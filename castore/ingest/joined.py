@@ -91,10 +91,7 @@ class JoinedReader(RowReader):
         """Rows of a part, numbered from its first."""
         if part.hi is not None and wanted is None:
             wanted = np.arange(part.hi - part.lo, dtype=np.int64)
-        if wanted is None or not part.lo:
-            chosen = wanted
-        else:
-            chosen = wanted + part.lo
+        chosen = None if wanted is None else wanted + part.lo
         if chosen is not None and not len(chosen):
             return
         for batch in part.reader.batches(chosen):

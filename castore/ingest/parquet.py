@@ -69,7 +69,7 @@ class ParquetReader(FileReader):
     def _table(self) -> Iterator[Any]:
         """The open file as ``pyarrow.parquet.ParquetFile``."""
         pyarrow = pyarrow_library()
-        with self._reading() as file:
+        with self.reading() as file:
             try:
                 with pyarrow.parquet.ParquetFile(file, pre_buffer=False) as table:
                     yield table

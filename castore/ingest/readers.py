@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,7 +21,6 @@ from blake3 import blake3
 
 from castore.errors import MissingExtraError, SourceError
 from castore.ingest.defaults import MESSAGES_FORMAT
-from castore.ingest.json_array import ArrayError, array_rows
 from castore.ingest.shapes import columns_of
 from castore.store.files import open_regular
 from castore.store.zstd_stream import zstd_pieces
@@ -34,7 +32,6 @@ ARRAY_BYTES_MAX = 1024 * 1024 * 1024
 """Largest file that holds one JSON array, since such a file is parsed as a whole."""
 
 _READ_BYTES = 1024 * 1024
-_ARRAY_BATCH_ROWS = 256
 
 DAMAGE = (zlib.error, EOFError, ValueError)
 """What reading compressed data raises."""
@@ -129,13 +126,13 @@ class FileReader(RowReader):
     def scan_digest(self) -> str:
         """Digest of the bytes of the file, by reading them."""
         hasher = blake3()
-        with self._reading() as file:
+        with self.reading() as file:
             while piece := file.read(_READ_BYTES):
                 hasher.update(piece)
         return self.settle(hasher.hexdigest())
 
     @contextmanager
-    def _reading(self) -> Iterator[BinaryIO]:
+    def reading(self) -> Iterator[BinaryIO]:
         """The open file, which must not have changed since it was first opened, nor change in the meantime."""
         with opened(self.name, self._path) as file:
             self._check_unchanged(file)
@@ -154,14 +151,14 @@ class TextReader(FileReader):
         super().__init__(name, path)
         self._compression = compression
 
-    def _pieces(self, file: BinaryIO) -> Iterator[bytes]:
+    def pieces(self, file: BinaryIO) -> Iterator[bytes]:
         """The text in pieces of bounded size; keeps ``bytes_read`` up to date."""
         self.bytes_read = 0
         for piece in unpacked(file, self._compression):
             self.bytes_read = file.tell()
             yield piece
 
-    def _damaged(self, error: Exception, row: int | None) -> SourceError:
+    def damaged(self, error: Exception, row: int | None) -> SourceError:
         where = "" if row is None else " in or soon after this row"
         return SourceError(
             self.name, f"{self._compression} data is damaged or cut short{where} ({one_line(error)})", row=row
@@ -206,14 +203,14 @@ class LinesReader(TextReader):
     def _whole_lines(self, hasher: blake3) -> Iterator[list[bytes]]:
         """All lines as they are, less their newlines; feeds the hasher everything that is read."""
         joiner = _LineJoiner(self.name)
-        with self._reading() as file:
+        with self.reading() as file:
             try:
-                for piece in self._pieces(file):
+                for piece in self.pieces(file):
                     hasher.update(piece)
                     if lines := joiner.feed(piece):
                         yield lines
             except DAMAGE as error:
-                raise self._damaged(error, joiner.line_count + 1) from error
+                raise self.damaged(error, joiner.line_count + 1) from error
         yield joiner.finish()
 
 
@@ -245,56 +242,6 @@ class _LineJoiner:
     def finish(self) -> list[bytes]:
         """The last line, which had no newline; empty where the text ended with one."""
         return [b"".join(self._tail)]
-
-
-class ArrayReader(TextReader):
-    """A file that is one JSON array of objects."""
-
-    def batches(self, wanted: IntArray | None) -> Iterator[RowBatch]:
-        """As ``RowReader`` says."""
-        rows, at = self._rows(), 0
-        while some := [*islice(rows, _ARRAY_BATCH_ROWS)]:
-            numbers = np.arange(at, at + len(some), dtype=np.int64)
-            yield RowBatch(some, numbers, numbers + 1)
-            at += len(some)
-            if wanted is not None and at > wanted[-1]:
-                return
-        self.bytes_read = self.stamp[0]
-
-    def count(self) -> int:
-        """As ``RowReader`` says."""
-        return sum(1 for _ in self._rows())
-
-    def scan_digest(self) -> str:
-        """As ``RowReader`` says."""
-        self._text()
-        assert self.digest is not None
-        return self.digest
-
-    def _rows(self) -> Iterator[bytes]:
-        orjson = orjson_library()
-        try:
-            yield from array_rows(self._text().removeprefix(codecs.BOM_UTF8), orjson)
-        except ArrayError as error:
-            raise SourceError(self.name, f"not valid JSON: {error}", row=error.item + 1) from error
-
-    def _text(self) -> bytes:
-        pieces, size = [], 0
-        with self._reading() as file:
-            try:
-                for piece in self._pieces(file):
-                    size += len(piece)
-                    if size > ARRAY_BYTES_MAX:
-                        raise SourceError(
-                            self.name,
-                            f"a JSON array over {ARRAY_BYTES_MAX >> 20} MiB is not read: convert it to JSON lines",
-                        )
-                    pieces.append(piece)
-            except DAMAGE as error:
-                raise self._damaged(error, None) from error
-        text = b"".join(pieces)
-        self.settle(blake3(text).hexdigest())
-        return text
 
 
 def begins_with_bracket(name: str, path: str | None = None, compression: str | None = None) -> bool:

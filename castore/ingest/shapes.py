@@ -95,7 +95,7 @@ def missing(names: Iterable[str], format_name: str) -> str | None:
     if fits:
         return None
     if not there:
-        return "there is no column at all"
+        return ""
     return f"there is {_listed(there)}{_likeness(there, format_name)}"
 
 
@@ -116,7 +116,7 @@ def as_messages(row: Mapping[str, Any], format_name: str) -> list[Message]:
     names = [name for name, value in row.items() if value is not None]
     said = missing(names, format_name)
     if said is not None:
-        raise ShapeError(f"this column is missing: {said}", missing_column(names, format_name))
+        raise ShapeError("this column is missing" + (said and f": {said}"), missing_column(names, format_name))
     assert shape.messages is not None
     return shape.messages(row)
 

@@ -19,9 +19,9 @@ from blake3 import blake3
 from castore.errors import InvalidInputError, SourceError
 from castore.ingest import readers
 from castore.ingest.defaults import AUTO, FORMATS, MESSAGES_FORMAT
+from castore.ingest.json_array import ArrayReader
 from castore.ingest.parquet import ParquetReader
 from castore.ingest.readers import (
-    ArrayReader,
     FileReader,
     IntArray,
     LinesReader,
@@ -161,7 +161,7 @@ class Source:
         said = None if names is None else missing(names, format_name)
         if said is not None:
             column = missing_column(names or (), format_name)
-            raise SourceError(self.name, f"no column `{column}`: {said}", field=column)
+            raise SourceError(self.name, f"no column `{column}`" + (said and f": {said}"), field=column)
         self._reader.columns = columns_of(format_name)
         self.format = self._first_shape() if format_name == AUTO else format_name
         self._reader.columns = columns_of(self.format)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from castore.errors import InvalidInputError, MissingExtraError
 from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
 from castore.format.object import Object
+from castore.ingest.foreign_tokenizers import conversion_of
 from castore.ingest.settings import (
     Settings,
     Token,
@@ -79,9 +80,12 @@ class TokenizerFolder:
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise InvalidInputError(f"tokenizer {path} is not a folder{_folder_of(path)}")
+            raise InvalidInputError(
+                f"tokenizer {path} is not a folder{conversion_of([folder]) if folder.is_file() else ''}{_folder_of(path)}"
+            )
         if not (folder / TOKENIZER).is_file():
-            raise InvalidInputError(f"tokenizer folder {path} has no {TOKENIZER}")
+            said = conversion_of(sorted(folder.iterdir()))
+            raise InvalidInputError(f"tokenizer folder {path} has no {TOKENIZER}{said}")
         files = {}
         for name in (TOKENIZER, CONFIG, TEMPLATE, SPECIAL_TOKENS, ADDED_TOKENS):
             if (folder / name).exists():
@@ -192,6 +196,8 @@ class TokenizerFolder:
 def _folder_of(path: str) -> str:
     """How to come by the folder that was probably meant, as the end of a sentence."""
     if Path(path).is_file():
+        if conversion_of([Path(path)]):
+            return ""
         return f": give {Path(path).parent}, the folder that it is in"
     parts = path.split("/")
     if len(parts) == 2 and all(part and part[0] != "." for part in parts):
