@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,7 +39,7 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where copies of what can be read once go; none is left."""
     folder = tmp_path / "copies"
     folder.mkdir()
-    monkeypatch.setattr(places.tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
     assert list(folder.iterdir()) == []
 
@@ -143,9 +144,9 @@ def test_a_url_that_cannot_be_read(url: str, message: str) -> None:
 
 
 def test_a_protocol_whose_library_is_missing_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import fsspec.registry
+    from fsspec.registry import known_implementations
 
-    monkeypatch.setitem(fsspec.registry.known_implementations, "far", {"class": "not_there.Far", "err": "Install far"})
+    monkeypatch.setitem(known_implementations, "far", {"class": "not_there.Far", "err": "Install far"})
     with pytest.raises(SourceError, match="another library is needed to read it: Install far"):
         open_source("far://bucket/a.jsonl")
 

@@ -59,7 +59,7 @@ BAD: list[tuple[str, Row, str, str]] = [
     ("sharegpt", {"conversations": "x"}, "conversations", "must be a list"),
     ("sharegpt", {"conversations": []}, "conversations", "must not be empty"),
     ("sharegpt", {"conversations": [7]}, "conversations[0]", "must be an object"),
-    ("sharegpt", {"conversations": [{"from": "alien", "value": "x"}]}, "conversations[0].from", "none of system, human"),
+    ("sharegpt", {"conversations": [{"from": "alien", "value": "x"}]}, "conversations[0].from", "none of system"),
     ("sharegpt", {"conversations": [{"value": "x"}]}, "conversations[0].from", "is missing"),
     ("sharegpt", {"conversations": [{"from": "human"}]}, "conversations[0].value", "is missing"),
     ("sharegpt", {"conversations": [{"from": "human", "value": "x", "role": "user"}]}, "conversations[0]", "has both"),
@@ -76,7 +76,7 @@ BAD: list[tuple[str, Row, str, str]] = [
     ("messages", {"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]", "must be a part"),
     ("messages", {"conversations": TURNS}, "messages", "looks like ShareGPT: give --format sharegpt"),
     ("messages", {"instruction": "q", "output": "a"}, "messages", "looks like Alpaca: give --format alpaca"),
-    ("messages", {"prompt": "q", "completion": "a"}, "messages", "prompt and completion: give --format prompt-completion"),
+    ("messages", {"prompt": "q", "completion": "a"}, "messages", "completion: give --format prompt-completion"),
     ("messages", {"prompt": "q", "chosen": [], "rejected": []}, "messages", "preferences (DPO)"),
     ("messages", {"text": "x"}, "messages", "plain text"),
     ("messages", {str(i): i for i in range(20)}, "messages", "0, 1, 2, 3, 4, 5, 6, 7 and 12 more"),
@@ -125,7 +125,7 @@ def test_the_shape_is_in_the_key_of_what_is_reused(tmp_path: Path) -> None:
 
 def test_auto_refuses_what_could_be_two_shapes_or_is_none(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a.jsonl", [json.dumps(EACH["sharegpt"] | EACH["alpaca"]).encode()])
-    with pytest.raises(SourceError, match="row 1: is of two shapes .* give --format sharegpt or --format alpaca"):
+    with pytest.raises(SourceError, match=r"row 1: is of two shapes .* give --format sharegpt or --format alpaca"):
         run_job(MemoryBackend(), [(path, "1.0")], format="auto")
     none = write_rows(tmp_path / "b.jsonl", [b'{"text": "x"}'])
     with pytest.raises(SourceError, match="no row is of a shape that is known"):
