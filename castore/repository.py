@@ -76,6 +76,7 @@ class Repository(Datasets):
         template_fallback: bool = False,
         date: str | None = None,
         format: str = MESSAGES_FORMAT,  # noqa: A002 - as on the command line
+        strict: bool = False,
         origin: Origin | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
         warn: Callable[[str], None] = lambda line: None,
@@ -107,6 +108,8 @@ class Repository(Datasets):
             date: What templates that ask for the date write, ``YYYY-MM-DD`` or with ``THH:MM:SS``; today by default.
             format: The shape of the rows: ``messages``, ``sharegpt``, ``alpaca``, ``prompt-completion``, or ``auto`` to
                 find it out from the first row of each source.
+            strict: Stop at the first row that becomes a sample and loses something of what it has: a message that the
+                template does not write, tokens to the cut, a weight that is not heeded.
             report: Called after every unit.
             warn: Called with one line for each thing that the user should know.
 
@@ -134,6 +137,7 @@ class Repository(Datasets):
             template_fallback=template_fallback,
             date=date,
             format=format,
+            strict=strict,
         )
         move = Move(self.backend, name, "tokenize", origin, **why)
         units, recorded = UnitStore(self.backend), move.origin.recorded(__version__)

@@ -26,8 +26,8 @@ def conversion_of(paths: Iterable[Path]) -> str:
     for name, path in names.items():
         if name.startswith("tekken") and name.endswith(".json"):
             return (
-                f": {name} is one of mistral-common (tekken), which castore does not read; take the tokenizer.json of the "
-                f"same model, or {_transformers(path.parent)}"
+                f": {name} is one of mistral-common (tekken), which castore does not read; take the tokenizer.json of "
+                f"the same model, or {_transformers(path.parent)}"
             )
     for name, path in names.items():
         if name in _SENTENCEPIECE:

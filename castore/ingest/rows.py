@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 NO_FORM = "\0castore: no form in JSON"
-"""The one key of the object that stands in a row's bytes for a value without a form in JSON; its value names the type."""
+"""The only key of the object that stands in a row's bytes for a value without a form in JSON; with it, the type."""
 
 # From here on, what orjson gives as a float may be an integer that it rounded.
 _FLOAT_EXACT = float(1 << 63)

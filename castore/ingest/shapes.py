@@ -154,7 +154,7 @@ def _likeness(names: list[str], format_name: str) -> str:
         if name != format_name and set(shape.needed) <= there:
             return f", which looks like {shape.title}: give --format {name}"
     if {"chosen", "rejected"} <= there:
-        return ", which looks like preferences (DPO): castore tokenizes one conversation a row, so make messages of the chosen"
+        return ", which looks like preferences (DPO): castore takes one conversation a row: make messages of the chosen"
     if "text" in there:
         return ", which looks like plain text: castore tokenizes conversations, and trains on what the assistant says"
     return ""

@@ -80,9 +80,8 @@ class TokenizerFolder:
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise InvalidInputError(
-                f"tokenizer {path} is not a folder{conversion_of([folder]) if folder.is_file() else ''}{_folder_of(path)}"
-            )
+            said = (conversion_of([folder]) if folder.is_file() else "") or _folder_of(path)
+            raise InvalidInputError(f"tokenizer {path} is not a folder{said}")
         if not (folder / TOKENIZER).is_file():
             said = conversion_of(sorted(folder.iterdir()))
             raise InvalidInputError(f"tokenizer folder {path} has no {TOKENIZER}{said}")
@@ -196,8 +195,6 @@ class TokenizerFolder:
 def _folder_of(path: str) -> str:
     """How to come by the folder that was probably meant, as the end of a sentence."""
     if Path(path).is_file():
-        if conversion_of([Path(path)]):
-            return ""
         return f": give {Path(path).parent}, the folder that it is in"
     parts = path.split("/")
     if len(parts) == 2 and all(part and part[0] != "." for part in parts):

@@ -79,8 +79,7 @@ def outcome(path: Path, template: Path, on_error: str) -> object:
     try:
         result = run_job(MemoryBackend(), [(path, "1.0")], chat_template=template, on_error=on_error)
     except SourceError as error:
-        assert error.row is not None, error
-        return error.row
+        return error.row or str(error)
     except CastoreError as error:
         return type(error).__name__, str(error)
     return result.root, dict(result.dropped)

@@ -105,7 +105,7 @@ def test_standard_input(here: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
 
 def test_a_bad_row_of_standard_input_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     give(monkeypatch, TEXT + b"{}\n")
-    with pytest.raises(SourceError, match="^-, row 7, messages: "):
+    with pytest.raises(SourceError, match=r"^-, row 7, messages: "):
         run_job(MemoryBackend(), [("-", "1.0")])
     with pytest.raises(InvalidInputError, match="in the mix twice"):
         run_job(MemoryBackend(), [("-", "1.0"), ("-", "1.0")])
