@@ -216,5 +216,5 @@ def test_a_tokenizer_of_another_kind_says_how_to_convert_it(tmp_path: Path, file
     assert f"has no tokenizer.json: {said}" in str(caught.value)
     assert "transformers" in str(caught.value)
     if len(files) == 1 and "vocab.txt" not in files:
-        with pytest.raises(InvalidInputError, match="is not a folder: .*transformers"):
+        with pytest.raises(InvalidInputError, match=r"is not a folder: .*transformers"):
             TokenizerFolder.load(str(tmp_path / next(iter(files))))
