@@ -76,8 +76,9 @@ class Repository(Datasets):
         interrupted goes on when it is called again.
 
         Args:
-            mix: The sources in order, each a path (or name of a Hugging Face dataset) and an amount: a float is a share
-                of the rows (1.0 all, 3.0 three times), an integer a count, a text either, as on the command line.
+            mix: The sources in order, each a path, a pattern of paths, a URL, ``-`` for standard input or the name of a
+                Hugging Face dataset, and an amount, of each file where there are several: a float is a share of
+                the rows (1.0 all, 3.0 three times), an integer a count, a text either, as on the command line.
             name: Of the result.
             report: Called after every unit.
             warn: Called with one line for each thing that the user should know.

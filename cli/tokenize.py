@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
+from castore.ingest.defaults import (
+    ERRORS,
+    FILE_SPLIT,
+    FORMATS,
+    MAIN_REVISION,
+    MESSAGES_FORMAT,
+    MIX_SEED,
+    ON_ERROR,
+    SHUFFLE_SEED,
+)
 from castore_cli.context import SEED_MAX, State, origin
 from castore_cli.formatting import echo_json, lost_lines, number, plural, share, size
 from castore_cli.parameters import Number, force_option, json_summary_option, message_option, silent_option
@@ -23,8 +32,9 @@ if TYPE_CHECKING:
     nargs=2,
     multiple=True,
     metavar="PATH AMOUNT",
-    help="A file (.jsonl, .jsonl.gz, .json, .parquet) or a Hugging Face dataset, and how much of it: a share with a "
-    "point (1.0 all, 3.0 three times, 0.37), or a count of rows (5000). Repeat for more.",
+    help="A file (.jsonl, .json, .parquet; .gz, .zst), a pattern of files, a URL, - for standard input, a folder or a "
+    "Hugging Face dataset, and how much of each: a share with a point (1.0 all, 3.0 three times, 0.37), or a count of "
+    "rows (5000). Repeat for more.",
 )
 @click.option(
     "--split",
@@ -40,6 +50,13 @@ if TYPE_CHECKING:
     default=MAIN_REVISION,
     show_default=True,
     help="Revision of the Hugging Face datasets.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(FORMATS),
+    default=MESSAGES_FORMAT,
+    show_default=True,
+    help="The shape of the rows; auto finds it out from the first row of each source.",
 )
 @click.option("--tokenizer", metavar="DIR", help="Folder of a Hugging Face tokenizer.")
 @click.option(

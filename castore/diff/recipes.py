@@ -112,6 +112,7 @@ _WORDS = {
     "transform": "transform",
     "transform_version": "transform",
     "trained_turns": "transform",
+    "formats": "transform",
 }
 """Entry of the recipe to id."""
 

@@ -7,7 +7,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from castore.errors import InvalidInputError
+from castore.ingest.defaults import MESSAGES_FORMAT
 from castore.ingest.readers import orjson_library
+from castore.ingest.rows import (
+    NO_FORM,
+    InexactError,
+    NoForm,
+    NoFormError,
+    clean,
+    clean_message,
+    parsed,
+    parsed_exactly,
+    place_of,
+)
+from castore.ingest.shapes import ShapeError, as_messages, joined_parts, missing
 
 MESSAGES = "messages"
 TOOLS = "tools"
@@ -56,28 +69,45 @@ def json_parser() -> tuple[Callable[[bytes], Any], type[ValueError]]:
     return orjson.loads, orjson.JSONDecodeError
 
 
-def parse_row(raw: bytes, loads: Callable[[bytes], Any], json_error: type[ValueError]) -> Conversation:
-    """Parse and check one row.
+def parse_row(
+    raw: bytes, loads: Callable[[bytes], Any], json_error: type[ValueError], format_name: str = MESSAGES_FORMAT
+) -> Conversation:
+    """Parse and check one row, and bring it to the normal form (``rows``).
 
     Args:
         raw: One JSON object, UTF-8.
         loads: From :func:`json_parser`, with the error that it raises.
+        format_name: The shape of the row.
 
     Raises:
         RowError: With the field at fault; its ``index`` is the caller's to set.
     """
     try:
-        row = loads(raw)
+        row, exact = parsed(raw, loads, json_error)
     except json_error as error:
-        row = _with_nan(raw)
-        if row is None:
-            raise RowError(f"not valid JSON: {_one_line(error)}") from None
+        raise RowError(f"not valid JSON: {_one_line(error)}") from None
+    try:
+        return _conversation(row, format_name, exact)
+    except InexactError:
+        pass
+    try:
+        row = parsed_exactly(raw)
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"has a number that cannot be read exactly: {_one_line(error)}") from None
+    return _conversation(row, format_name, True)
+
+
+def _conversation(row: Any, format_name: str, exact: bool) -> Conversation:
     if type(row) is not dict:
         raise RowError(f"must be a JSON object, not {_kind(row)}")
-    messages = row.get(MESSAGES)
-    if type(messages) is not list:
+    if format_name == MESSAGES_FORMAT:
+        messages = row.get(MESSAGES)
         if MESSAGES not in row:
-            raise RowError("this column is missing", field=MESSAGES)
+            said = missing([name for name, value in row.items() if value is not None], format_name)
+            raise RowError("this column is missing" + ((said and f": {said}") or ""), field=MESSAGES)
+    else:
+        messages = _reshaped(row, format_name)
+    if type(messages) is not list:
         raise RowError(f"must be a list of messages, not {_kind(messages)}", field=MESSAGES)
     if not messages:
         raise RowError("must not be empty", field=MESSAGES)
@@ -86,22 +116,37 @@ def parse_row(raw: bytes, loads: Callable[[bytes], Any], json_error: type[ValueE
             type(message) is not dict
             or type(message.get("role")) is not str
             or type(message.setdefault("content", None)) not in (str, type(None))
-        ):
+        ) and not _joins_parts(position, message):
             raise _bad_message(position, message)
+        if len(message) > 2 or message["content"] is None:
+            clean_message(message, exact=exact)
     tools = row.get(TOOLS)
-    return Conversation(messages, None if tools is None else parse_tools(tools))
+    if tools is None:
+        return Conversation(messages, None)
+    if type(tools) is not str:
+        # What is in a list can be changed where it is; a dict or number by itself cannot.
+        held = [tools]
+        clean(held, exact=exact)
+        tools = held[0]
+    return Conversation(messages, parse_tools(tools))
 
 
-def _with_nan(raw: bytes) -> Any:
-    """Parse a row with NaN or an infinity in it, as Python's json writes them; None if something else is wrong."""
-    if b"NaN" not in raw and b"Infinity" not in raw:
-        return None
+def _reshaped(row: dict[str, Any], format_name: str) -> list[Message]:
     try:
-        row = json.loads(raw)
-        json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except (ValueError, RecursionError):
-        return None
-    return row
+        return as_messages(row, format_name)
+    except ShapeError as error:
+        raise RowError(error.reason, field=error.field) from None
+
+
+def _joins_parts(position: int, message: Any) -> bool:
+    """Make one text of a content in parts, if that is what is unusual about a message."""
+    if type(message) is not dict or type(message.get("role")) is not str or type(message["content"]) is not list:
+        return False
+    try:
+        message["content"] = joined_parts(message["content"], f"{MESSAGES}[{position}].content")
+    except ShapeError as error:
+        raise RowError(error.reason, field=error.field) from None
+    return True
 
 
 def parse_tools(tools: Any) -> list[Message] | None:
@@ -129,7 +174,10 @@ def parse_tools(tools: Any) -> list[Message] | None:
 
 
 def explain_render_failure(
-    messages: list[Message], error: Exception, render: Callable[[list[Message]], object]
+    messages: list[Message],
+    error: Exception,
+    render: Callable[[list[Message]], object],
+    tools: list[Message] | None = None,
 ) -> RowError:
     """Turn what a template raised into a row error that names the field most likely at fault.
 
@@ -137,7 +185,11 @@ def explain_render_failure(
         messages: The conversation.
         error: What the template raised.
         render: Renders a conversation, to try messages one by one.
+        tools: The tools that it had.
     """
+    if isinstance(error, NoFormError):
+        field = place_of(error.value, messages, MESSAGES) or place_of(error.value, tools, TOOLS)
+        return RowError(f"{error.value.kind} has no form in JSON, and the chat template reads it", field=field)
     if isinstance(error, TypeError):
         for position, message in enumerate(messages):
             for field in ("functions", "function_calls"):
@@ -175,6 +227,10 @@ def _bad_message(position: int, message: Any) -> RowError:
 
 def _kind(value: Any) -> str:
     """Name a JSON value's type in JSON's words."""
+    if isinstance(value, NoForm):
+        return value.kind
+    if isinstance(value, dict) and NO_FORM in value:
+        return str(value[NO_FORM])
     names = {type(None): "null", bool: "a boolean", str: "a string", list: "a list", dict: "an object"}
     return names.get(type(value), "a number")
 

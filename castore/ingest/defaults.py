@@ -28,6 +28,15 @@ FILE_SPLIT = "train"
 MAIN_REVISION = "main"
 """The revision of a Hugging Face dataset."""
 
+MESSAGES_FORMAT = "messages"
+"""The shape of rows that open-instruct reads: a column of messages."""
+
+AUTO = "auto"
+"""The format that is found out from the first row."""
+
+FORMATS = (AUTO, MESSAGES_FORMAT, "sharegpt", "alpaca", "prompt-completion")
+"""Shapes of rows that are read, by name."""
+
 
 class TokenizeOptions(TypedDict, total=False):
     """What ``Repository.tokenize`` takes as keywords, beside those that say who, when and why.
@@ -49,6 +58,8 @@ class TokenizeOptions(TypedDict, total=False):
         workers: Processes; None for one for each processor. With more than one, a script that has much to tokenize
             begins below ``if __name__ == "__main__":``, since workers import it.
         on_error: What to do at a row that cannot be read: ``stop`` there, or ``skip``, count it and go on.
+        format: The shape of the rows: ``messages``, ``sharegpt``, ``alpaca``, ``prompt-completion``, or ``auto`` to
+            find it out from the first row of each source.
         strict: Stop at the first row that becomes a sample and loses something of what it has: a message that the
             template does not write, tokens to the cut, a weight that is not heeded.
     """
@@ -67,4 +78,5 @@ class TokenizeOptions(TypedDict, total=False):
     revision: str
     workers: int | None
     on_error: str
+    format: str
     strict: bool

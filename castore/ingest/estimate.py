@@ -26,7 +26,7 @@ from castore.ingest.pool import WORKERS_BYTES_MIN, InlinePool, processors
 from castore.ingest.readers import IntArray, RowBatch, RowReader
 from castore.ingest.run_writer import MixItem, RunWriter
 from castore.ingest.source import Block, Source
-from castore.ingest.unit_feed import blocks_with
+from castore.ingest.unit_feed import blocks_with, recipe_of
 from castore.ingest.unit_samples import UnitSamples
 from castore.ingest.units import RunUnits
 from castore.store.backend import Backend, MemoryBackend
@@ -104,9 +104,12 @@ class _Drawn:
             while len(self.heap) > 1 and self.size - len(self.heap[0][3]) >= self.bytes_max:
                 self.size -= len(heappop(self.heap)[3])
 
-    def source(self, name: str) -> Source:
+    def source(self, drawn_from: Source) -> Source:
         """The rows, in the order of the file."""
-        return Source(name, reader=_DrawnReader(name, sorted(row[1:] for row in self.heap)))
+        name = drawn_from.name
+        source = Source(name, reader=_DrawnReader(name, sorted(row[1:] for row in self.heap)))
+        source.format = drawn_from.format
+        return source
 
 
 class _DrawnReader(RowReader):
@@ -222,7 +225,8 @@ class _Reading:
     def __init__(self, prepared: Prepared, units: RunUnits, report: Callable[[int, int], None]) -> None:
         self.units = self.units_reused = self.rows_reused = 0
         self._find, self._report = units.find, report
-        self._recipe = recipe_digest(prepared.recipe)
+        self._recipes = prepared.recipe
+        self._recipe = recipe_digest(prepared.recipe)  # that of the source that is read
         self._met: dict[Digest, int] = {}
         self._done = 0
         self._total = sum(item.amount.target(item.source.row_count()) for item in prepared.mix)
@@ -231,6 +235,7 @@ class _Reading:
     def source(self, index: int, item: MixItem, seed: int) -> _Counted:
         """Read what is taken of a source, an entry of the mix."""
         counted = _Counted(_Drawn(self._drawn_bytes))
+        self._recipe = recipe_digest(recipe_of(self._recipes, item.source.format))
         selection = item.selection(seed)
         picked = np.sort(selection.extra)
         whole = selection.full_copies > 0
@@ -282,7 +287,7 @@ class _Sample:
         at = [number for number, each in enumerate(counted) if each.drawn.heap]
         if not at:
             return
-        mix = [MixItem(counted[n].drawn.source(prepared.mix[n].source.name), Amount("1.0")) for n in at]
+        mix = [MixItem(counted[n].drawn.source(prepared.mix[n].source), Amount("1.0")) for n in at]
         pool = InlinePool(prepared.make, job.on_error)
         pool.load()
         backend = MemoryBackend()

@@ -1,97 +1,61 @@
-"""Rows of a Hugging Face dataset, through the ``datasets`` library: from the hub, its cache, or a folder.
+"""Rows of a Hugging Face dataset, through the ``datasets`` library: from the hub or its cache.
 
 Where the rows come from is the library's affair: its cache, its offline mode, its way to find data files. What is taken
-from them is fixed here: the columns ``messages`` and ``tools`` of every row as one JSON object, nulls kept, so that the
-same rows are the same bytes on every machine.
+from them is fixed here: the columns that count, of every row as one JSON object, nulls kept, so that the same rows are
+the same bytes on every machine. The library's cache holds what a revision says; of a local folder it may hold what was
+there before, so that those are read without it (``folders``).
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from blake3 import blake3
 
-from castore.errors import InvalidInputError, MissingExtraError, SourceError
-from castore.ingest.defaults import FILE_SPLIT, MAIN_REVISION
-from castore.ingest.readers import IntArray, RowBatch, RowReader, one_line, orjson_library
-from castore.ingest.source import BLOCK_BYTES_TARGET, READ_SUFFIXES, Source
+from castore.errors import MissingExtraError, SourceError
+from castore.ingest.columns import batch_rows, rows_of
+from castore.ingest.readers import IntArray, RowBatch, RowReader, one_line
 
-__all__ = ["open_source"]
-
-# In the order in which they stand in a row.
-_COLUMNS = ("messages", "tools")
-# No dataset is called so; who writes it means a file.
-_FILE_SUFFIXES = (*READ_SUFFIXES, ".arrow", ".bz2", ".csv", ".gz", ".npy", ".tsv", ".txt", ".xz", ".zip", ".zst")
-_BATCH_BYTES = 1024 * 1024
-_BATCH_ROWS_MAX = 256
 _REASON_LENGTH_MAX = 300
 
 
-def open_source(
-    name: str, split: str = FILE_SPLIT, revision: str = MAIN_REVISION, *, block_bytes: int = BLOCK_BYTES_TARGET
-) -> Source:
-    """Open what an entry of a mix names: a local file, or a dataset for the ``datasets`` library.
+class HubReader(RowReader):
+    """Rows of one split of a dataset. The library keeps them in a file that is mapped, not in memory.
 
     Args:
-        name: Path of a file, or name of a dataset as ``datasets.load_dataset`` takes it, which may be a folder.
-        split: As ``load_dataset`` takes it; a local file has ``train`` alone.
-        revision: Branch, tag or commit of a dataset; a file has none, so that it is not looked at.
-        block_bytes: As for ``Source``.
-
-    Raises:
-        SourceError: No such file or dataset, or it has no column ``messages``.
-        InvalidInputError: Another split of a local file.
-        MissingExtraError: The name is one of a dataset, and ``datasets`` is not installed.
-    """
-    if not _is_dataset_name(name):
-        source = Source(name, block_bytes=block_bytes)
-        if split != FILE_SPLIT:
-            raise InvalidInputError(f"{name} is a local file, which has only the split {FILE_SPLIT}, not {split}")
-        return source
-    reader = _HubReader(name, split, revision)
-    source = Source(name, block_bytes=block_bytes, reader=reader)
-    source.split, source.revision, source.warnings = split, revision, reader.warnings
-    return source
-
-
-def _is_dataset_name(name: str) -> bool:
-    """Whether a name is none of a local file: ``owner/name``, ``name``, or a folder.
-
-    Names of datasets may have points in them, so that a suffix alone makes no file.
-    """
-    if not name or "\0" in name or name.lower().endswith(_FILE_SUFFIXES):
-        return False
-    path = Path(name)
-    return path.is_dir() if path.exists() else spells_dataset(name)
-
-
-def spells_dataset(name: str) -> bool:
-    """Whether a name that no file or folder has may be one of a dataset: ``owner/name`` or ``name``."""
-    if not name or "\0" in name or name.lower().endswith(_FILE_SUFFIXES):
-        return False
-    return PurePath(name).parts[0] not in ("/", "..", "~") and name[:2] != "./" and name.count("/") <= 1
-
-
-class _HubReader(RowReader):
-    """Rows of one split of a dataset. The library keeps them in a file that is mapped, not in memory.
+        name: As ``datasets.load_dataset`` takes it.
+        split: Likewise.
+        revision: Branch, tag or commit.
+        folder: That the name means, if it is a local one: it is read anew, into a cache of this reader alone.
 
     Attributes:
         warnings: What the library had to say, a line each.
+
+    Raises:
+        SourceError: No such dataset or split.
+        MissingExtraError: ``datasets`` is not installed.
     """
 
-    def __init__(self, name: str, split: str, revision: str) -> None:
+    def __init__(self, name: str, split: str, revision: str, folder: Path | None = None) -> None:
         super().__init__(name)
-        self._data, self.warnings = _load(name, split, revision)
-        if "messages" not in self._data.column_names:
-            raise SourceError(name, "no column `messages`", field="messages")
-        columns = [column for column in _COLUMNS if column in self._data.column_names]
-        self._data = self._data.select_columns(columns)
+        cache = None
+        if folder is not None:
+            cache = tempfile.mkdtemp(prefix="castore-datasets-")
+            weakref.finalize(self, shutil.rmtree, cache, ignore_errors=True)
+        self._data, self.warnings = _load(name, name if folder is None else str(folder), split, revision, cache)
+        self._arrow = self._data.with_format("arrow")
+
+    def names(self) -> list[str]:
+        return list(self._data.column_names)
 
     @property
     def byte_count(self) -> int:
@@ -100,8 +64,11 @@ class _HubReader(RowReader):
 
     def batches(self, wanted: IntArray | None) -> Iterator[RowBatch]:
         hasher = blake3()
+        there = self.names()
+        columns = [name for name in self.columns if name in there]
         for numbers in self._ranges(wanted):
-            rows = self._rows(numbers)
+            lo, hi = int(numbers[0]), int(numbers[-1]) + 1
+            rows = rows_of(self._arrow[lo:hi] if hi - lo == len(numbers) else self._arrow[numbers.tolist()], columns)
             if wanted is None:
                 hasher.update(b"".join(row + b"\n" for row in rows))
             yield RowBatch(rows, numbers, numbers + 1)
@@ -119,10 +86,9 @@ class _HubReader(RowReader):
         return self.digest
 
     def _ranges(self, wanted: IntArray | None) -> Iterator[IntArray]:
-        """Row numbers a batch at a time, int64[1 to _BATCH_ROWS_MAX]; of ``wanted`` only, if it is given."""
+        """Row numbers a batch at a time, int64[1 to BATCH_ROWS_MAX]; of ``wanted`` only, if it is given."""
         count = len(self._data)
-        row_bytes = self.byte_count // max(count, 1) + 1
-        step = min(max(_BATCH_BYTES // row_bytes, 1), _BATCH_ROWS_MAX)
+        step = batch_rows(self.byte_count, count)
         self.bytes_read = 0
         for lo in range(0, count, step):
             numbers = np.arange(lo, min(lo + step, count), dtype=np.int64)
@@ -132,39 +98,40 @@ class _HubReader(RowReader):
                 yield numbers
             self.bytes_read = self.byte_count * min(lo + step, count) // count
 
-    def _rows(self, numbers: IntArray) -> list[bytes]:
-        orjson = orjson_library()
-        lo, hi = int(numbers[0]), int(numbers[-1]) + 1
-        try:
-            columns = self._data[lo:hi] if hi - lo == len(numbers) else self._data[numbers.tolist()]
-            # A text that is a date everywhere was made a time by the library: it is no text any more.
-            return [orjson.dumps(row, option=orjson.OPT_PASSTHROUGH_DATETIME) for row in _transposed(columns)]
-        except (TypeError, ValueError) as error:
-            reason = f"this row or one soon after it has no JSON form: {one_line(error)}"
-            raise SourceError(self.name, reason, row=lo + 1) from error
-
-
-def _transposed(columns: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Columns as rows, fields in the order of ``_COLUMNS``."""
-    names = [name for name in _COLUMNS if name in columns]
-    for values in zip(*(columns[name] for name in names), strict=True):
-        yield dict(zip(names, values, strict=True))
-
 
 # ---- the library
 
 
-def _load(name: str, split: str, revision: str) -> tuple[Any, tuple[str, ...]]:
-    """The dataset, and what the library had to say."""
+def datasets_library() -> Any:
+    """The library; MissingExtraError if it is not installed."""
     try:
         import datasets
     except ImportError as error:
         raise MissingExtraError("datasets", "datasets") from error
-    with _silenced(datasets) as said:
+    return datasets
+
+
+@contextmanager
+def loading(name: str) -> Iterator[list[str]]:
+    """Calls of the library: what it has to say is collected, and its errors, of all the libraries below it, are one.
+
+    Raises:
+        SourceError: Whatever it raised.
+    """
+    with silenced(datasets_library()) as said:
         try:
-            data = datasets.load_dataset(name, split=split, revision=revision)
-        except Exception as error:  # the library raises errors of all the libraries below it
+            yield said
+        except SourceError:
+            raise
+        except Exception as error:
             raise SourceError(name, f"cannot be loaded as a Hugging Face dataset: {_reason(error)}") from error
+
+
+def _load(name: str, place: str, split: str, revision: str, cache: str | None) -> tuple[Any, tuple[str, ...]]:
+    """The dataset, and what the library had to say."""
+    datasets = datasets_library()
+    with loading(name) as said:
+        data = datasets.load_dataset(place, split=split, revision=revision, cache_dir=cache)
     if not isinstance(data, datasets.Dataset):
         raise SourceError(name, f"split {split} is not one set of rows")
     return data, tuple(f"{name}: {line}" for line in dict.fromkeys(said))
@@ -179,7 +146,7 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _silenced(datasets: Any) -> Iterator[list[str]]:
+def silenced(datasets: Any) -> Iterator[list[str]]:
     """Collect what the library would write to stderr, where our own progress is; its progress bars are not shown."""
     said: list[str] = []
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]

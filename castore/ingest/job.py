@@ -23,17 +23,19 @@ from castore.ingest.defaults import (
     ERRORS,
     FILE_SPLIT,
     MAIN_REVISION,
+    MESSAGES_FORMAT,
     MIX_SEED,
     ON_ERROR,
     SHUFFLE_SEED,
     TokenizeOptions,
 )
 from castore.ingest.dropped import warnings_of_dropped, why_none
-from castore.ingest.hub import open_source
 from castore.ingest.lost import LostKey, totals
 from castore.ingest.mix import Amount, MixEntry, small_count_warning, spelled_mix
+from castore.ingest.places import STDIN, expanded, open_source
 from castore.ingest.pool import open_pool
 from castore.ingest.run_writer import MixItem, Progress, RunWriter, Written
+from castore.ingest.shapes import read_format
 from castore.ingest.source import BLOCK_BYTES_TARGET
 from castore.ingest.tokenizer import ChatTemplate, ChatTokenizer, TokenizerFolder
 from castore.ingest.units import RunUnits
@@ -71,6 +73,7 @@ class TokenizeJob:
     revision: str = MAIN_REVISION
     workers: int | None = None
     on_error: str = ON_ERROR
+    format: str = MESSAGES_FORMAT
     strict: bool = False
 
     def __post_init__(self) -> None:
@@ -79,6 +82,7 @@ class TokenizeJob:
         _check_number("shuffle_seed", self.shuffle_seed, 0, (1 << 63) - 1)
         _check_number("mix_seed", self.mix_seed, 0, (1 << 32) - 1)
         _check_number("workers", self.workers, 1)
+        read_format(self.format)
         if self.on_error not in ERRORS:
             raise InvalidInputError(f"on_error is {self.on_error!r:.80}: give one of {', '.join(ERRORS)}")
 
@@ -276,12 +280,21 @@ def _open_mix(job: TokenizeJob, sizes: Sizes) -> list[MixItem]:
         raise InvalidInputError(
             f"{len(job.split)} splits for {len(job.mix)} sources: give one --split for all, or one for each --mix"
         )
+    if [name for name, _ in job.mix].count(STDIN) > 1:
+        raise InvalidInputError("standard input (-) is in the mix twice, and can be read once")
     splits = job.split if len(job.split) == len(job.mix) else [*job.split] * len(job.mix)
     # All amounts are read before a dataset is loaded, which may take long.
     amounts = [Amount.parse(amount) for _, amount in job.mix]
-    return [
-        MixItem(open_source(name, split, job.revision, block_bytes=sizes.block_bytes), amount)
+    entries = [
+        (path, split, amount)
         for (name, _), split, amount in zip(job.mix, splits, amounts, strict=True)
+        for path in expanded(name)
+    ]
+    if len(entries) > RUN_SOURCES_MAX:
+        raise InvalidInputError(f"{len(entries)} files: a run record takes at most {RUN_SOURCES_MAX} sources")
+    return [
+        MixItem(open_source(path, split, job.revision, block_bytes=sizes.block_bytes, format_name=job.format), amount)
+        for path, split, amount in entries
     ]
 
 
@@ -323,7 +336,7 @@ def _run_fields(
     origin: RunOrigin,
 ) -> RunFields:
     return {
-        "recipe": recipe,
+        "recipe": {**recipe, **_formats(mix)},
         "configuration": RunConfiguration(
             chat_template=None if job.chat_template is None else _text(job.chat_template),
             max_seq_length=job.max_seq_length,
@@ -343,6 +356,14 @@ def _run_fields(
         ),
         "origin": origin,
     }
+
+
+def _formats(mix: Sequence[MixItem]) -> dict[str, Value]:
+    """The entry of a run's recipe for sources whose rows are not messages, by their numbers."""
+    formats: dict[str, Value] = {
+        str(index): item.source.format for index, item in enumerate(mix) if item.source.format != MESSAGES_FORMAT
+    }
+    return {"formats": formats} if formats else {}
 
 
 def _source(item: MixItem, written: Written, index: int) -> SourceRecord:

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from castore.errors import MissingExtraError, SourceError
+from castore.errors import SourceError
+from castore.ingest.columns import batch_rows, pyarrow_library, rows_of
 from castore.ingest.readers import FileReader, IntArray, RowBatch, one_line, orjson_library
-
-# Rows are decoded about so many bytes at a time; few, because repeated strings are stored once and may be many times as
-# large when decoded.
-_BATCH_BYTES = 1024 * 1024
-_BATCH_ROWS_MAX = 256
-# The only columns that can change tokens.
-_COLUMNS = ("messages", "tools")
 
 
 class ParquetReader(FileReader):
-    """Parquet with a ``messages`` column. Each row becomes a JSON object of the columns that can change tokens."""
+    """Parquet. Each row becomes a JSON object of the columns that can change tokens, in the order of the file."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, path: str | None = None) -> None:
+        super().__init__(name, path)
         with self._table():
             pass
 
+    def names(self) -> list[str]:
+        """As ``RowReader`` says."""
+        with self._table() as table:
+            return list(table.schema_arrow.names)
+
     def batches(self, wanted: IntArray | None) -> Iterator[RowBatch]:
         """As ``RowReader`` says."""
-        orjson = orjson_library()
+        pyarrow = pyarrow_library()
+        orjson_library()
         with self._table() as table:
+            columns = [name for name in table.schema_arrow.names if name in self.columns]
             for group, first in self._groups(table, wanted):
                 for batch in table.iter_batches(
-                    batch_size=_batch_rows(table.metadata.row_group(group)),
+                    batch_size=_batch_rows(table.metadata.row_group(group), columns),
                     row_groups=[group],
-                    columns=[name for name in table.schema_arrow.names if name in _COLUMNS],
+                    columns=columns,
                     # Threads would outlive a fork, and the workers have the cores.
                     use_threads=False,
                 ):
@@ -43,9 +44,9 @@ class ParquetReader(FileReader):
                     first += batch.num_rows
                     if wanted is not None:
                         keep = np.isin(numbers, wanted, assume_unique=True)
-                        numbers, batch = numbers[keep], batch.filter(_pyarrow().array(keep))
+                        numbers, batch = numbers[keep], batch.filter(pyarrow.array(keep))
                     if len(numbers):
-                        yield RowBatch(self._rows(batch, orjson, numbers), numbers, numbers + 1)
+                        yield RowBatch(rows_of(batch, columns), numbers, numbers + 1)
 
     def count(self) -> int:
         """As ``RowReader`` says."""
@@ -64,23 +65,13 @@ class ParquetReader(FileReader):
             # Row groups need not lie one after another: their share of the rows is as near as progress has to be.
             self.bytes_read = self.stamp[0] * after // max(table.metadata.num_rows, 1)
 
-    def _rows(self, batch: Any, orjson: Any, numbers: IntArray) -> list[bytes]:
-        try:
-            return [orjson.dumps(row) for row in batch.to_pylist()]
-        except (TypeError, ValueError) as error:
-            raise SourceError(
-                self.name, f"this row or one soon after it has no JSON form: {error}", row=int(numbers[0]) + 1
-            ) from error
-
     @contextmanager
     def _table(self) -> Iterator[Any]:
-        """The open file as ``pyarrow.parquet.ParquetFile``, its columns checked."""
-        pyarrow = _pyarrow()
-        with self._reading() as file:
+        """The open file as ``pyarrow.parquet.ParquetFile``."""
+        pyarrow = pyarrow_library()
+        with self.reading() as file:
             try:
                 with pyarrow.parquet.ParquetFile(file, pre_buffer=False) as table:
-                    if "messages" not in table.schema_arrow.names:
-                        raise SourceError(self.name, "no column `messages`", field="messages")
                     yield table
             except SourceError:
                 raise
@@ -89,20 +80,10 @@ class ParquetReader(FileReader):
                 raise SourceError(self.name, f"not readable as Parquet: {one_line(error)}") from error
 
 
-def _batch_rows(group: Any) -> int:
-    """How many rows of a row group make about ``_BATCH_BYTES`` before dictionaries are resolved."""
+def _batch_rows(group: Any, names: Sequence[str]) -> int:
+    """How many rows of a row group are decoded at a time, before dictionaries are resolved."""
     columns = (group.column(at) for at in range(group.num_columns))
     byte_count = sum(
-        column.total_uncompressed_size for column in columns if column.path_in_schema.partition(".")[0] in _COLUMNS
+        column.total_uncompressed_size for column in columns if column.path_in_schema.partition(".")[0] in names
     )
-    row_bytes = byte_count // max(group.num_rows, 1) + 1
-    return int(min(max(_BATCH_BYTES // row_bytes, 1), _BATCH_ROWS_MAX))
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "parquet") from error
-    return pyarrow
+    return batch_rows(byte_count, group.num_rows)

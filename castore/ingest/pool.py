@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, Protocol, TypeAlias
 
 from castore.errors import BackendError, WorkerDiedError
+from castore.ingest.defaults import MESSAGES_FORMAT
 from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
 from castore.store.files import is_full, remove
 from castore.store.processes import OWNER, is_dead, this_process
@@ -51,9 +52,9 @@ class InlinePool:
         """Batches that should be under way at once."""
         return 1
 
-    def submit(self, rows: Sequence[bytes], bytes_left: int = 0) -> Result:
-        """Tokenize a batch of raw rows."""
-        return _Deferred(lambda: self._tokenize(rows))
+    def submit(self, rows: Sequence[bytes], bytes_left: int = 0, format_name: str = MESSAGES_FORMAT) -> Result:
+        """Tokenize a batch of raw rows of a shape."""
+        return _Deferred(lambda: self._tokenize(rows, format_name))
 
     def close(self) -> None:
         """Nothing to end."""
@@ -65,8 +66,8 @@ class InlinePool:
         self._tokenizer.load()
         return self._tokenizer
 
-    def _tokenize(self, rows: Sequence[bytes]) -> TokenizedRows:
-        return self.load().tokenize(rows, on_error=self._on_error)
+    def _tokenize(self, rows: Sequence[bytes], format_name: str) -> TokenizedRows:
+        return _reading(self.load(), format_name).tokenize(rows, on_error=self._on_error)
 
 
 class _Deferred:
@@ -102,12 +103,12 @@ class ProcessPool:
         """Batches that should be under way at once: one in work and one waiting for each worker."""
         return 2 * self._workers
 
-    def submit(self, rows: Sequence[bytes], bytes_left: int = 0) -> Result:
-        """Tokenize a batch of raw rows."""
+    def submit(self, rows: Sequence[bytes], bytes_left: int = 0, format_name: str = MESSAGES_FORMAT) -> Result:
+        """Tokenize a batch of raw rows of a shape."""
         try:
             # May start a worker, which inherits what is blocked: Ctrl-C must not reach it while it still imports.
             with _interrupts_wait():
-                return _Remote(self._pool.submit(_tokenize, rows))
+                return _Remote(self._pool.submit(_tokenize, rows, format_name))
         except BrokenProcessPool as error:
             raise _worker_died() from error
 
@@ -138,14 +139,14 @@ class AdaptivePool:
         """Batches that should be under way at once."""
         return self._pool.depth if self._pool is not None else 1
 
-    def submit(self, rows: Sequence[bytes], bytes_left: int) -> Result:
+    def submit(self, rows: Sequence[bytes], bytes_left: int, format_name: str = MESSAGES_FORMAT) -> Result:
         """Tokenize a batch; ``bytes_left`` is about how many bytes of rows there are from here on, itself included."""
         if self._pool is None:
             if bytes_left < WORKERS_BYTES_MIN:
                 self._pool = InlinePool(self._make, self._on_error)
             else:
                 self._pool = ProcessPool(self._make, self._on_error, self._workers)
-        return self._pool.submit(rows, bytes_left)
+        return self._pool.submit(rows, bytes_left, format_name)
 
     def close(self) -> None:
         """End the workers, if there are any."""
@@ -245,10 +246,14 @@ def _start_worker(handed_over: str) -> None:
     _worker = make(), on_error
 
 
-def _tokenize(rows: Sequence[bytes]) -> TokenizedRows:
+def _tokenize(rows: Sequence[bytes], format_name: str) -> TokenizedRows:
     assert _worker is not None
     tokenizer, on_error = _worker
-    return tokenizer.tokenize(rows, on_error=on_error)
+    return _reading(tokenizer, format_name).tokenize(rows, on_error=on_error)
+
+
+def _reading(tokenizer: ChatTokenizer, format_name: str) -> ChatTokenizer:
+    return tokenizer if format_name == MESSAGES_FORMAT else tokenizer.reading(format_name)
 
 
 def _end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""Readers of files of conversations: JSON lines, plain or gzipped, and JSON arrays; their rows in batches.
+"""Readers of files of conversations: JSON lines and JSON arrays, plain or compressed; their rows in batches.
 
 Memory does not grow with the file (JSON arrays excepted, which have a limit instead), and a row beyond
 ``ROW_BYTES_MAX`` stops the run before memory is taken for it.
@@ -11,7 +11,7 @@ import os
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -20,7 +20,10 @@ import numpy.typing as npt
 from blake3 import blake3
 
 from castore.errors import MissingExtraError, SourceError
+from castore.ingest.defaults import MESSAGES_FORMAT
+from castore.ingest.shapes import columns_of
 from castore.store.files import open_regular
+from castore.store.zstd_stream import zstd_pieces
 
 ROW_BYTES_MAX = 64 * 1024 * 1024
 """Longest row in bytes. A conversation of a million tokens is about 4 MiB."""
@@ -29,6 +32,9 @@ ARRAY_BYTES_MAX = 1024 * 1024 * 1024
 """Largest file that holds one JSON array, since such a file is parsed as a whole."""
 
 _READ_BYTES = 1024 * 1024
+
+DAMAGE = (zlib.error, EOFError, ValueError)
+"""What reading compressed data raises."""
 
 IntArray = npt.NDArray[np.int64]
 
@@ -53,14 +59,20 @@ class RowReader(ABC):
 
     Attributes:
         name: As the user spelled it.
+        columns: Those that are taken of a file of columns, in the order in which they stand in a row.
         digest: Of the content, 64 hex digits; None until a whole pass settled it.
         bytes_read: How far the current pass has come, at most ``byte_count``.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.columns = columns_of(MESSAGES_FORMAT)
         self.digest: str | None = None
         self.bytes_read = 0
+
+    def names(self) -> list[str] | None:
+        """Names of all columns; None where each row has its own."""
+        return None
 
     @property
     @abstractmethod
@@ -92,12 +104,18 @@ class RowReader(ABC):
 
 
 class FileReader(RowReader):
-    """One kind of file. Opens it anew for each pass and holds no handle between passes."""
+    """One kind of file. Opens it anew for each pass and holds no handle between passes.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: For messages.
+        path: Where the file is, if not at ``name``.
+    """
+
+    def __init__(self, name: str, path: str | None = None) -> None:
         super().__init__(name)
+        self._path = name if path is None else path
         self.stamp: tuple[int, int] = (0, 0)
-        with opened(name) as file:
+        with opened(name, self._path) as file:
             self.stamp = _stamp(file)
 
     @property
@@ -108,15 +126,15 @@ class FileReader(RowReader):
     def scan_digest(self) -> str:
         """Digest of the bytes of the file, by reading them."""
         hasher = blake3()
-        with self._reading() as file:
+        with self.reading() as file:
             while piece := file.read(_READ_BYTES):
                 hasher.update(piece)
         return self.settle(hasher.hexdigest())
 
     @contextmanager
-    def _reading(self) -> Iterator[BinaryIO]:
+    def reading(self) -> Iterator[BinaryIO]:
         """The open file, which must not have changed since it was first opened, nor change in the meantime."""
-        with opened(self.name) as file:
+        with opened(self.name, self._path) as file:
             self._check_unchanged(file)
             yield file
             self._check_unchanged(file)
@@ -126,12 +144,29 @@ class FileReader(RowReader):
             raise self.changed()
 
 
-class LinesReader(FileReader):
-    """JSON lines, plain or gzip."""
+class TextReader(FileReader):
+    """Text, plain or compressed; its digest is that of the text, so that it is the same however it is compressed."""
 
-    def __init__(self, name: str, *, compressed: bool) -> None:
-        super().__init__(name)
-        self._compressed = compressed
+    def __init__(self, name: str, path: str | None = None, *, compression: str | None = None) -> None:
+        super().__init__(name, path)
+        self._compression = compression
+
+    def pieces(self, file: BinaryIO) -> Iterator[bytes]:
+        """The text in pieces of bounded size; keeps ``bytes_read`` up to date."""
+        self.bytes_read = 0
+        for piece in unpacked(file, self._compression):
+            self.bytes_read = file.tell()
+            yield piece
+
+    def damaged(self, error: Exception, row: int | None) -> SourceError:
+        where = "" if row is None else " in or soon after this row"
+        return SourceError(
+            self.name, f"{self._compression} data is damaged or cut short{where} ({one_line(error)})", row=row
+        )
+
+
+class LinesReader(TextReader):
+    """JSON lines."""
 
     def batches(self, wanted: IntArray | None) -> Iterator[RowBatch]:
         """As ``RowReader`` says."""
@@ -168,26 +203,15 @@ class LinesReader(FileReader):
     def _whole_lines(self, hasher: blake3) -> Iterator[list[bytes]]:
         """All lines as they are, less their newlines; feeds the hasher everything that is read."""
         joiner = _LineJoiner(self.name)
-        with self._reading() as file:
+        with self.reading() as file:
             try:
-                for piece in self._pieces(file):
+                for piece in self.pieces(file):
                     hasher.update(piece)
                     if lines := joiner.feed(piece):
                         yield lines
-            except (zlib.error, EOFError) as error:
-                raise SourceError(
-                    self.name,
-                    f"gzip data is damaged or cut short in or soon after this row ({one_line(error)})",
-                    row=joiner.line_count + 1,
-                ) from error
+            except DAMAGE as error:
+                raise self.damaged(error, joiner.line_count + 1) from error
         yield joiner.finish()
-
-    def _pieces(self, file: BinaryIO) -> Iterator[bytes]:
-        """The text in pieces of at most ``_READ_BYTES``; keeps ``bytes_read`` up to date."""
-        self.bytes_read = 0
-        for piece in _inflated(file) if self._compressed else iter(lambda: file.read(_READ_BYTES), b""):
-            self.bytes_read = file.tell()
-            yield piece
 
 
 class _LineJoiner:
@@ -220,68 +244,50 @@ class _LineJoiner:
         return [b"".join(self._tail)]
 
 
-class ArrayReader(FileReader):
-    """A file that is one JSON array of objects."""
-
-    def batches(self, wanted: IntArray | None) -> Iterator[RowBatch]:
-        """As ``RowReader`` says."""
-        orjson = orjson_library()
-        items = self._items()
-        for at in range(0, len(items), 256):
-            rows = []
-            for number, item in enumerate(items[at : at + 256], at):
-                if not isinstance(item, dict):
-                    raise SourceError(self.name, "not a JSON object", row=number + 1)
-                try:
-                    rows.append(orjson.dumps(item))
-                except orjson.JSONEncodeError as error:
-                    raise SourceError(self.name, f"not usable as a row: {error}", row=number + 1) from error
-            numbers = np.arange(at, at + len(rows), dtype=np.int64)
-            yield RowBatch(rows, numbers, numbers + 1)
-        self.bytes_read = self.stamp[0]
-
-    def count(self) -> int:
-        """As ``RowReader`` says."""
-        return len(self._items())
-
-    def _items(self) -> list[Any]:
-        if self.stamp[0] > ARRAY_BYTES_MAX:
-            raise SourceError(
-                self.name, f"a JSON array over {ARRAY_BYTES_MAX >> 20} MiB is not read: convert it to JSON lines"
-            )
-        orjson = orjson_library()
-        with self._reading() as file:
-            text = file.read(ARRAY_BYTES_MAX + 1)
-        self.settle(blake3(text).hexdigest())
-        try:
-            items = orjson.loads(text.removeprefix(codecs.BOM_UTF8))
-        except orjson.JSONDecodeError as error:
-            raise SourceError(self.name, f"not valid JSON: {error}") from error
-        # The first byte was a bracket, and the file has not changed since.
-        assert isinstance(items, list)
-        return items
-
-
-def begins_with_bracket(name: str) -> bool:
-    """True if the first byte of the text that is not blank opens an array."""
-    with opened(name) as file:
-        head = file.read(len(codecs.BOM_UTF8)).removeprefix(codecs.BOM_UTF8).lstrip()
-        while not head and (piece := file.read(_READ_BYTES)):
-            head = piece.lstrip()
+def begins_with_bracket(name: str, path: str | None = None, compression: str | None = None) -> bool:
+    """True if the first byte of the text that is not blank opens an array; False also of damaged text."""
+    head = b""
+    with opened(name, name if path is None else path) as file, suppress(*DAMAGE):
+        for piece in unpacked(file, compression):
+            head = (head + piece).removeprefix(codecs.BOM_UTF8).lstrip()
+            if len(head) > len(codecs.BOM_UTF8):
+                break
     return head.startswith(b"[")
 
 
+def unpacked(file: BinaryIO, compression: str | None) -> Iterator[bytes]:
+    """Text of a file in pieces of bounded size.
+
+    Args:
+        file: As it is on disk.
+        compression: ``gzip``, ``zstd`` or None.
+
+    Raises:
+        zlib.error, ValueError, EOFError: Damaged data, or data cut short (``DAMAGE``).
+    """
+    if compression == "gzip":
+        return _inflated(file)
+    if compression == "zstd":
+        return zstd_pieces(file)
+    return iter(lambda: file.read(_READ_BYTES), b"")
+
+
 @contextmanager
-def opened(name: str) -> Iterator[BinaryIO]:
-    """``name`` open for reading, if it is a regular file: it is read more than once, which a pipe cannot be.
+def opened(name: str, path: str | None = None) -> Iterator[BinaryIO]:
+    """A file open for reading, if it is a regular one: it is read more than once, which a pipe cannot be.
+
+    Args:
+        name: For messages.
+        path: Where the file is, if not at ``name``.
 
     Raises:
         SourceError: It is something else, is not there, may not be read, or fails while it is read.
     """
-    if "\0" in name or not name:
+    path = name if path is None else path
+    if "\0" in path or not path:
         raise SourceError(repr(name), "not a file name")
     try:
-        with open_regular(name) as file:
+        with open_regular(path) as file:
             yield file
     except OSError as error:
         raise SourceError(name, one_line(error.strerror or error)) from error

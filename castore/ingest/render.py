@@ -29,6 +29,7 @@ from castore.ingest.limits import (
     printable,
 )
 from castore.ingest.prefixes import Turns, split_by_turns
+from castore.ingest.rows import NoForm, NoFormError
 
 if TYPE_CHECKING:
     import jinja2
@@ -320,8 +321,19 @@ def _tojson(
     if isinstance(indent, int) and indent > INDENT_MAX:
         raise TemplateLimitError(f"it indents JSON by more than {INDENT_MAX} spaces")
     return json.dumps(
-        printable(value), ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        printable(value),
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+        default=_no_json,
     )
+
+
+def _no_json(value: object) -> NoReturn:
+    if isinstance(value, NoForm):
+        raise NoFormError(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def _raise_exception(message: str) -> NoReturn:

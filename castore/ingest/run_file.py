@@ -29,8 +29,8 @@ from castore.format.digest import Digest, digest_hex
 from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.run import Run, SourceRecord
 from castore.ingest.defaults import FILE_SPLIT, TokenizeOptions
-from castore.ingest.hub import spells_dataset
 from castore.ingest.mix import Amount
+from castore.ingest.places import is_elsewhere, spells_dataset
 from castore.ingest.templates import BOS_PREFIX, REGISTERED, is_template_path, read_template, registered_text
 from castore.ingest.tokenizer_folder import kept_template
 from castore.ingest.unit_feed import BAD_ROW
@@ -179,7 +179,7 @@ def _entry(entry: object, where: str) -> dict[str, str]:
 
 def _placed(path: str, folder: str) -> str:
     """A source as the command line would name it, had it been written in the folder of the file."""
-    if "://" in path or path == "-":
+    if is_elsewhere(path):
         return path
     here = _below(folder, path)
     return path if spells_dataset(path) and not Path(here).exists() else here

@@ -7,6 +7,7 @@ where they were. A block is the unit of work and of reuse.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +18,10 @@ from blake3 import blake3
 
 from castore.errors import InvalidInputError, SourceError
 from castore.ingest import readers
+from castore.ingest.defaults import AUTO, FORMATS, MESSAGES_FORMAT
+from castore.ingest.json_array import ArrayReader
 from castore.ingest.parquet import ParquetReader
 from castore.ingest.readers import (
-    ArrayReader,
     FileReader,
     IntArray,
     LinesReader,
@@ -29,6 +31,7 @@ from castore.ingest.readers import (
     opened,
     too_long,
 )
+from castore.ingest.shapes import columns_of, missing, missing_column, shape_of
 from castore.tree.split import TARGET_MAX, Splitter
 
 BLOCK_BYTES_TARGET = 512 * 1024
@@ -37,7 +40,7 @@ BLOCK_BYTES_TARGET = 512 * 1024
 KEY_BYTES = 16
 """Length of a row key: a truncated BLAKE3, enough to pair rows and never used as an address."""
 
-READ_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+READ_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".json.gz", ".json.zst", ".parquet")
 """Suffixes of the files that are read."""
 
 # Added to the byte length of a row: many tiny rows must not pile up in one block.
@@ -100,7 +103,7 @@ class Block:
 
 
 class Source:
-    """A local file of conversations: ``.jsonl``, ``.jsonl.gz``, ``.json`` or ``.parquet``, as its suffix says.
+    """A local file of conversations: JSON lines, a JSON array or Parquet, as its suffix says (``READ_SUFFIXES``).
 
     A ``.json`` file is a JSON array of objects or JSON lines, as its first byte says. The file must not change while it
     is in use; a change is noticed at the latest at the end of the pass that met it.
@@ -109,9 +112,11 @@ class Source:
         path: The file.
         block_bytes: Mean size of a block, in bytes of rows, at least 2.
         reader: Reads the rows in place of the reader for the suffix of ``path``, which is a name then.
+        format_name: As for ``choose_format``, which is for the caller to call where a reader is given.
 
     Attributes:
         name: The path as it was spelled.
+        format: The shape of the rows, never ``auto``.
         byte_count: Size on disk, the end of ``bytes_read``.
         split: The split that is read; a file has ``train`` alone.
         revision: The revision that was asked for; None of a file, which has none.
@@ -126,14 +131,59 @@ class Source:
     warnings: tuple[str, ...] = ()
 
     def __init__(
-        self, path: str | os.PathLike[str], *, block_bytes: int = BLOCK_BYTES_TARGET, reader: RowReader | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        block_bytes: int = BLOCK_BYTES_TARGET,
+        reader: RowReader | None = None,
+        format_name: str = MESSAGES_FORMAT,
     ) -> None:
         if not 2 <= block_bytes < TARGET_MAX:
             raise InvalidInputError(f"block size {block_bytes} is not between 2 bytes and 4 GiB")
         self.name = os.fspath(path)
-        self._reader = _open_reader(self.name) if reader is None else reader
+        self._reader = open_reader(self.name) if reader is None else reader
+        self.format = MESSAGES_FORMAT
         self._block_bytes = block_bytes
         self._row_count: int | None = None
+        if reader is None:
+            self.choose_format(format_name)
+
+    def choose_format(self, format_name: str) -> None:
+        """Say what shape the rows are of; the columns to read are chosen for it.
+
+        Args:
+            format_name: ``auto`` finds it out from the first row that is of one.
+
+        Raises:
+            SourceError: The columns are not of this shape, or the first row is of two.
+        """
+        names = self._reader.names()
+        said = None if names is None else missing(names, format_name)
+        if said is not None:
+            column = missing_column(names or (), format_name)
+            raise SourceError(self.name, f"no column `{column}`" + (said and f": {said}"), field=column)
+        self._reader.columns = columns_of(format_name)
+        self.format = self._first_shape() if format_name == AUTO else format_name
+        self._reader.columns = columns_of(self.format)
+
+    def _first_shape(self) -> str:
+        """Of the first row that has one; rows that are none at all are left to whoever parses them."""
+        last: RawRow | None = None
+        for block in self.blocks():
+            for last in block:
+                try:
+                    row = json.loads(last.data)
+                    found = shape_of(row) if isinstance(row, dict) else None
+                except InvalidInputError as error:
+                    raise SourceError(self.name, str(error), row=last.line) from None
+                except (ValueError, RecursionError):
+                    continue
+                if found is not None:
+                    return found
+        if last is None:
+            return MESSAGES_FORMAT
+        formats = ", ".join(name for name in FORMATS if name != AUTO)
+        raise SourceError(self.name, f"no row is of a shape that is known: castore reads {formats}")
 
     @property
     def byte_count(self) -> int:
@@ -279,15 +329,29 @@ class _Uncut:
             )
 
 
-def _open_reader(name: str) -> FileReader:
-    """The reader for the suffix of ``name``."""
-    lower = name.lower()
-    if lower.endswith((".jsonl", ".jsonl.gz")):
-        return LinesReader(name, compressed=lower.endswith(".gz"))
+def open_reader(name: str, path: str | None = None) -> FileReader:
+    """The reader of a file, by its suffix.
+
+    Args:
+        name: For messages; its suffix counts.
+        path: Where the file is, if not at ``name``.
+
+    Raises:
+        SourceError: Unknown suffix, or no such file.
+    """
+    lower, compression = name.lower(), None
+    for suffix, kind in (".gz", "gzip"), (".zst", "zstd"):
+        if lower.endswith((f".jsonl{suffix}", f".json{suffix}")):
+            lower, compression = lower.removesuffix(suffix), kind
+    if lower.endswith(".jsonl"):
+        return LinesReader(name, path, compression=compression)
     if lower.endswith(".json"):
-        return ArrayReader(name) if begins_with_bracket(name) else LinesReader(name, compressed=False)
+        kind_of = ArrayReader if begins_with_bracket(name, path, compression) else LinesReader
+        return kind_of(name, path, compression=compression)
     if lower.endswith(".parquet"):
-        return ParquetReader(name)
-    with opened(name):
+        return ParquetReader(name, path)
+    with opened(name, path):
         pass
-    raise SourceError(name, "unknown kind of file: castore reads .jsonl, .jsonl.gz, .json and .parquet")
+    raise SourceError(
+        name, f"unknown kind of file: castore reads {', '.join(READ_SUFFIXES[:-1])} and {READ_SUFFIXES[-1]}"
+    )

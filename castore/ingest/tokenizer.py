@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 import os
@@ -16,6 +17,7 @@ from castore.errors import InvalidInputError
 from castore.ingest.chat import MESSAGES, Conversation, RowError, explain_render_failure, json_parser, parse_row
 from castore.ingest.clock import date_text
 from castore.ingest.compiled import row_renderer
+from castore.ingest.defaults import MESSAGES_FORMAT
 from castore.ingest.fastpath import ID_BYTES, FastTokenizer, Labelled, Row
 from castore.ingest.labels import NOTHING_TRAINABLE, exact_labels
 from castore.ingest.limits import TemplateLimitError
@@ -33,7 +35,7 @@ __all__ = ["ChatTemplate", "ChatTokenizer", "RowError", "TokenizedRows", "Tokeni
 
 TRANSFORM = "open-instruct sft"
 # Raised whenever the tokens or spans of any row change.
-TRANSFORM_VERSION = 1
+TRANSFORM_VERSION = 2
 
 # Raw bytes that are worked on at once: bounds memory whatever the batches that callers choose.
 _STRETCH_BYTES = 2 << 20
@@ -103,6 +105,7 @@ class ChatTokenizer:
         self._render = row_renderer(template.text, folder.special_tokens, self._now, jinja_only=exact_only)
         self._lost = LostCounter(self._render.text, last_turn_only=last_turn_only)
         self._parse_json, self._json_error = json_parser()
+        self._format = MESSAGES_FORMAT
         self._tokenizer: Tokenizer | None = None
         self._fast: FastTokenizer | None = None
 
@@ -111,6 +114,15 @@ class ChatTokenizer:
         """Whether this tokenizer qualifies for the fast path; rows that do not are found one by one."""
         self.load()
         return self._fast is not None
+
+    def reading(self, format_name: str) -> ChatTokenizer:
+        """The same tokenizer for rows of another shape."""
+        if format_name == self._format:
+            return self
+        self.load()
+        other = copy.copy(self)
+        other._format = format_name
+        return other
 
     def recipe(self) -> dict[str, object]:
         """Return everything that decides the tokens and spans of a row, and nothing else (no path, no name).
@@ -191,7 +203,7 @@ class ChatTokenizer:
         return [result for result in results if result is not None]
 
     def _read(self, raw: bytes) -> tuple[Conversation, Row]:
-        conversation = parse_row(raw, self._parse_json, self._json_error)
+        conversation = parse_row(raw, self._parse_json, self._json_error, self._format)
         try:
             rendered = self._render(conversation.messages, conversation.tools, self._last_turn_only)
         except TemplateLimitError as error:
@@ -201,7 +213,7 @@ class ChatTokenizer:
                 raise
             tools = conversation.tools
             raise explain_render_failure(
-                conversation.messages, error, lambda messages: self._render(messages, tools, False)
+                conversation.messages, error, lambda messages: self._render(messages, tools, False), tools
             ) from error
         return conversation, Row(conversation.messages, rendered)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from castore.errors import InvalidInputError, MissingExtraError
 from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary, encode_file, encode_vocabulary
 from castore.format.object import Object
+from castore.ingest.foreign_tokenizers import conversion_of
 from castore.ingest.settings import (
     Settings,
     Token,
@@ -89,9 +90,11 @@ class TokenizerFolder:
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise InvalidInputError(f"tokenizer {path} is not a folder{_folder_of(path)}")
+            said = (conversion_of([folder]) if folder.is_file() else "") or _folder_of(path)
+            raise InvalidInputError(f"tokenizer {path} is not a folder{said}")
         if not (folder / TOKENIZER).is_file():
-            raise InvalidInputError(f"tokenizer folder {path} has no {TOKENIZER}")
+            said = conversion_of(sorted(folder.iterdir()))
+            raise InvalidInputError(f"tokenizer folder {path} has no {TOKENIZER}{said}")
         files = {}
         for name in (TOKENIZER, CONFIG, TEMPLATE, SPECIAL_TOKENS, ADDED_TOKENS):
             if (folder / name).exists():

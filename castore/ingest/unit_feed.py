@@ -16,7 +16,9 @@ from castore.format.digest import Digest
 from castore.format.samples import Column
 from castore.format.schema import KEY_BYTES
 from castore.format.unit import recipe_digest, unit_name
+from castore.ingest.defaults import AUTO, MESSAGES_FORMAT
 from castore.ingest.pool import Pool, Result
+from castore.ingest.shapes import columns_of
 from castore.ingest.source import Block, Source
 from castore.ingest.tokenizer import RowError
 from castore.ingest.unit_samples import UnitSamples, tokenized_unit
@@ -25,7 +27,7 @@ from castore.ingest.units import RunUnits
 BAD_ROW = "bad-row"
 """Reason code of rows that were skipped because they could not be read; followed by a colon and what is wrong."""
 
-_ROW_ERROR = re.compile(r"(?:((?:messages|tools)\S*): )?(.*)", re.DOTALL)
+_ROW_ERROR = re.compile(rf"(?:((?:{'|'.join(columns_of(AUTO))})(?![^\s.\[:])\S*): )?(.*)", re.DOTALL)
 """What is wrong with a row, as ``RowError`` and records of units spell it: the field if it is in one, and the fault."""
 
 
@@ -65,7 +67,7 @@ class UnitFeed:
         self, units: RunUnits, pool: Pool, recipe: Mapping[str, Value], sources: Sequence[Source], *, stop: bool
     ) -> None:
         self._units, self._pool, self._stop = units, pool, stop
-        self._recipe = recipe_digest(recipe)
+        self._recipes = [recipe_digest(recipe_of(recipe, source.format)) for source in sources]
         self._sources = sources
         # Of rows that are not known to be tokenized; about, since files may be compressed.
         self._bytes_left = sum(source.byte_count for source in sources)
@@ -80,7 +82,11 @@ class UnitFeed:
 
     def units_with(self, index: int, numbers: NDArray[np.int64]) -> Iterator[tuple[UnitPlace, UnitSamples]]:
         """Units that hold the rows ``numbers`` (ascending): of a whole block where it is a unit, else of them alone."""
-        return self._units_of(index, blocks_with(self._sources[index], numbers, self._is_known))
+        recipe, units = self._recipes[index], self._units
+        return self._units_of(
+            index,
+            blocks_with(self._sources[index], numbers, lambda keys: units.find(unit_name(recipe, keys)) is not None),
+        )
 
     def again(self, place: UnitPlace) -> UnitSamples:
         """A unit that was given before."""
@@ -88,18 +94,18 @@ class UnitFeed:
         if samples is None:  # its record was removed under our feet: the rows are still there
             blocks = self._sources[place.source].blocks_of(place.numbers)
             rows = [row for block in blocks for row in block.rows]
-            samples = self._settled(place, self._pool.submit(rows, self._bytes_left))
+            samples = self._settled(place, self._submit(place.source, rows))
         return samples
 
     def _units_of(self, index: int, blocks: Iterator[Block]) -> Iterator[tuple[UnitPlace, UnitSamples]]:
         ahead: deque[tuple[UnitPlace, UnitSamples | Result]] = deque()
         for block in blocks:
-            name = unit_name(self._recipe, block.keys)
+            name = unit_name(self._recipes[index], block.keys)
             raw_keys = np.frombuffer(block.keys, np.uint8).reshape(-1, KEY_BYTES)
             place = UnitPlace(name, index, block.numbers, block.lines, raw_keys)
             known = self._units.find(name)
             self._bytes_left -= 0 if known is None else block.byte_count
-            ahead.append((place, self._pool.submit(block.rows, self._bytes_left) if known is None else known))
+            ahead.append((place, self._submit(index, block.rows) if known is None else known))
             # Units that are known cost nothing while they wait, so only the depth of the pool limits the queue.
             while len(ahead) > self._pool.depth:
                 place, found = ahead.popleft()
@@ -108,8 +114,8 @@ class UnitFeed:
             place, found = ahead.popleft()
             yield place, self._settled(place, found)
 
-    def _is_known(self, keys: bytes) -> bool:
-        return self._units.find(unit_name(self._recipe, keys)) is not None
+    def _submit(self, index: int, rows: Sequence[bytes]) -> Result:
+        return self._pool.submit(rows, self._bytes_left, self._sources[index].format)
 
     def _settled(self, place: UnitPlace, found: UnitSamples | Result) -> UnitSamples:
         """A unit that was found or is tokenized by now; refused for a bad row where the run stops at these."""
@@ -130,6 +136,11 @@ class UnitFeed:
         assert found is not None
         name, line = self._sources[place.source].name, int(place.lines[position])
         return SourceError(name, found[2], row=line, field=found[1])
+
+
+def recipe_of(recipe: Mapping[str, Value], format_name: str) -> Mapping[str, Value]:
+    """The recipe of a source: that of the run, and the shape of its rows where these are not messages."""
+    return recipe if format_name == MESSAGES_FORMAT else {**recipe, "format": format_name}
 
 
 def provenance(source: int, numbers: NDArray[np.int64], raw_keys: NDArray[np.uint8]) -> dict[str, Column]:

@@ -55,8 +55,8 @@ def test_a_good_row_keeps_its_messages_and_gets_a_content_for_each() -> None:
         (b'{"messages": [{"role": "user", "content": 5}]}', "messages[0].content", "must be a string or null, not"),
         (
             b'{"messages": [{"role": "user", "content": [{}]}]}',
-            "messages[0].content",
-            "must be a string or null, not a li",
+            "messages[0].content[0]",
+            "is a part with no type",
         ),
         (
             b'{"messages": [{"role": "user", "content": true}]}',

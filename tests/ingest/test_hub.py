@@ -16,7 +16,7 @@ from blake3 import blake3
 from castore.errors import InvalidInputError, MissingExtraError, SourceError
 from castore.format.run import Run
 from castore.ingest import hub
-from castore.ingest.hub import open_source
+from castore.ingest.places import open_source
 from castore.ingest.source import Source
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
@@ -107,36 +107,53 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- rows
 
 
-def test_the_columns_that_count_with_their_nulls(tmp_path: Path) -> None:
+def test_lines_of_a_folder_are_rows_as_they_are(tmp_path: Path) -> None:
     rows = [
-        {"id": "a", "tools": None, "messages": messages("one", None)},
+        {"id": "a", "tools": None, "messages": messages("one", "2026-01-01")},
         {"id": "b", "tools": '[{"x": 1}]', "messages": messages("ünï", "two", "three", "four")},
     ]
-    dataset(tmp_path / "set", rows)
+    path = dataset(tmp_path / "set", rows)
     source = open_source(str(tmp_path / "set"))
-    assert rows_of(source) == [
-        b'{"messages":[{"role":"user","content":"one"},{"role":"assistant","content":null}],"tools":null}',
-        '{"messages":[{"role":"user","content":"ünï"},{"role":"assistant","content":"two"},'
-        '{"role":"user","content":"three"},{"role":"assistant","content":"four"}],"tools":"[{\\"x\\": 1}]"}'.encode(),
-    ]
+    assert rows_of(source) == path.read_bytes().splitlines()
     assert (source.row_count(), source.bytes_read) == (2, source.byte_count)
 
 
+def test_the_columns_that_count_with_their_nulls(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [
+        {"id": "a", "tools": None, "messages": messages("one", None)},
+        {"id": "b", "tools": '[{"x": 1}]', "messages": messages("ünï", "two")},
+    ]
+    (tmp_path / "set").mkdir()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "set" / "train.parquet")
+    assert rows_of(open_source(str(tmp_path / "set"))) == [
+        b'{"tools":null,"messages":[{"role":"user","content":"one"},{"role":"assistant","content":null}]}',
+        '{"tools":"[{\\"x\\": 1}]","messages":[{"role":"user","content":"ünï"},'
+        '{"role":"assistant","content":"two"}]}'.encode(),
+    ]
+
+
 def test_the_digest_is_that_of_the_rows(tmp_path: Path) -> None:
-    """However the library keeps them: from JSON lines, from Parquet, in one file or two."""
+    """However they are kept: as compact lines, compressed, in Parquet, in one file or two."""
+    import gzip
+
     import pyarrow
     import pyarrow.parquet
 
     rows = [{"messages": messages(f"question {i}", f"answer {i}")} for i in range(700)]
-    dataset(tmp_path / "one", rows)
-    dataset(tmp_path / "two", rows[:300], "train-0.jsonl")
-    dataset(tmp_path / "two", rows[300:], "train-1.jsonl")
-    (tmp_path / "three").mkdir()
+    lines = [json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows]
+    for name in ("one", "two", "three", "four"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "one" / "train.jsonl").write_bytes(b"".join(lines))
+    (tmp_path / "two" / "train-0.jsonl").write_bytes(b"".join(lines[:300]))
+    (tmp_path / "two" / "train-1.jsonl").write_bytes(b"".join(lines[300:]))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "three" / "train.parquet")
-    sources = [open_source(str(tmp_path / name)) for name in ("one", "two", "three")]
-    lines = b"".join(json.dumps(row, separators=(",", ":")).encode() + b"\n" for row in rows)
-    assert {source.digest for source in sources} == {blake3(lines).hexdigest()}
-    assert rows_of(sources[0]) == lines.splitlines()
+    (tmp_path / "four" / "train.jsonl.gz").write_bytes(gzip.compress(b"".join(lines)))
+    sources = [open_source(str(tmp_path / name)) for name in ("one", "two", "three", "four")]
+    assert {source.digest for source in sources} == {blake3(b"".join(lines)).hexdigest()}
+    assert {source.row_count() for source in sources} == {700}
 
 
 @pytest.mark.parametrize("numbers", [[0], [699], [3, 255, 256, 257, 600], list(range(700))])
@@ -151,38 +168,107 @@ def test_chosen_rows(tmp_path: Path, numbers: list[int]) -> None:
 
 def test_splits(tmp_path: Path) -> None:
     dataset(tmp_path / "set", [{"messages": messages("a", "b")}] * 2)
-    dataset(tmp_path / "set", [{"messages": messages("c", "d")}] * 3, "test.jsonl")
+    dataset(tmp_path / "set", [{"messages": messages("c", str(i))} for i in range(5)], "test.jsonl")
     name = str(tmp_path / "set")
-    assert [open_source(name, split).row_count() for split in ("train", "test", "train+test", "test[:1]")] == [
-        2, 3, 5, 1,
-    ]  # fmt: skip
+    counts = [open_source(name, split).row_count() for split in ("train", "test", "train+test", "all", "test[:20%]")]
+    assert counts == [2, 5, 7, 7, 1]
+    source = open_source(name, "train[1:]+test[1:3]+test[-1:]", block_bytes=100)
+    said = [json.loads(row)["messages"][1]["content"] for row in rows_of(source)]
+    assert said == ["b", "1", "2", "4"]
+    chosen = [(row.number, row.data) for block in source.blocks_of(np.array([1, 3])) for row in block]
+    assert [(number, json.loads(data)["messages"][1]["content"]) for number, data in chosen] == [(1, "1"), (3, "4")]
     with pytest.raises(SourceError, match="Unknown split"):
         open_source(name, "validation")
 
 
+def test_a_file_that_changed_but_not_its_time_is_read_as_it_is(tmp_path: Path) -> None:
+    """The library's cache goes by times; text is read without the library, other files into an empty cache."""
+    import os
+
+    pytest.importorskip("pandas", reason="the library reads csv with it")
+    for suffix, first, second in (
+        ("jsonl", b'{"messages": [{"role": "user", "content": "aaa"}]}\n', b"bbb"),
+        ("csv", b"messages\naaa\n", b"bbb"),
+    ):
+        folder = tmp_path / suffix
+        folder.mkdir()
+        path = folder / f"train.{suffix}"
+        path.write_bytes(first)
+        before = path.stat()
+        assert b"aaa" in rows_of(open_source(str(folder)))[0]
+        path.write_bytes(first.replace(b"aaa", second))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert b"bbb" in rows_of(open_source(str(folder)))[0]
+
+
+# ---- folders of save_to_disk
+
+
+def saved(tmp_path: Path, **splits: Sequence[Any]) -> Path:
+    import datasets
+
+    made = {name: datasets.Dataset.from_list(list(rows), split=name) for name, rows in splits.items()}
+    datasets.DatasetDict(made).save_to_disk(tmp_path / "saved", num_shards=dict.fromkeys(made, 2))
+    return tmp_path / "saved"
+
+
+def test_a_saved_dataset(tmp_path: Path) -> None:
+    rows = [{"id": i, "messages": messages(f"question {i}", f"answer {i}")} for i in range(700)]
+    folder = saved(tmp_path, train=rows, test=rows[:3])
+    source = open_source(str(folder))
+    assert [json.loads(row)["messages"] for row in rows_of(source)] == [row["messages"] for row in rows]
+    assert (source.row_count(), source.bytes_read) == (700, source.byte_count)
+    numbers = [0, 349, 350, 351, 699]
+    chosen = [row for block in source.blocks_of(np.array(numbers)) for row in block]
+    assert [json.loads(row.data)["messages"] for row in chosen] == [rows[i]["messages"] for i in numbers]
+    assert open_source(str(folder), "test").row_count() == 3
+    assert open_source(str(folder / "test"), "test").row_count() == 3
+    assert open_source(str(folder / "test")).row_count() == 3
+    with pytest.raises(SourceError, match="has the splits train, test, not validation: give --split"):
+        open_source(str(folder), "validation")
+    with pytest.raises(SourceError, match="holds one split, test, not validation"):
+        open_source(str(folder / "test"), "validation")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("dataset_dict.json", b"{}", "lists no splits"),
+        ("dataset_dict.json", b"{", "not valid JSON"),
+        ("dataset_dict.json", b"[]", "not a JSON object"),
+        ("dataset_dict.json", b'{"splits": ["train", ".."]}', "no file or folder directly in it"),
+        ("train/state.json", b"{}", "lists no data files"),
+        ("train/state.json", b'{"_data_files": [{"filename": "../x"}]}', "no file or folder directly in it"),
+        ("train/state.json", b'{"_data_files": [{"filename": "gone"}]}', "No such file"),
+        ("train/state.json", b'{"_data_files": [], "_indices_data_files": [{}]}', "flatten_indices"),
+        ("train/data-00000-of-00002.arrow", b"nothing of the kind", "not readable as an Arrow stream"),
+    ],
+)
+def test_a_saved_dataset_that_is_damaged(tmp_path: Path, file: str, text: bytes, message: str) -> None:
+    folder = saved(tmp_path, train=[{"messages": messages("a", "b")}] * 4)
+    (folder / file).write_bytes(text)
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        rows_of(open_source(str(folder), ".." if b'".."' in text else "train"))
+    assert "\n" not in str(caught.value)
+
+
 def test_without_messages(tmp_path: Path) -> None:
     dataset(tmp_path / "set", [{"text": "a"}])
-    with pytest.raises(SourceError, match="no column `messages`"):
-        open_source(str(tmp_path / "set"))
+    with pytest.raises(SourceError, match="row 1, messages: this column is missing: there is text"):
+        run_job(MemoryBackend(), [(tmp_path / "set", "1.0")])
 
 
-def test_a_time_is_no_text(tmp_path: Path) -> None:
-    """The library may make times of texts that are dates; what they were written as cannot be told any more."""
-    import datetime
-
-    import pyarrow
-    import pyarrow.parquet
-
-    rows = [{"messages": [{"role": "user", "content": datetime.date(2026, 1, 1)}]}]
+def test_a_broken_row_is_named(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "set" / "train.parquet")
-    with pytest.raises(SourceError, match="row 1: this row or one soon after it has no JSON form"):
-        rows_of(open_source(str(tmp_path / "set")))
+    (tmp_path / "set" / "train.jsonl").write_bytes(example_rows()[0] + b'\n{"messages": [}\n')
+    with pytest.raises(SourceError, match="row 2: not valid JSON"):
+        run_job(MemoryBackend(), [(tmp_path / "set", "1.0")])
+    assert run_job(MemoryBackend(), [(tmp_path / "set", "1.0")], on_error="skip").dropped == {"bad-row": 1}
 
 
 def test_broken_data_files_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "train.jsonl").write_bytes(b'{"messages": [}\n')
+    (tmp_path / "set" / "train.csv").write_bytes(b'a,b\n1,2\n"3,4,5\n6')
     with pytest.raises(SourceError) as caught:
         open_source(str(tmp_path / "set"))
     assert "\n" not in str(caught.value)
@@ -201,13 +287,13 @@ def test_what_the_library_says_is_passed_on(
     import datasets
 
     dataset(tmp_path / "set", [{"messages": messages("a", "b")}])
-    real = datasets.load_dataset
+    real = datasets.load_dataset_builder
 
-    def load_dataset(*args: Any, **options: Any) -> Any:
+    def load_dataset_builder(*args: Any, **options: Any) -> Any:
         logging.getLogger("datasets.load").warning("Using the latest cached version\nof it")
         return real(*args, **options)
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load_dataset_builder)
     name = str(tmp_path / "set")
     assert open_source(name).warnings == (f"{name}: Using the latest cached version of it",)
     said: list[str] = []

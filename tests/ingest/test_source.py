@@ -17,12 +17,14 @@ from typing import Any, cast
 import numpy as np
 import orjson
 import pytest
+import zstandard
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from castore.errors import InvalidInputError, MissingExtraError, SourceError
 from castore.ingest import readers
+from castore.ingest.rows import NO_FORM
 from castore.ingest.source import KEY_BYTES, Block, Source
 from tests.support import reference
 
@@ -385,17 +387,74 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "row"),
     [
-        (b'[{"a":1},', "not valid JSON", None),
-        (b'[{"a":1}] x', "not valid JSON", None),
-        (b'[{"a":1}, 2]', "not a JSON object", 2),
-        (b"[\xff]", "not valid JSON", None),
-        (b'[{}, {"a":' + b"[" * 400 + b"]" * 400 + b"}]", "not usable as a row", 2),
+        (b'[{"a":1},', "the array has no end", 2),
+        (b'[{"a":1}] x', "something stands behind the end", 1),
+        (b'[{"a":1}, "b]', "a string has no end", 2),
     ],
 )
-def test_a_bad_array(tmp_path: Path, text: bytes, message: str, row: int | None) -> None:
+def test_a_bad_array(tmp_path: Path, text: bytes, message: str, row: int) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(text)
-    assert message in refused(path, row=row)
+    assert "not valid JSON: " + message in refused(path, row=row)
+
+
+DEEP = b'{"a":' + b"[" * 400 + b"]" * 400 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (b'[ {"a": 1}, 2 ]', [b'{"a":1}', b"2"]),
+        (b'[{"a": 1}, \xff]', [b'{"a":1}', b"\xff"]),
+        (b'[{"a": 1}, {"b": }, {"c": "]\\"["}]', [b'{"a":1}', b'{"b": }', b'{"c":"]\\"["}']),
+        (b'[{"a": 1}, ' + DEEP + b', {"b": 2}]', [b'{"a":1}', DEEP, b'{"b":2}']),
+        (b'[{"a": 1 },]', [b'{"a":1}', b""]),
+        (b'[{"a": 1}, {"b": NaN}]', [b'{"a":1}', b'{"b": NaN}']),
+        (b'[{"a": 1}, {"b": 100000000000000000001}]', [b'{"a":1}', b'{"b": 100000000000000000001}']),
+        (b'[{"a": "\\ud800"}]', [b'{"a": "\\ud800"}']),
+        (b" [ ] ", []),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+def test_an_item_of_an_array_is_the_row_that_it_would_be_as_a_line(
+    tmp_path: Path, text: bytes, rows: list[bytes], suffix: str
+) -> None:
+    path = tmp_path / f"a.json{suffix}"
+    path.write_bytes({"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix](text))
+    source = Source(str(path))
+    assert rows_in(source.blocks()) == rows
+    assert (source.row_count(), source.digest) == (len(rows), blake3(text).hexdigest())
+
+
+def test_damaged_zstd_names_about_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    text = b"".join(row + b"\n" for row in ROWS)
+    compressor = zstandard.ZstdCompressor(write_checksum=True)
+    whole = compressor.compress(text)
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "zstd data is damaged or cut short" in refused(path)
+    path.write_bytes(whole[:-4] + bytes(4))
+    assert "zstd data is damaged" in refused(path)
+    path.write_bytes(whole + b"garbage")
+    assert "zstd data is damaged" in refused(path, row=301)
+    path.write_bytes(b"")
+    assert "unexpected end of file" in refused(path, row=1)
+    path.write_bytes(compressor.compress(text[:999]) + compressor.compress(text[999:]))
+    assert rows_in(Source(str(path)).blocks()) == ROWS
+    assert Source(str(path)).digest == blake3(text).hexdigest()
+
+
+def test_a_bomb_of_zstd_is_stopped_before_it_takes_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(zstandard.compress(b"{}\n" + b"a" * (256 << 20)))
+    monkeypatch.setattr(readers, "ROW_BYTES_MAX", 2 << 20)
+    tracemalloc.start()
+    try:
+        assert "the limit of one row" in refused(path, row=2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 128 << 20
 
 
 def test_an_array_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,7 +471,7 @@ def test_bad_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a"]}), path)
     assert "no column `messages`" in refused(path)
     pq.write_table(pa.table({"messages": [b"\xff"]}), path)
-    assert "no JSON form" in refused(path, row=1)
+    assert rows_in(Source(str(path)).blocks()) == [orjson.dumps({"messages": {NO_FORM: "bytes"}})]
     whole = write_parquet(path).read_bytes()
     path.write_bytes(whole.replace(b"content", b"\xffontent"))
     assert "not readable as Parquet" in refused(path)

@@ -194,3 +194,27 @@ def test_a_file_of_a_folder_names_the_folder(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InvalidInputError, match=f"give {tmp_path}, the folder that it is in"):
         TokenizerFolder.load(str(tmp_path / "tokenizer.json"))
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"tokenizer.model": b"\n\x0e\n\x05<unk>"}, "tokenizer.model is one of SentencePiece"),
+        ({"spiece.model": b"\n\x0e"}, "spiece.model is one of SentencePiece"),
+        ({"tokenizer.model": b"IQ== 0\nIg== 1\n"}, "tokenizer.model is one of tiktoken"),
+        ({"cl100k_base.tiktoken": b"IQ== 0\n"}, "cl100k_base.tiktoken is one of tiktoken"),
+        ({"tekken.json": b"{}"}, "tekken.json is one of mistral-common"),
+        ({"vocab.json": b"{}", "merges.txt": b""}, "vocab.json and merges.txt are not read"),
+        ({"vocab.txt": b"a\n"}, "vocab.txt is not read"),
+    ],
+)
+def test_a_tokenizer_of_another_kind_says_how_to_convert_it(tmp_path: Path, files: dict[str, bytes], said: str) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidInputError) as caught:
+        TokenizerFolder.load(str(tmp_path))
+    assert f"has no tokenizer.json: {said}" in str(caught.value)
+    assert "transformers" in str(caught.value)
+    if len(files) == 1 and "vocab.txt" not in files:
+        with pytest.raises(InvalidInputError, match=r"is not a folder: .*transformers"):
+            TokenizerFolder.load(str(tmp_path / next(iter(files))))
