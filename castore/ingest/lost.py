@@ -17,6 +17,7 @@ from functools import cache
 from typing import TypeAlias
 
 from castore.ingest.labels import Message, trainable_indices
+from castore.ingest.rows import NoForm
 from castore.ingest.written import FIELDS, Known, TemplateKnowledge
 
 ROLE_NOT_WRITTEN = "role-not-written"
@@ -237,13 +238,13 @@ def totals(lost: Mapping[LostKey, int], subjects_max: int = 64) -> dict[str, dic
 
 def _is_filled(message: Message) -> bool:
     """Whether a message has more than role and content that is not null; most have not."""
-    return len(message) - [*message.values()].count(None) > 1 + (message["content"] is not None)
+    return len(message) > 2  # nulls are absent, but for the content (rows)
 
 
 def _present(message: Message) -> tuple[str, ...]:
     if len(message) == 2 or not _is_filled(message):
         return ()
-    return tuple([field for field in FIELDS if message.get(field)])
+    return tuple([field for field in FIELDS if type(value := message.get(field)) is NoForm or value])
 
 
 def _in_order(messages: Sequence[Message], present: Sequence[tuple[str, ...]], text: str) -> bool:
