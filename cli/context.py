@@ -14,6 +14,7 @@ from castore_cli.formatting import visible
 
 if TYPE_CHECKING:
     from castore.diff.lock import Lock
+    from castore.format.files import Vocabulary
     from castore.read.columns import Columns
     from castore.repository import Origin, Repository
 
@@ -79,14 +80,17 @@ class State:
         if all(folders):
             from castore.diff.open_folders import open_folders
 
-            return open_folders(a, b)
+            pair = open_folders(a, b)
+            for path, data in zip((a, b), pair, strict=True):
+                _read_by_itself(path, data, None)
+            return pair
         data_a = None if folders[0] else self.dataset(a)[1]
         data_b = None if folders[1] else self.dataset(b)[1]
         if data_a is None or data_b is None:
             from castore.olmo.directory import directory_dataset
 
-            data_a = data_a or directory_dataset(a, data_b)
-            data_b = data_b or directory_dataset(b, data_a)
+            data_a = data_a or _read_by_itself(a, directory_dataset(a, data_b), data_b)
+            data_b = data_b or _read_by_itself(b, directory_dataset(b, data_a), data_a)
         return data_a, data_b
 
     def beside_lock(self, address: str, lock: Lock) -> tuple[Columns | None, Columns]:
@@ -98,6 +102,7 @@ class State:
             from castore.olmo.directory import directory_dataset
 
             found = directory_dataset(address, expected, lock.seeded_order())
+            _read_by_itself(address, found, expected)
         return expected, found
 
     def _locked(self, lock: Lock) -> Columns | None:
@@ -144,6 +149,24 @@ class State:
                 if say:
                     click.echo(f"castore: new repository at {visible(url)}", err=True)
         return self.opened[url]
+
+
+def _read_by_itself(path: str, data: Columns, beside: Columns | None) -> Columns:
+    """A directory that has another tokenizer than the dataset beside it: its text is read with its own."""
+    name = "tokenizer/tokenizer.json"
+    own = None if data.companions is None else data.companions.tokenizer.get(name)
+    if own is not None and (beside is None or beside.run is None or beside.run.files.get(name) != own):
+
+        def vocabulary() -> Vocabulary | None:
+            from castore.errors import CastoreError
+            from castore.ingest.tokenizer_folder import folder_vocabulary
+
+            with contextlib.suppress(CastoreError):  # ids can be compared all the same, and are shown then
+                return folder_vocabulary(os.path.join(path, "tokenizer"))  # noqa: PTH118 - pathlib costs start-up
+            return None
+
+        data.own_vocabulary = vocabulary
+    return data
 
 
 def origin(message: str = "") -> Origin:

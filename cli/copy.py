@@ -9,6 +9,7 @@ import click
 from castore_cli.context import State, origin
 from castore_cli.formatting import echo_json, number, plural, size
 from castore_cli.parameters import dataset_argument, force_option, json_summary_option, message_option, quiet_option
+from castore_cli.verify import require, require_option
 
 if TYPE_CHECKING:
     from castore.format.digest import Digest
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @message_option
 @force_option
 @click.option("--create", is_flag=True, help="Make a repository at URL if there is none.")
-@click.option("--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for the protected names.")
+@require_option
 @json_summary_option
 @quiet_option
 @click.pass_obj
@@ -47,8 +48,6 @@ def copy(
 
     def check(root: Digest) -> None:
         if require_signature is not None:
-            from castore_cli.verify import require
-
             require(state, [(address, root)], require_signature)
 
     repository.resolve(name_here)  # what is not there makes no repository

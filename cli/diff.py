@@ -11,6 +11,7 @@ from castore_cli.diff_options import DiffOptions, DiffOutcome
 from castore_cli.formatting import echo_json
 from castore_cli.parameters import Number, dataset_argument, json_option
 from castore_cli.progress import ProgressDisplay
+from castore_cli.verify import require, require_option
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
 @click.option("--place", "places", is_flag=True, help="Name file and byte in an export however large the data are.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Markdown, for a pull request.")
 @click.option("--html", "html_file", metavar="FILE", help="Write one self-contained page too, to be read in a browser.")
-@click.option("--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for the protected names.")
+@require_option
+@click.option(
+    "--unsigned", metavar="ADDRESS", multiple=True, help="A or B that --require-signature does not ask for: your own."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing; the exit code is the answer.")
 @json_option
 @click.pass_obj
@@ -72,23 +76,23 @@ def _compare(state: State, options: DiffOptions) -> DiffOutcome:
         names = options.a, options.b or ""
         data = state.pair(*names)
     if options.require_signature is not None:
-        from castore_cli.verify import require
-
-        require(state, [(name, side.root) for name, side in zip(names, data, strict=True)], options.require_signature)
+        # A lock file is the user's own, as a directory is: who reads from it knows the root that is expected.
+        sides = list(zip(names, data, strict=True))[expected is not None :]
+        require(state, [(name, side.root) for name, side in sides], options.require_signature, options.unsigned)
     only = options.only
     if only is not None and not all(only in side.manifest.arrays for side in data):
         raise click.UsageError(f"no array {only} on both sides")
     if expected is not None and expected.data is None:
-        result = expected.by_roots()
-        different = not (result.equal if only is None else result.arrays[only])
+        result = expected.by_roots(only)
     else:
         from castore.diff.compare import compare
 
         result = compare(*data, context=options.around, only=only, changes=options.detailed, places=options.places)
         result = expected.with_causes(result) if expected is not None else result
-        different = bool(result)
-    different = different or (options.strict and bool(result.recipe))
+    different = bool(result) or (options.strict and bool(result.recipe))
     title = _title(result, data, only, expected)
+    if different and not result:
+        title = title.replace("equal", "equal data, made otherwise", 1)
     return DiffOutcome(result, title, names, data, expected, different, state.reads())
 
 

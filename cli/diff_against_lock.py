@@ -44,30 +44,43 @@ class Expected:
         """What the locked side is called."""
         return f"{self.path} ({self.lock.name})"
 
-    def by_roots(self) -> Comparison:
+    def by_roots(self, only: str | None = None) -> Comparison:
         """All that the lock file alone can tell: no samples, but arrays, order, counts and causes."""
         from castore.diff.compare import Comparison
+        from castore.diff.left_out import all_beside
 
         lock, found = self.lock, self.found
-        equal = found.root == lock.root
+        arrays = lock.same_arrays(found)
+        aside = [name for name, same in arrays.items() if same is None]
+        if only is not None:
+            aside = [name for name in arrays if name != only]
+            arrays = {only: arrays[only]}
         return Comparison(
-            equal,
-            lock.same_arrays(found),
+            found.root == lock.root,
+            arrays,
             lock.same_order(found),
             lock.samples,
             found.manifest.samples,
             recipe=lock.causes(found),
+            only=only,
+            not_compared=[*aside, *all_beside(found)],
             roots=(lock.root, found.root),
             runs=(None, found.run_digest),
         )
 
     def with_causes(self, result: Comparison) -> Comparison:
         """A comparison of the datasets, with the causes that the lock file knows if the repository knew none."""
+        if self.data is self.found and self.found.companions is not None:  # a directory that has the locked root
+            from castore.diff.left_out import all_beside
+
+            arrays = {name: same for name, same in result.arrays.items() if name not in self.found.companions.arrays}
+            told = [name for name in result.not_compared if name in arrays or name == "order"]
+            result = replace(result, arrays=arrays, not_compared=[*told, *all_beside(self.found)])
         return result if result.recipe else replace(result, recipe=self.lock.causes(self.found))
 
     def headline(self, result: Comparison, said: str) -> str:
         """One line: ``said`` where both sides could be read, else what the lock file can tell."""
-        if result.equal:
+        if not result:
             return f"as expected by {self.path}: {said}"
         if self.data is not None:
             return f"not as expected by {self.path}: {said}"
@@ -75,15 +88,16 @@ class Expected:
         counts = f"{plural(manifest.samples, 'sample')}, {number(manifest.tokens)} tokens"
         if (manifest.samples, manifest.tokens) != (lock.samples, lock.tokens):
             counts += f" where {number(lock.samples)} and {number(lock.tokens)} were expected"
-        differ = [name for name, same in result.arrays.items() if not same]
+        differ = [name for name, same in result.arrays.items() if same is False]
         equal = [name for name, same in result.arrays.items() if same]
+        unknown = [name for name, same in result.arrays.items() if same is None]
         parts = [counts]
         if differ:
             parts += [f"different: {', '.join(differ)}", *([f"equal: {', '.join(equal)}"] if equal else [])]
-        elif result.same_order:
-            parts.append("the same arrays, stored otherwise")
-        else:
-            parts.append("the same samples")
+        elif not unknown:
+            parts.append("the same arrays, stored otherwise" if result.same_order else "the same samples")
+        if unknown:
+            parts.append(f"cannot be told without the locked samples: {', '.join(unknown)}")
         if not result.same_order:
             parts.append("another order")
         return f"not as expected by {self.path}: {'; '.join(parts)}"

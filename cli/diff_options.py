@@ -38,6 +38,7 @@ class DiffOptions:
     as_markdown: bool
     html_file: str | None
     require_signature: str | None
+    unsigned: tuple[str, ...]
     quiet: bool
     as_json: bool
 
@@ -45,10 +46,15 @@ class DiffOptions:
         """Refuse what makes no sense together.
 
         Raises:
-            click.UsageError: There is not exactly one other side.
+            click.UsageError: There is not exactly one other side, or something is excepted from no rule.
         """
         if (self.b is None) == (self.expect is None):
             raise click.UsageError("give B, or --expect FILE in its place")
+        if self.unsigned and self.require_signature is None:
+            raise click.UsageError("--unsigned goes with --require-signature")
+        for address in self.unsigned:
+            if address not in (self.a, self.b):
+                raise click.UsageError(f"--unsigned {address}: that is neither A nor B as they are written here")
 
     @property
     def around(self) -> int:

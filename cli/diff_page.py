@@ -51,7 +51,7 @@ def render(
     shown, cards = _cards(outcome, limit, context, report) if outcome.readable else ([], [])
     result = outcome.result
     sources = _sources(outcome.data[0]) if outcome.readable else []
-    verdict = "equal" if result.equal else "different"
+    verdict = "different" if outcome.different else "equal"
     style, script = asset("diff.css"), asset("diff.js")
     policy = (
         f"default-src 'none'; style-src '{policy_source(style)}'; script-src '{policy_source(script)}'; "
@@ -69,10 +69,10 @@ def render(
         names=outcome.names,
         note=outcome.note,
         verdict=verdict,
-        equal=result.equal,
+        equal=not outcome.different,
         headline=clip(outcome.title.removeprefix(f"{verdict}: "), 600),
         tiles=list(_tiles(result)),
-        chips=[*list(result.arrays.items())[:ARRAYS_MAX], ("order", result.same_order)],
+        chips=[*list(result.arrays.items())[:ARRAYS_MAX], *[("order", result.same_order)] * (result.only is None)],
         causes=[
             {"text": clip(cause.text, 1000), "lines": "\n".join(clip(line, 300) for line in cause.lines[:LINES_MAX])}
             for cause in result.causes[:CAUSES_MAX]
@@ -123,7 +123,7 @@ def _tiles(result: Comparison) -> Iterator[tuple[str, int, int | None]]:
     if result.moved:
         counts.append(("moved", result.moved))
     yield "samples", result.samples_a, result.samples_b
-    if result.hunks or result.equal:
+    if result.hunks or not result:
         same = result.samples_a - result.count("replace") - result.count("delete") - result.moved
         for word, count in [*counts, ("unchanged", same)]:
             yield word, count, None

@@ -50,33 +50,51 @@ def print_end(reads: dict[str, int], note: str) -> None:
         click.echo(note)
 
 
+LEFT_OUT_MAX = 8
+"""Names of what was not compared that are told in a line."""
+
+
 def headline(result: Comparison, data: tuple[Columns, Columns], only: str | None) -> str:
-    """What is equal and what is not, in one line."""
-    if result.equal:
+    """What is equal, what is not, and what was not compared, in one line."""
+    return f"{_verdict(result, data, only)}{left_out_words(result)}"
+
+
+def left_out_words(result: Comparison) -> str:
+    """What was not compared, as the end of a sentence; nothing if all was."""
+    names = [visible(name) for name in result.not_compared]
+    more = f" and {number(len(names) - LEFT_OUT_MAX)} more" if len(names) > LEFT_OUT_MAX else ""
+    return f"; not compared: {', '.join(names[:LEFT_OUT_MAX])}{more}" if names else ""
+
+
+def _verdict(result: Comparison, data: tuple[Columns, Columns], only: str | None) -> str:
+    samples = plural(result.samples_a, "sample")
+    if not result:
         tokens = number(data[0].manifest.tokens)
-        root = f", root {data[0].root.hex()}" if data[0].root else ""  # directories are compared without
-        return f"equal: {plural(result.samples_a, 'sample')}, {tokens} tokens{root}"
-    if result.same_samples:
         if only is not None:
-            return f"equal in {only}: {plural(result.samples_a, 'sample')}"
-        if not result.same_order:
-            return _same_samples(data, plural(result.samples_a, "sample"))
+            return f"equal in {only}: {samples}"
+        root = f", root {data[0].root.hex()}" if data[0].root else ""  # directories are compared without
+        return f"equal: {samples}, {tokens} tokens{root}"
+    equal = [name for name, same in result.arrays.items() if same]
+    also = f"; equal: {', '.join(equal)}" if equal and only is None else ""
+    if result.same_samples:
+        differ = [visible(name) for name, same in result.arrays.items() if same is False]
+        if only is None and not result.same_order:
+            return _same_samples(data, samples)
         if result.moved:
-            return f"another order of the same {plural(result.samples_a, 'sample')}: {number(result.moved)} moved"
-        return "the same samples, stored otherwise"
+            return f"another order of the same {samples}: {number(result.moved)} moved"
+        return f"different in {', '.join(differ)}: {samples}{also}" if differ else "the same samples, stored otherwise"
     counts = [
         (result.count(op), word)
         for op, word in (("replace", "replaced"), ("insert", "inserted"), ("delete", "deleted"))
     ]
     counts.append((result.moved, "moved"))
     said = ", ".join(f"{number(count)} {word}" for count, word in counts if count)
-    totals = plural(result.samples_a, "sample")
+    totals = samples
     if result.samples_a != result.samples_b:
         totals = f"{number(result.samples_a)} and {plural(result.samples_b, 'sample')}"
-    equal = [name for name, same in result.arrays.items() if same]
-    also = f"; equal: {', '.join(equal)}" if equal else ""
-    order = "" if result.same_order else f"; {_order(data)}"
-    return f"different: {said} of {totals}{also}{order}"
+    where = "" if only is None else f" in {only}"
+    order = "" if result.same_order or only is not None else f"; {_order(data)}"
+    return f"different{where}: {said} of {totals}{also}{order}"
 
 
 def _same_samples(data: tuple[Columns, Columns], samples: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from castore_cli.context import SEED_MAX, State, origin
-from castore_cli.formatting import echo_json, number, plural, size
+from castore_cli.formatting import echo_json, number, plural, size, visible
 from castore_cli.parameters import Number, force_option, json_summary_option, message_option, quiet_option
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def _is_zarr(place: str) -> bool:
 
 
 def _import_folder(state: State, options: ImportOptions) -> None:
+    from castore.olmo.companions import companions
+
     repository, name, like = state.open(create=True), options.name, options.like
     with _progress(options) as progress:
         done = repository.import_folder(
@@ -79,6 +81,8 @@ def _import_folder(state: State, options: ImportOptions) -> None:
             like=like,
             report=progress.update,
         )
+    for array in companions(options.directory).arrays:
+        click.echo(f"castore: warning: {visible(array)} is left out: it is none of the parts of the layout", err=True)
     if options.as_json:
         echo_json(
             {

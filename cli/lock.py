@@ -8,6 +8,7 @@ import click
 
 from castore_cli.context import State
 from castore_cli.parameters import dataset_argument
+from castore_cli.verify import require, require_option
 
 if TYPE_CHECKING:
     from castore.diff.lock import Lock
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @dataset_argument("address")
+@require_option
 @click.pass_obj
-def lock(state: State, address: str) -> None:
+def lock(state: State, address: str, require_signature: str | None) -> None:
     """Print what the dataset at ADDRESS is, to be committed: castore lock NAME > castore.lock.
 
     'castore diff NAME --expect castore.lock' compares with it later, without the data of now.
@@ -24,6 +26,8 @@ def lock(state: State, address: str) -> None:
     from castore.diff.lock import Lock
 
     _, data = state.dataset(address)
+    if require_signature is not None:
+        require(state, [(address, data.root)], require_signature)
     click.echo(Lock.of(data, address).text(), nl=False)
 
 

@@ -26,9 +26,10 @@ def ls(state: State, patterns: tuple[str, ...], as_json: bool) -> None:
     for name in repository.refs.names():
         if patterns and not any(fnmatchcase(name, pattern) for pattern in patterns):
             continue
-        entry = repository.refs.read(name)
+        entry = None
         row: dict[str, object] = {"name": name}
         try:
+            entry = repository.refs.read(name)
             data = repository.dataset(name)
             row.update(root=data.root, samples=data.manifest.samples, tokens=data.manifest.tokens)
         except CastoreError as error:  # one damaged run must not hide the others

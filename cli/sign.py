@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from castore_cli.context import State
 from castore_cli.parameters import dataset_argument
-
-if TYPE_CHECKING:
-    from castore.format.digest import Digest
-    from castore.repository import Repository
 
 
 @click.command()
@@ -22,19 +16,17 @@ def sign(state: State, name: str, key: str) -> None:
     """Vouch with a key that NAME rightly means what it means now. The signature is stored beside the data."""
     from castore.care.sign import read_private_key
     from castore.care.sign import sign as sign_root
+    from castore.errors import ConflictError
+    from castore.store.refs import check_ref_name
     from castore.store.signatures import SignatureStore, key_id
 
     repository, plain = state.place(name)
-    root = root_of(repository, plain)
+    check_ref_name(plain)  # a signature is for a name, not for any address
+    root = repository.dataset(plain).root
     private = read_private_key(key, lambda: str(click.prompt(f"passphrase of {key}", hide_input=True, err=True)))
-    signature, new = sign_root(SignatureStore(repository.backend), plain, root, private)
+    sequence = repository.refs.current_sequence(plain)
+    if repository.dataset(plain).root != root:
+        raise ConflictError(f"{plain} moved meanwhile: look again and repeat")
+    signature, new = sign_root(SignatureStore(repository.backend), plain, sequence, root, private)
     state_text = "signed" if new else "was signed before"
     click.echo(f"{plain}  {root.hex()}  {state_text} with key {key_id(signature.public_key)}")
-
-
-def root_of(repository: Repository, name: str) -> Digest:
-    """The root that a name means; a signature is for a name, not for any address."""
-    from castore.store.refs import check_ref_name
-
-    check_ref_name(name)
-    return repository.dataset(name).root

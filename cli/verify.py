@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -9,71 +10,92 @@ import click
 from castore.errors import InvalidInputError, SignatureError
 from castore_cli.context import State
 from castore_cli.formatting import echo_json, visible
-from castore_cli.parameters import dataset_argument, json_option
-from castore_cli.sign import root_of
+from castore_cli.parameters import Number, dataset_argument, json_option
 
 if TYPE_CHECKING:
+    from castore.care.vouch import SignedStore
     from castore.format.digest import Digest
+    from castore.repository import Repository
+
+require_option = click.option(
+    "--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for what is read."
+)
 
 
 @click.command()
-@dataset_argument("name")
+@dataset_argument("address")
 @click.option("--trusted", metavar="FILE", required=True, help="Public keys that are trusted, one a line.")
+@click.option("--min-position", type=Number(0), metavar="N", help="Want a signature of position N or a later one.")
 @json_option
 @click.pass_obj
-def verify(state: State, name: str, trusted: str, as_json: bool) -> None:
-    """Tell whether a trusted key vouches for what NAME means now; exit 1 if none does."""
+def verify(state: State, address: str, trusted: str, min_position: int | None, as_json: bool) -> None:
+    """Tell whether a trusted key vouches for what ADDRESS means now; exit 1 if none does."""
     from castore.care.sign import read_trusted
-    from castore.care.sign import verify as verify_root
-    from castore.store.signatures import SignatureStore, key_id
+    from castore.care.vouch import vouch
+    from castore.store.signatures import key_id
 
-    repository, plain = state.place(name)
+    repository, plain = state.place(address)
     keys = read_trusted(trusted)
-    root = root_of(repository, plain)
+    root = repository.dataset(plain).root
     try:
-        found = verify_root(SignatureStore(repository.backend), plain, root, keys)
+        found = vouch(signed_store(repository), plain, root, keys)
         problem = None
     except SignatureError as error:
         found, problem = [], str(error)
+    if found and min_position is not None and found[0].position < min_position:
+        problem = f"{plain} was signed at position {found[0].position}, and {min_position} or a later one is wanted"
+        found = []
     if as_json:
-        signers = [{"owner": key.owner, "key": key_id(key.public_key)} for key in found]
+        signers = [
+            {"owner": one.key.owner, "key": key_id(one.key.public_key), "name": one.name, "position": one.position}
+            for one in found
+        ]
         echo_json({"name": plain, "root": root, "verified": bool(found), "signers": signers})
     elif problem is None:
-        for key in found:
-            click.echo(f"{plain}  {root.hex()}  signed by {visible(key.owner)}")
+        for one in found:
+            as_name = "" if one.name == plain else f" as {one.name}"
+            click.echo(f"{plain}  {root.hex()}  signed by {visible(one.key.owner)}{as_name}, position {one.position}")
     else:
         click.echo(f"not verified: {problem}")
     if problem is not None:
         raise click.exceptions.Exit(1)
 
 
-def require(state: State, meant: list[tuple[str, Digest]], trusted: str) -> None:
-    """Refuse to go on unless a trusted key vouches for every protected name among some addresses.
+def require(state: State, meant: Iterable[tuple[str, Digest]], trusted: str, unsigned: Iterable[str] = ()) -> None:
+    """Refuse to go on unless a trusted key vouches for every address, whatever the store says of it.
 
     Args:
         state: Of the command.
-        meant: Addresses, and the roots that they were found to mean.
+        meant: Addresses, and the roots that they were found to mean. A directory is in no repository, and needs none.
         trusted: The file of trusted keys.
+        unsigned: Those of the addresses that need no signature, as the user says.
 
     Raises:
         SignatureError: For one there is none.
-        InvalidInputError: There is no protected name among them, so that nothing would be checked.
+        ConflictError: A name was moved since it was looked at.
+        InvalidInputError: Nothing would be checked.
     """
-    from castore.care.sign import read_trusted, verify
-    from castore.store.protection import is_protected
-    from castore.store.refs import is_ref_name
+    from castore.care.sign import read_trusted
+    from castore.care.vouch import vouch
+
+    keys, asked = read_trusted(trusted), list(meant)
+    wanted = [
+        (address, root) for address, root in asked if address not in set(unsigned) and not state.is_folder(address)
+    ]
+    for address, root in wanted:
+        repository, name = state.place(address)
+        vouch(signed_store(repository), name, root, keys)
+    if not wanted:
+        names = " and ".join(address for address, _ in asked)
+        raise InvalidInputError(f"--require-signature: of {names} nothing is left that needs a signature")
+
+
+def signed_store(repository: Repository) -> SignedStore:
+    """What of a repository is looked at to tell who vouches."""
+    from castore.care.vouch import SignedStore
     from castore.store.signatures import SignatureStore
 
-    keys = read_trusted(trusted)
-    checked = 0
-    for address, root in meant:
-        if state.is_folder(address):
-            continue
-        repository, name = state.place(address)
-        if is_ref_name(name) and is_protected(repository.backend, name):
-            verify(SignatureStore(repository.backend), name, root, keys)
-            checked += 1
-    if not checked:
-        names = " and ".join(address for address, _ in meant)
-        one = "is no protected name" if len(meant) == 1 else "are no protected names"
-        raise InvalidInputError(f"--require-signature: {names} {one}, so there is nothing to require")
+    def root_of(target: Digest) -> Digest:
+        return repository.dataset(target).root
+
+    return SignedStore(repository.refs, SignatureStore(repository.backend), repository.url, root_of)

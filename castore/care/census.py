@@ -12,16 +12,22 @@ from numpy.typing import NDArray
 from castore.errors import BackendError
 from castore.format.digest import DIGEST_BYTES, Digest
 from castore.store import kinds
-from castore.store.backend import Backend
+from castore.store.atomic_create import PROBED_FOLDER
+from castore.store.backend import Backend, ListingEntry, everything
+from castore.store.kinds import is_value_key
 from castore.store.marker import FORMAT_KEY
 from castore.store.objects import TRASH_FOLDER, digest_of_key
 from castore.store.protection import PROTECTED_KEY
+from castore.store.refs import REFS, entry_of_key
 
 UNKNOWN_KEPT = 1000
 """Unknown keys that are remembered by name; the others are counted."""
 
-IGNORED = ("tmp/", "clock/")
+IGNORED = frozenset({"tmp", "clock", PROBED_FOLDER})
 """Folders in which nothing counts."""
+
+ROOT_KEYS = frozenset({FORMAT_KEY, PROTECTED_KEY})
+"""Values that are in no folder."""
 
 
 @dataclass(slots=True)
@@ -35,6 +41,9 @@ class Census:
         records: The other keys by their first part (``refs``, ``units``, …), ascending.
         unknown: Keys that nothing in castore is called, at most ``UNKNOWN_KEPT``.
         unknown_count: How many there are.
+        faults: What is no value and has the name of one, or hides what may be below it: key and what it is, at most
+            ``UNKNOWN_KEPT``. Entries of logs are among the records all the same: what is newer counts.
+        faults_count: How many there are.
     """
 
     digests: NDArray[np.uint8]
@@ -43,6 +52,8 @@ class Census:
     records: dict[str, list[str]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     unknown_count: int = 0
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    faults_count: int = 0
     _prefixes: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def __post_init__(self) -> None:
@@ -99,20 +110,32 @@ def take_census(backend: Backend, report: Callable[[int], None] = lambda count: 
     digests, sizes, modified = bytearray(), array("q"), array("d")
     records: dict[str, list[str]] = {folder: [] for folder in (*(kind.folder for kind in kinds.KINDS), TRASH_FOLDER)}
     unknown: list[str] = []
-    unknown_count = 0
-    for count, (key, size, time_s) in enumerate(backend.entries("")):
+    faults: list[tuple[str, str]] = []
+    unknown_count = faults_count = 0
+    for count, entry in enumerate(everything(backend, "", details=True)):
+        key = entry.key
         if not count % 10_000:
             report(count)
+        fault = _fault_of(entry)
+        if fault:
+            faults_count += 1
+            if len(faults) < UNKNOWN_KEPT:
+                faults.append((key, fault))
+            if entry_of_key(key) is not None:
+                records[REFS.folder].append(key)
+            continue
+        if entry.is_folder:
+            continue
         digest = digest_of_key(key)
         if digest is not None:
             digests += digest
-            sizes.append(size)
-            modified.append(float("nan") if time_s is None else time_s)
+            sizes.append(entry.size_bytes)
+            modified.append(float("nan") if entry.modified_s is None else entry.modified_s)
             continue
         folder = key.partition("/")[0]
         if folder in records:
             records[folder].append(key)
-        elif key not in (FORMAT_KEY, PROTECTED_KEY) and not key.startswith(IGNORED):
+        elif key not in ROOT_KEYS and folder not in IGNORED:
             unknown_count += 1
             if len(unknown) < UNKNOWN_KEPT:
                 unknown.append(key)
@@ -120,10 +143,23 @@ def take_census(backend: Backend, report: Callable[[int], None] = lambda count: 
         np.frombuffer(bytes(digests), np.uint8).reshape(-1, DIGEST_BYTES),
         np.frombuffer(sizes, np.int64) if sizes else np.zeros(0, np.int64),
         np.frombuffer(modified, np.float64) if modified else np.zeros(0, np.float64),
-        records,
+        {folder: sorted(keys) for folder, keys in records.items()},
         unknown,
         unknown_count,
+        faults,
+        faults_count,
     )
+
+
+def _fault_of(entry: ListingEntry) -> str:
+    """What is wrong with what a listing tells of: it has the name of a value and is none, or hides what is below it."""
+    key = entry.key
+    folder = key.partition("/")[0]
+    if folder in IGNORED and key != folder:
+        return ""
+    if entry.is_folder and not entry.fault and is_value_key(key):
+        return f"{key} is a folder, not a file of the repository"
+    return entry.fault
 
 
 def clock_of(backend: Backend) -> float:

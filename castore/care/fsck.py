@@ -30,7 +30,7 @@ from castore.errors import (
     UnsupportedVersionError,
 )
 from castore.format.digest import Digest
-from castore.store.backend import Backend
+from castore.store.backend import Backend, NotAValueError
 from castore.store.objects import ObjectStore, object_key
 from castore.store.refs import REFS
 
@@ -133,8 +133,14 @@ class _Check:
     def _unknown_files(self) -> None:
         for key in self.census.unknown:
             self.findings.add("unknown-file", key, "nothing in a repository is called so")
-        for _ in range(self.census.unknown_count - len(self.census.unknown)):
-            self.findings.counts["unknown-file"] = self.findings.counts.get("unknown-file", 0) + 1
+        for key, text in self.census.faults:
+            self.findings.add("not-a-file", key, text)
+        for name, more in (
+            ("unknown-file", self.census.unknown_count - len(self.census.unknown)),
+            ("not-a-file", self.census.faults_count - len(self.census.faults)),
+        ):
+            if more:
+                self.findings.counts[name] = self.findings.counts.get(name, 0) + more
 
     # ---- objects
 
@@ -231,6 +237,10 @@ class _Check:
                 kept = next(self._opened([digest]))
                 if isinstance(kept, bytes):  # in the trash, where readers find it and the next collection fetches it
                     self._adopt(number, kept)
+                    continue
+                if isinstance(kept, BackendError):  # it cannot be seen, which is not to be missing
+                    if not isinstance(kept, NotAValueError):  # of which the listing has told
+                        self.findings.add("object-unreadable", object_key(digest), str(kept))
                     continue
                 data = self.repairer.object(digest)
                 if data is not None or not former:

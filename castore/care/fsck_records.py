@@ -14,9 +14,10 @@ from castore.care.repair import Repairer
 from castore.errors import BackendError, CastoreError, CorruptionError, FormatError, NotFoundError
 from castore.format.digest import Digest
 from castore.store import kinds
-from castore.store.backend import Backend
+from castore.store.backend import Backend, NotAValueError
 from castore.store.marker import FORMAT_KEY, MARKER_BYTES_MAX, check_marker_bytes, open_layout
-from castore.store.objects import object_key, trash_key
+from castore.store.objects import OBJECTS_FOLDER, object_key, trash_key
+from castore.store.protection import PROTECTED_KEY, protected_patterns
 from castore.store.records import RecordKind
 from castore.store.refs import REFS, RefEntry, entry_key, entry_of_key
 
@@ -33,14 +34,23 @@ def check_marker(backend: Backend, repairer: Repairer, findings: Findings) -> No
         return
     except NotFoundError:
         raise
-    except (FormatError, CorruptionError) as error:
-        if not any(True for folder in ("objects", REFS.folder) for _ in backend.list(folder)):
+    except (FormatError, CorruptionError, BackendError) as error:
+        if not any(True for folder in (OBJECTS_FOLDER, REFS.folder) for _ in backend.list(folder)):
             raise
+        if isinstance(error, BackendError):  # that there is none is not known: none is put there
+            _note_unreadable(findings, FORMAT_KEY, error)
+            return
         good = repairer.raw(FORMAT_KEY, MARKER_BYTES_MAX)
         if good is not None:
             check_marker_bytes(good, "the repository that is copied from")
             repairer.put(FORMAT_KEY, good)
         findings.add("marker-damaged", FORMAT_KEY, str(error), repaired=good is not None)
+
+
+def _note_unreadable(findings: Findings, key: str, error: BackendError) -> None:
+    """Note that a value cannot be read; what is none was told of with the listing."""
+    if not isinstance(error, NotAValueError):
+        findings.add("object-unreadable", key, str(error))
 
 
 @dataclass(slots=True)
@@ -88,7 +98,7 @@ def _check_log(
             if data is not None:
                 entries[sequence] = RefEntry.decode(name, sequence, data, key)
         except BackendError as error:
-            findings.add("object-unreadable", key, str(error))
+            _note_unreadable(findings, key, error)
         except (CorruptionError, FormatError) as error:
             bad[sequence] = "ref-damaged", str(error)
     if newest >= len(sequences) + GAP_MAX:
@@ -143,19 +153,32 @@ def check_records(backend: Backend, census: Census, repairer: Repairer, findings
     Whether a signature is true is for ``castore verify``.
     """
     held = np.zeros(len(census), np.bool_)
+    try:
+        with contextlib.suppress(CorruptionError, FormatError):  # what says so itself when it is asked
+            protected_patterns(backend)
+    except BackendError as error:
+        _note_unreadable(findings, PROTECTED_KEY, error)
     for kind in kinds.KINDS:
         for key in () if kind.is_log else census.records[kind.folder]:
             digests = _checked_references(backend, kind, key, repairer, findings)
             numbers = census.find(b"".join(digests)) if digests else np.zeros(0, np.int64)
             held[numbers[numbers >= 0]] = True
             lost = {digests[i] for i in np.flatnonzero(numbers < 0).tolist()}
-            lost = {d for d in lost if not backend.has(trash_key(d)) and not backend.has(object_key(d))}
+            lost = {d for d in lost if not _is_somewhere(backend, d)}
             back = {d for d in lost if repairer.object(d) is not None}
             for which, repaired in ((back, True), (lost - back, False)):
                 if which:
                     text = f"names {len(which)} objects that are not there"
                     findings.add("record-dangling", key, text, repaired=repaired)
     return held
+
+
+def _is_somewhere(backend: Backend, digest: Digest) -> bool:
+    """Whether an object is there after all, or may be: what cannot be seen is not missing."""
+    try:
+        return backend.has(trash_key(digest)) or backend.has(object_key(digest))
+    except BackendError:
+        return True
 
 
 def _checked_references(
@@ -169,7 +192,7 @@ def _checked_references(
         data = backend.get(key, kind.bytes_max)
         return [] if data is None else kind.references(data, key)
     except BackendError as error:
-        findings.add("object-unreadable", key, str(error))
+        _note_unreadable(findings, key, error)
         return []
     except (CorruptionError, FormatError) as error:
         good = repairer.raw(key, kind.bytes_max)

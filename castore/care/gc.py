@@ -12,6 +12,7 @@ What makes it safe beside writers that it does not see:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,9 +24,10 @@ from castore.care.reach import walk
 from castore.errors import BackendError, CorruptionError, FormatError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest
 from castore.store import kinds
-from castore.store.backend import Backend
+from castore.store.backend import Backend, everything
 from castore.store.objects import (
     FRAME_BYTES_MAX,
+    OBJECTS_FOLDER,
     TRASH_FOLDER,
     ObjectStore,
     digest_of_key,
@@ -33,12 +35,18 @@ from castore.store.objects import (
     trash_key,
 )
 from castore.store.records import Holds, RecordKind
-from castore.store.refs import REFS, RefStore, entry_of_key
+from castore.store.refs import REFS, RefStore, entry_of_key, is_ref_name
 
 CLOCKS_MAX_S = 3600
 
 TRASH_BATCH = 64
 """Objects that are put into the trash before they are removed, where that takes two steps."""
+
+
+_Records = tuple[RecordKind, list[str], list[str]]
+"""Keys of records of a kind: those that stay, and those that were not used for long."""
+
+_NOTHING_REMOVED = "nothing was removed, for what is in use cannot be known: run 'castore fsck'"
 
 
 @dataclass(slots=True)
@@ -91,7 +99,8 @@ def collect(
         CorruptionError: Something above the chunks is missing or damaged: what is below it cannot be known, and nothing
             is removed.
         InvalidInputError: The policy is unsafe.
-        BackendError: The place does not tell ages.
+        BackendError: The place does not tell ages; or something cannot be read, such as a link that leads nowhere in
+            the place of an entry of a name: nothing is removed either.
     """
     import time
 
@@ -104,6 +113,15 @@ def collect(
             "and ages cannot be trusted; give --force to believe that of the store"
         )
     return _Collection(backend, policy, now, dry_run, report).run()
+
+
+@contextmanager
+def _removing_nothing() -> Iterator[None]:
+    """Say of an error of the place that nothing was removed so far."""
+    try:
+        yield
+    except BackendError as error:
+        raise BackendError(f"{error}; {_NOTHING_REMOVED}", transient=error.transient) from error
 
 
 class _Marks:
@@ -162,25 +180,14 @@ class _Collection:
     census: Census = field(init=False)
 
     def run(self) -> Collected:
-        """Records, marking, sweeping, in this order."""
+        """Marking, records, sweeping, in this order; nothing is removed before all that is in use is known."""
         self.objects = ObjectStore(self.backend)
-        # Records first: one that is used after this moment renews what it names, and finds out what is missing.
-        records = self._kept_records()
-        self.census = take_census(self.backend)
-        self.done.listed, self.done.listed_bytes = len(self.census), self.census.size_bytes
-        if np.isnan(self.census.modified).any():
-            raise BackendError(f"{self.backend.url} does not tell how old its values are: nothing can be collected")
-        # Marks of logs and records are their own: a walk that damage ends leaves objects marked whose links nobody has
-        # followed, and names must not take these for done.
-        self.named = _Marks(self.census)
-        self.logged = _Marks(self.census, self.named)
-        self.recorded = _Marks(self.census, self.named, self.logged)
-        current: set[Digest] = set()
-        former: set[Digest] = set()
-        self._mark_names(current, former)
-        for kind, keys in records:
-            self._mark_records(kind, keys)
-        self._mark_names(current, former)
+        with _removing_nothing():
+            records = self._see_all()
+        # A record that is used after its removal was tried renews what it names, and finds out what is missing; one
+        # that was used before is still there, and holds it.
+        for kind, _, old in records:
+            self._mark_records(kind, self._remove_records(old))
         self.in_use = self.named.used | self.logged.used | self.recorded.used
         self.done.read = self.objects.reads
         self.done.marked = int(self.in_use.sum())
@@ -189,14 +196,39 @@ class _Collection:
         self._sweep()
         return self.done
 
+    def _see_all(self) -> list[_Records]:
+        """List and mark; the records by kind."""
+        records = self._records_by_age()
+        self.census = take_census(self.backend)
+        self._require_seen()
+        self.done.listed, self.done.listed_bytes = len(self.census), self.census.size_bytes
+        if np.isnan(self.census.modified).any():
+            raise BackendError(f"{self.backend.url} does not tell how old its values are")
+        # Marks of logs and records are their own: a walk that damage ends leaves objects marked whose links nobody has
+        # followed, and names must not take these for done.
+        self.named = _Marks(self.census)
+        self.logged = _Marks(self.census, self.named)
+        self.recorded = _Marks(self.census, self.named, self.logged)
+        current: set[Digest] = set()
+        former: set[Digest] = set()
+        self._mark_names(current, former)
+        for kind, kept, _ in records:
+            self._mark_records(kind, kept)
+        self._mark_names(current, former)
+        return records
+
     # ---- roots
 
     def _held_by_names(self) -> tuple[set[Digest], set[Digest]]:
         """What names mean, and what they meant within the time that logs are kept."""
         refs = RefStore(self.backend)
         logs: dict[str, list[tuple[int, float]]] = {}
-        for entry in self.backend.entries(REFS.folder):
+        for entry in everything(self.backend, REFS.folder, details=True):
             place = entry_of_key(entry.key)
+            hides_names = not entry.is_folder and is_ref_name(entry.key.removeprefix(f"{REFS.folder}/"))
+            if entry.fault or (place is None and hides_names):
+                what = entry.fault or f"{entry.key} is a file where only folders of names are"
+                raise BackendError(f"{what}: there may be names that cannot be seen")
             if place is not None:
                 logs.setdefault(place[0], []).append((place[1], entry.modified_s or self.now))
         current: set[Digest] = set()
@@ -216,27 +248,49 @@ class _Collection:
                     (current if is_newest else former).add(target)
         return current, former
 
-    def _kept_records(self) -> list[tuple[RecordKind, list[str]]]:
-        """Remove records that expire and were not used for long; the keys of the others that hold something."""
+    def _require_seen(self) -> None:
+        """Refuse to collect where something may be in use that cannot be seen.
+
+        Raises:
+            BackendError: Something is in the place of a value or folder of the repository.
+        """
+        known = {OBJECTS_FOLDER, TRASH_FOLDER, *(kind.folder for kind in kinds.KINDS)}
+        for key, fault in self.census.faults:
+            if key.partition("/")[0] in known:
+                raise BackendError(fault)
+        if self.census.faults_count > len(self.census.faults):
+            raise BackendError(f"{self.backend.url} has {self.census.faults_count} things in it that are no files")
+
+    def _records_by_age(self) -> list[_Records]:
+        """The keys of the records that hold something or expire."""
         before = self.now - self.policy.keep_records_s
-        records = []
+        records: list[_Records] = []
         for kind in kinds.KINDS:
             if kind.is_log or (kind.holds is Holds.NOTHING and not kind.expires):
                 continue
             kept: list[str] = []
+            old: list[str] = []
             for entry in self.backend.entries(kind.folder):
-                if not kind.expires or entry.modified_s is None or entry.modified_s >= before:
-                    kept.append(entry.key)
-                elif self.dry_run or self.backend.expire(entry.key, before):
-                    self.done.records_removed += 1
-                else:
-                    kept.append(entry.key)
-            if kind.holds is not Holds.NOTHING:
-                records.append((kind, kept))
+                stays = not kind.expires or entry.modified_s is None or entry.modified_s >= before
+                (kept if stays else old).append(entry.key)
+            records.append((kind, kept, old))
         return records
+
+    def _remove_records(self, keys: list[str]) -> list[str]:
+        """Remove records that were not used for long; those that were used meanwhile."""
+        before = self.now - self.policy.keep_records_s
+        spared = []
+        for key in keys:
+            if self.dry_run or self.backend.expire(key, before):
+                self.done.records_removed += 1
+            else:
+                spared.append(key)
+        return spared
 
     def _mark_records(self, kind: RecordKind, keys: list[str]) -> None:
         """Mark what records name. They are conveniences: one that is damaged or names what is gone holds nothing."""
+        if kind.holds is Holds.NOTHING:
+            return
         for key, data in self._records(keys, kind.bytes_max):
             try:
                 named = kind.references(data, key)
@@ -274,10 +328,7 @@ class _Collection:
                 current |= now
                 former |= before
         except (NotFoundError, CorruptionError, FormatError) as error:
-            why = str(error).partition(": run ")[0]
-            raise CorruptionError(
-                f"{why}; nothing was removed, for what is in use cannot be known: run 'castore fsck'"
-            ) from error
+            raise CorruptionError(f"{str(error).partition(': run ')[0]}; {_NOTHING_REMOVED}") from error
 
     def _mark(self, targets: list[Digest], marks: _Marks, *, lenient: bool = False) -> None:
         """Mark what runs and manifests reach."""

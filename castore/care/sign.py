@@ -1,4 +1,4 @@
-"""Vouching for a name and root with an Ed25519 key, and checking who did. The only door to ``cryptography``."""
+"""Signing what a name means with an Ed25519 key, and reading keys. The only door to ``cryptography``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from castore.errors import InvalidInputError, MissingExtraError, SignatureError
-from castore.format.digest import Digest, digest_hex
+from castore.errors import InvalidInputError, MissingExtraError
+from castore.format.digest import Digest
 from castore.store.files import open_regular
-from castore.store.signatures import Signature, SignatureStore, signed_bytes
+from castore.store.signatures import POSITION_MAX, Signature, SignatureStore, signed_bytes
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -34,42 +34,42 @@ class TrustedKey:
     owner: str
 
 
-def sign(store: SignatureStore, name: str, root: Digest, key: Ed25519PrivateKey) -> tuple[Signature, bool]:
-    """Vouch that ``name`` rightly means ``root``.
+def sign(
+    store: SignatureStore, name: str, sequence: int, root: Digest, key: Ed25519PrivateKey
+) -> tuple[Signature, bool]:
+    """Vouch that ``name`` rightly means ``root`` from this position of its log on.
+
+    Args:
+        store: Where the signature is stored.
+        name: The name.
+        sequence: Of the entry of the log by which it means the root. A later position is signed where this key has
+            signed a later one for another root, in another repository from which that was copied.
+        root: The root.
+        key: The signer's.
 
     Returns:
         The signature, and whether it is new.
+
+    Raises:
+        InvalidInputError: No later position is possible.
     """
     public = key.public_key().public_bytes_raw()
-    signature = Signature(name, root, public, key.sign(signed_bytes(name, root)))
+    own = (one for one in store.of(name) if one.public_key == public and one.root != root)
+    position = max([sequence, *(one.position + 1 for one in own if is_true(one))])
+    if position > POSITION_MAX:
+        raise InvalidInputError(f"{name} was signed at the last position that is possible: sign under another name")
+    signature = Signature(name, position, root, public, key.sign(signed_bytes(name, position, root)))
     return signature, store.put(signature)
 
 
-def verify(store: SignatureStore, name: str, root: Digest, trusted: list[TrustedKey]) -> list[TrustedKey]:
-    """The trusted keys that vouch for a name and root.
-
-    Raises:
-        SignatureError: None does.
-    """
-    ed25519 = _ed25519()
-    by_key = {key.public_key: key for key in trusted}
-    message = signed_bytes(name, root)
-    found, others, wrong = [], 0, 0
-    for signature in store.of(name, root):
-        key = by_key.get(signature.public_key)
-        if key is None:
-            others += 1
-            continue
-        try:
-            ed25519.Ed25519PublicKey.from_public_bytes(signature.public_key).verify(signature.signature, message)
-            found.append(key)
-        except _invalid_signature():
-            wrong += 1
-    if not found:
-        told = [f"{others} by keys that are not trusted"] * (others > 0) + [f"{wrong} that are forged"] * (wrong > 0)
-        has = f"has signatures, but only {' and '.join(told)}" if told else "has no signature"
-        raise SignatureError(f"{name} with root {digest_hex(root)[:12]} {has}")
-    return found
+def is_true(signature: Signature) -> bool:
+    """Whether the key that a signature names has made it."""
+    message = signed_bytes(signature.name, signature.position, signature.root)
+    try:
+        _ed25519().Ed25519PublicKey.from_public_bytes(signature.public_key).verify(signature.signature, message)
+    except _invalid_signature():
+        return False
+    return True
 
 
 def read_private_key(path: str, ask: Callable[[], str]) -> Ed25519PrivateKey:

@@ -32,6 +32,9 @@ SHOWN_TOKENS = 8
 PARTS_MAX = 4
 """Kinds of edits in one sample that are told one by one."""
 
+SEAM = "|"
+"""What stands between tokens where the same text was cut into others."""
+
 _SHOWN_CHARACTERS = 40
 _SEVERAL = -1  # in place of a count
 
@@ -165,10 +168,24 @@ class Grouping:
                 if isinstance(part.removed, tuple) and isinstance(part.inserted, tuple)
                 else (_many(_count(part.removed)), _count_word(_count(part.inserted)))
             )
+            if old == new and isinstance(part.removed, tuple) and isinstance(part.inserted, tuple):
+                old, new = self._seams(part.removed, part.inserted)
             words = f"{old} replaced by {new}"
         if part.before is None:
             return words.removesuffix(",")
         return f"{words} after {self._text(part.before, self.vocabulary_a)}" if part.before else f"{words} at the start"
+
+    def _seams(self, removed: Tokens, inserted: Tokens) -> tuple[str, str]:
+        """Two ways to spell one text: where tokens end in it, or which they are where they end alike."""
+        sides = ((removed, self.vocabulary_a), (inserted, self.vocabulary_b))
+        old, new = (
+            SEAM.join(vocabulary.decode([token]) for token in tokens) if vocabulary is not None else ""
+            for tokens, vocabulary in sides
+        )
+        if old == new:
+            old, new = (self._text(tokens, vocabulary) for tokens, vocabulary in sides)
+            return f"{old} ({_ids(removed)})", f"{new} ({_ids(inserted)})"
+        return _quoted(old), _quoted(new)
 
     def _shown(self, tokens: Tokens | int, vocabulary: Vocabulary | None) -> str:
         return f", {self._text(tokens, vocabulary)}," if isinstance(tokens, tuple) else ""
@@ -177,9 +194,15 @@ class Grouping:
         if isinstance(tokens, int):
             return _many(tokens)
         text = vocabulary.decode(tokens) if vocabulary is not None else ""
-        if not text:
-            return f"token {tokens[0]}" if len(tokens) == 1 else f"tokens {', '.join(map(str, tokens))}"
-        return f"‹{text if len(text) <= _SHOWN_CHARACTERS else '…' + text[-_SHOWN_CHARACTERS:]}›"
+        return _quoted(text) if text else _ids(tokens)
+
+
+def _ids(tokens: Tokens) -> str:
+    return f"token {tokens[0]}" if len(tokens) == 1 else f"tokens {', '.join(map(str, tokens))}"
+
+
+def _quoted(text: str) -> str:
+    return f"‹{text if len(text) <= _SHOWN_CHARACTERS else '…' + text[-_SHOWN_CHARACTERS:]}›"
 
 
 def _chosen(kinds: Sequence[tuple[_Kind, ...]], few: int) -> list[_Kind]:

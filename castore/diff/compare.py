@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from castore.diff import document
+from castore.diff.left_out import left_out, stray_arrays
 from castore.diff.recipes import LikelyCause, causes_of, recipe_differences
+from castore.diff.sources import renumbered
+from castore.errors import InvalidInputError
 from castore.format.digest import Digest
 from castore.read.columns import Columns
 
@@ -19,9 +22,6 @@ if TYPE_CHECKING:
     from castore.diff.edits import Change
     from castore.diff.first_difference import FirstDifference
     from castore.diff.hunks import DatasetPair, Hunk
-
-CUTS_MAX, CUT_TOKENS_MAX = 1024, 1 << 22
-"""Samples that differ, or tokens in all, up to which arrays with other trees are compared by their elements."""
 
 DERIVED = frozenset({"key", "length"})
 """Arrays that follow from the token ids, so that comparing them would say everything twice."""
@@ -32,9 +32,9 @@ class Comparison:
     """What ``compare`` found; true where the two differ: ``if a.diff(b): …``.
 
     Attributes:
-        equal: The roots are the same.
-        arrays: By name, whether it is equal, element by element; where more than ``CUTS_MAX`` samples differ in more
-            than ``CUT_TOKENS_MAX`` tokens, whether its tree is.
+        equal: The roots are the same; of directories, all arrays are.
+        arrays: By name, whether it is equal, element by element; None where that was not looked at (``equal_arrays``),
+            and the name is among ``not_compared``. With ``only``, of that array alone.
         same_order: Both are read in the same order of samples.
         hunks: All differences between the samples in stored order.
         first: The first of them in detail, None if the samples are equal.
@@ -45,12 +45,13 @@ class Comparison:
         reordered: Samples that both sides have, if their orders are too different to be told as moves; else 0. The
             hunks then are what one side alone has, and samples whose labels differ; they do not make b of a.
         only: The one array that was compared, None for all.
+        not_compared: What there is on a side and was not compared: names of arrays and files, ``order``.
         roots: Root of each side, empty bytes for a directory without one.
         runs: Digest of the run record of each side, None where only a root is known.
     """
 
     equal: bool
-    arrays: dict[str, bool]
+    arrays: dict[str, bool | None]
     same_order: bool
     samples_a: int
     samples_b: int
@@ -62,16 +63,18 @@ class Comparison:
     aligned: Changes | None = None
     reordered: int = 0
     only: str | None = None
+    not_compared: list[str] = field(default_factory=list)
     roots: tuple[Digest, Digest] = field(kw_only=True)
     runs: tuple[Digest | None, Digest | None] = field(kw_only=True)
 
     def __bool__(self) -> bool:
         """Whether the two differ: in data or order, or in the one array that was compared."""
-        return not self.equal if self.only is None else bool(self.hunks)
+        return not self.equal if self.only is None else self.arrays[self.only] is not True
 
     def __repr__(self) -> str:
-        if self.equal:
-            return f"<Comparison: equal, {self.samples_a} samples>"
+        if not self:
+            only = "" if self.only is None else f" in {self.only}"
+            return f"<Comparison: equal{only}, {self.samples_a} samples>"
         counts = {"replaced": self.count("replace"), "inserted": self.count("insert"), "deleted": self.count("delete")}
         said = [f"{count} {word}" for word, count in {**counts, "moved": self.moved}.items() if count]
         order = [] if self.same_order else ["another order"]
@@ -109,7 +112,9 @@ class Comparison:
         counted = {} if reads is None else {"reads": dict(reads)}
         return {
             "version": document.DOCUMENT_VERSION,
-            "equal": self.equal,
+            "equal": not self,
+            "only": self.only,
+            "not_compared": list(self.not_compared),
             "same_order": self.same_order,
             **{
                 side: {"root": root.hex() or None, "run": None if run is None else run.hex()}
@@ -148,30 +153,44 @@ def compare(
         places: Find the places in an export even if that takes the lengths of very many samples.
     """
     recipe = list(recipe_differences(a, b))
-    names = _names(a, b)
+    names, stray = _names(a, b), stray_arrays(a, b)
     pair = None if a.root and a.root == b.root else _pair(a, b)
     roots, runs = (a.root, b.root), (a.run_digest, b.run_digest)
+    samples, aside = (a.manifest.samples, b.manifest.samples), left_out(a, b)
+    told = names if a.root or b.root else [name for name in names if name != "source"]  # directories do not tell it
+    if only is not None and only not in told:
+        raise InvalidInputError(f"no array {only} can be compared here: there are {', '.join(told)}")
+    if only is not None:
+        aside = [*(name for name in (*told, *stray) if name != only), *["order"] * _ordered(a, b), *aside]
     if pair is None or pair.equal():
-        samples = a.manifest.samples
+        arrays: dict[str, bool | None] = {**dict.fromkeys(told, True), **stray}
         return Comparison(
+            all(stray.values()),
+            arrays if only is None else {only: arrays[only]},
             True,
-            dict.fromkeys(names, True),
-            True,
-            samples,
-            samples,
+            *samples,
             recipe=recipe,
             causes=causes_of(a, b, recipe) if recipe else [],
             only=only,
+            not_compared=aside,
             roots=roots,
             runs=runs,
         )
+    from castore.diff.equal_arrays import equal_arrays
     from castore.diff.first_difference import first_difference
     from castore.diff.hunks import find_hunks
 
     if a is not b:
         b.stand_beside(a)
-    hunks, reordered = find_hunks(pair, [name for name in names if name not in DERIVED] if only is None else [only])
-    arrays = {name: pair.same(name) or _same_values(pair, name, hunks) for name in names}
+    if only is None:
+        hunks, reordered = find_hunks(pair, [name for name in names if name not in DERIVED], _renumbered(a, b))
+    else:
+        hunks, reordered = find_hunks(pair, [only])
+    found = equal_arrays(pair, told if only is None else [only], hunks, reordered)
+    if only is not None:
+        found[only] = found[only] or not (hunks or reordered)
+        if found[only]:
+            hunks, reordered = [], 0  # samples stand elsewhere, and this array is equal all the same
     change, aligned = None, None
     if hunks and changes:
         from castore.diff.changes import changes_of, first_change
@@ -179,10 +198,9 @@ def compare(
         change, aligned = first_change(a, b, hunks[0]), changes_of(a, b, hunks)
     return Comparison(
         False,
-        arrays,
+        {**found, **stray} if only is None else found,
         a.manifest.order == b.manifest.order,
-        a.manifest.samples,
-        b.manifest.samples,
+        *samples,
         hunks,
         first_difference(a, b, hunks[0], context, places) if hunks else None,
         recipe,
@@ -191,26 +209,19 @@ def compare(
         aligned,
         reordered,
         only,
+        not_compared=[*(name for name, same in found.items() if same is None), *aside],
         roots=roots,
         runs=runs,
     )
 
 
-def _same_values(pair: DatasetPair, name: str, hunks: list[Hunk]) -> bool:
-    """Whether an array is equal, element by element, though its tree is not.
+def _renumbered(a: Columns, b: Columns) -> dict[int, int]:
+    """Sources by their number in a whose number in b is another one."""
+    return renumbered(a.run.sources, b.run.sources) if a.run is not None and b.run is not None else {}
 
-    All arrays are cut where the tokens are, so that other tokens may cut equal labels in other places. Looked at only
-    where that reads few chunks.
-    """
-    if name in ("token_ids", "key") or pair.a.samples != pair.b.samples:
-        return False
-    if not (pair.a.has_data(name) and pair.b.has_data(name)):
-        return False
-    if any(hunk.op != "replace" or name in hunk.arrays for hunk in hunks):
-        return False
-    if sum(hunk.size for hunk in hunks) > CUTS_MAX and pair.a.manifest.tokens > CUT_TOKENS_MAX:
-        return False
-    return next(pair.unequal(name, 0, 0, pair.a.samples), None) is None
+
+def _ordered(a: Columns, b: Columns) -> bool:
+    return a.manifest.order is not None or b.manifest.order is not None
 
 
 def _pair(a: Columns, b: Columns) -> DatasetPair | None:

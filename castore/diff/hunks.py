@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from castore.diff.edits import token_lists
 from castore.diff.keys import Keys, Match, align_keys, matched
-from castore.diff.unequal_values import relabelled
+from castore.diff.unequal_values import relabelled, renumber
+from castore.format.schema import SOURCE
 from castore.read.columns import Columns
 from castore.tree.align import Gap
 
 MOVES_MAX = 10_000
 """Moves that are listed; if they are more, the samples are in another order."""
+
+SOURCES_TOGETHER = 1 << 14
+"""Samples whose sources are read at once."""
 
 SIMILAR_PAIRS_MAX = 1024
 """Pairs of a gap that are compared with each other, to pair what is similar."""
@@ -79,13 +85,21 @@ class DatasetPair(Protocol):
         ...
 
 
-def find_hunks(pair: DatasetPair, names: Sequence[str]) -> tuple[list[Hunk], int]:
+def find_hunks(
+    pair: DatasetPair, names: Sequence[str], renumbered: Mapping[int, int] | None = None
+) -> tuple[list[Hunk], int]:
     """All hunks in the named arrays. Tokens align the samples; other arrays are compared between aligned ones.
+
+    Args:
+        pair: The datasets.
+        names: The arrays.
+        renumbered: Sources by their number in a whose number in b is another one: that alone makes no hunk.
 
     Returns:
         The hunks, which applied to a make b, and 0. If the samples are in orders too different to be told as moves: how
         many both sides have, and as hunks what one side alone has, and samples of both whose other arrays differ.
     """
+    pair = _Renumbered(pair, renumbered) if renumbered else pair
     a, b = pair.a, pair.b
     shared = [n for n in names if n != "token_ids" and a.has_data(n) and b.has_data(n)]
     gaps = [] if pair.same("token_ids") and pair.same("length") else list(pair.gaps())
@@ -125,11 +139,40 @@ def _find_disordered(
     changed: dict[tuple[int, int], list[str]] = {}
     for name in shared:
         if not pair.same(name):
-            for at in relabelled(pair.a, pair.b, name, disorder):
+            numbers = pair.numbers if name == SOURCE.name and isinstance(pair, _Renumbered) else {}
+            for at in relabelled(pair.a, pair.b, name, disorder, numbers):
                 changed.setdefault(at, []).append(name)
     hunks = [Hunk("replace", (i, i + 1), (j, j + 1), tuple(arrays)) for (i, j), arrays in changed.items()]
     total = sum(count for _, count, _ in moves.of_a)
     return sorted([*alone, *hunks], key=lambda hunk: (hunk.a, hunk.b)), total
+
+
+class _Renumbered:
+    """A pair of datasets of which sources have other numbers: a sample's source is equal if they stand for each other.
+
+    Args:
+        pair: The datasets.
+        numbers: Number in b of every source of a that has another one there.
+    """
+
+    def __init__(self, pair: DatasetPair, numbers: Mapping[int, int]) -> None:
+        self.a, self.b, self.equal, self.gaps = pair.a, pair.b, pair.equal, pair.gaps
+        self._pair, self.numbers = pair, numbers
+
+    def same(self, name: str) -> bool:
+        """As of the pair; of sources nothing is known without a look."""
+        return name != SOURCE.name and self._pair.same(name)
+
+    def unequal(self, name: str, a_lo: int, b_lo: int, count: int) -> Iterator[int]:
+        """As of the pair, sources by what they stand for."""
+        if name != SOURCE.name:
+            yield from self._pair.unequal(name, a_lo, b_lo, count)
+            return
+        for at in range(0, count, SOURCES_TOGETHER):
+            some = min(SOURCES_TOGETHER, count - at)
+            x = renumber(self.a.reader.elements(name, a_lo + at, a_lo + at + some), self.numbers)
+            y = self.b.reader.elements(name, b_lo + at, b_lo + at + some)
+            yield from (at + np.flatnonzero(x != y)).tolist()
 
 
 # ---- what has moved

@@ -132,12 +132,23 @@ class Lock:
         digest = _digest(found["digest"], "order.digest", self.name)
         return Order(PCG64_PERMUTATION, found["seed"], self.samples, digest, found["take"])
 
-    def same_arrays(self, data: Columns) -> dict[str, bool]:
-        """By name, whether the arrays of a dataset are the locked ones; the tokens first."""
+    def same_arrays(self, data: Columns) -> dict[str, bool | None]:
+        """By name, whether the arrays of a dataset are the locked ones; the tokens first.
+
+        None where trees differ and the tokens do too: all arrays are cut where the tokens are, so that equal elements
+        may have another tree, and nothing else is known of what was locked.
+        """
         found = _arrays(data.manifest)
         lead = [name for name in ("token_ids", "labels_mask") if name in found or name in self.arrays]
         rest = sorted({*found, *self.arrays}.difference(lead))
-        return {name: found.get(name) == self.arrays.get(name) for name in (*lead, *rest)}
+        cuts = all(found.get(name) == self.arrays.get(name) for name in ("token_ids", "length"))
+        unknown = None if not cuts and data.manifest.samples == self.samples else False
+        known = {"token_ids", "key", *["length"] * (data.manifest.tokens != self.tokens)}
+        return {
+            name: found.get(name) == self.arrays.get(name)
+            or (unknown if name in found and name in self.arrays and name not in known else False)
+            for name in (*lead, *rest)
+        }
 
     def same_order(self, data: Columns) -> bool:
         """Whether a dataset is read in the locked order."""

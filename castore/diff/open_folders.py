@@ -6,6 +6,7 @@ from functools import cached_property
 
 from castore.format.manifest import Manifest
 from castore.format.run import Run
+from castore.olmo.companions import companions
 from castore.olmo.equal import agreement
 from castore.olmo.rootless import NO_ROOT, folder_manifest, no_objects
 from castore.read.columns import Columns
@@ -20,11 +21,15 @@ def open_folders(a: str, b: str) -> tuple[Columns, Columns]:
     found = agreement(a, b)
     if found is not None and found.samples is not None:
         manifest = folder_manifest(found.samples, found.tokens)
-        return EqualFolder(a, manifest), EqualFolder(b, manifest)
-    from castore.olmo.folder_dataset import FolderDataset
+        pair: tuple[Columns, Columns] = EqualFolder(a, manifest), EqualFolder(b, manifest)
+    else:
+        from castore.olmo.folder_dataset import FolderDataset
 
-    first = FolderDataset(a)
-    return first, FolderDataset(b, first, found)
+        first = FolderDataset(a)
+        pair = first, FolderDataset(b, first, found)
+    for data, path in zip(pair, (a, b), strict=True):
+        data.companions = companions(path)
+    return pair
 
 
 class EqualFolder(Columns):

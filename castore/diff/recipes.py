@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from castore.format.digest import is_digest_hex
+from castore.diff.left_out import tokenizer_differences
+from castore.diff.sources import shown, sources_text
 from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.run import Run, SourceRecord
 from castore.read.columns import Columns
+
+_TOKENIZER = "tokenizer/"
+"""What names of tokenizer files begin with."""
 
 TEMPLATE_LINES_MAX = 12
 """Lines of a template's changes that are told."""
@@ -33,7 +37,11 @@ class LikelyCause(NamedTuple):
 
 
 def recipe_differences(a: Columns, b: Columns) -> Iterator[tuple[str, object, object]]:
-    """Entries of recipes and sources that differ, apart from names, times and places: (entry, a, b)."""
+    """Entries of recipes and sources that differ, apart from names, times and places: (entry, a, b).
+
+    Of directories the files of the tokenizer; of equal data the rows that they came from.
+    """
+    yield from tokenizer_differences(a, b)
     if a.run_digest == b.run_digest or a.run is None or b.run is None:
         return
     if not a.run.recipe or not b.run.recipe:
@@ -49,6 +57,15 @@ def recipe_differences(a: Columns, b: Columns) -> Iterator[tuple[str, object, ob
     digests = [_digests(side.run.sources) for side in (a, b) if side.run]
     if digests[0] != digests[1]:
         yield "sources", digests[0], digests[1]
+    if a.root == b.root:  # else their trees are cut in other places
+        yield from _other_rows(a.run, b.run)
+
+
+def _other_rows(a: Run, b: Run) -> Iterator[tuple[str, object, object]]:
+    for name in sorted(a.provenance.keys() & b.provenance.keys()):
+        pair = tuple(run.provenance[name][1].digest for run in (a, b))
+        if pair[0] != pair[1]:
+            yield f"provenance.{name}", pair[0], pair[1]
 
 
 def _digests(sources: Iterable[SourceRecord]) -> list[str]:
@@ -75,11 +92,11 @@ def causes_of(a: Columns, b: Columns, differences: Iterable[tuple[str, object, o
         differences: From ``recipe_differences``.
     """
     if a.run is None or b.run is None:
-        return []
+        return [LikelyCause("other", f"{entry}: {shown(x)} → {shown(y)}", x, y) for entry, x, y in differences]
     found = [_change(a, b, entry, x, y) for entry, x, y in differences]
     version_a, version_b = (run.origin.castore if run.origin else None for run in (a.run, b.run))
     if found and version_a and version_b and version_a != version_b:
-        found.append(LikelyCause("code", f"castore {_shown(version_a)} → {_shown(version_b)}", version_a, version_b))
+        found.append(LikelyCause("code", f"castore {shown(version_a)} → {shown(version_b)}", version_a, version_b))
     return sorted(found, key=lambda change: _RANKS.index(change.id))
 
 
@@ -118,24 +135,28 @@ def _change(a: Columns, b: Columns, entry: str, x: object, y: object) -> LikelyC
     assert a.run is not None
     assert b.run is not None
     if entry == "sources":
-        return LikelyCause("sources", _sources_text(a.run, b.run), x, y)
+        return LikelyCause("sources", sources_text(a.run.sources, b.run.sources), x, y)
     if entry in ("mix_seed", "num_examples"):
-        return LikelyCause("selection", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
+        return LikelyCause("selection", f"{entry}: {shown(x)} → {shown(y)}", x, y)
     if entry == "shuffle_seed":
-        return LikelyCause("order", f"{entry}: {_shown(x)} → {_shown(y)}", x, y)
+        return LikelyCause("order", f"{entry}: {shown(x)} → {shown(y)}", x, y)
     if entry == "recipe":
         side = "the first" if x == "not recorded" else "the second"
         return LikelyCause("not-recorded", f"the recipe of {side} was not recorded", x, y)
+    if entry.startswith(_TOKENIZER):
+        return LikelyCause("tokenizer", f"{entry}: {shown(x)} → {shown(y)}", x, y)
+    if entry.startswith("provenance."):
+        return LikelyCause("sources", f"another {entry.partition('.')[2]} of the same samples", x, y)
     name = entry.split(".")[1]
     word = _WORDS.get(name, "other")
     if word == "tokenizer":
-        return LikelyCause(word, f"another tokenizer.json: {_shown(x)} → {_shown(y)}{_vocabularies(a, b)}", x, y)
+        return LikelyCause(word, f"another tokenizer.json: {shown(x)} → {shown(y)}{_vocabularies(a, b)}", x, y)
     if name == "template":
         lines = _template_lines(a, b)
-        return LikelyCause(word, f"another chat template: {_shown(x)} → {_shown(y)}", x, y, lines)
+        return LikelyCause(word, f"another chat template: {shown(x)} → {shown(y)}", x, y, lines)
     if name == "tokenizers":
-        return LikelyCause(word, f"library tokenizers: {_shown(x)} → {_shown(y)}", x, y)
-    return LikelyCause(word, f"{entry.removeprefix('recipe.')}: {_shown(x)} → {_shown(y)}", x, y)
+        return LikelyCause(word, f"library tokenizers: {shown(x)} → {shown(y)}", x, y)
+    return LikelyCause(word, f"{entry.removeprefix('recipe.')}: {shown(x)} → {shown(y)}", x, y)
 
 
 def _vocabularies(a: Columns, b: Columns) -> str:
@@ -164,33 +185,3 @@ def _template(data: Columns) -> list[str] | None:
     if TEMPLATE_FILE not in files:
         return None
     return decode_file(data.fetch(files[TEMPLATE_FILE])).decode("utf-8", "replace").splitlines()
-
-
-def _sources_text(a: Run, b: Run) -> str:
-    if len(a.sources) != len(b.sources):
-        return f"{len(a.sources):,} sources → {len(b.sources):,}"
-    texts = []
-    for number, (x, y) in enumerate(zip(a.sources, b.sources, strict=True), 1):
-        said = [f"{field} {_shown(getattr(x, field))} → {_shown(getattr(y, field))}" for field in _fields(x, y)]
-        if said:
-            texts.append(f"source {number} ({_base_name(y)}): {', '.join(said)}")
-    return "; ".join(texts[:3]) + (f"; and {len(texts) - 3:,} more" if len(texts) > 3 else "")
-
-
-def _fields(x: SourceRecord, y: SourceRecord) -> list[str]:
-    """What to say of two sources: the digest only if the rows are as many."""
-    fields = [field for field in ("amount", "rows") if getattr(x, field) != getattr(y, field)]
-    return fields if fields or x.digest == y.digest else ["digest"]
-
-
-def _base_name(source: SourceRecord) -> str:
-    return source.name.rstrip("/").rpartition("/")[2]
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "none"
-    text = value.hex() if isinstance(value, bytes) else str(value)
-    if is_digest_hex(text):
-        return text[:12]
-    return text if len(text) <= 60 else text[:57] + "..."

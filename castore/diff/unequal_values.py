@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,16 +84,28 @@ def _comparable(a: Array, b: Array) -> bool:
     return a.axis == b.axis and (a.dtype == b.dtype or {a.dtype, b.dtype} <= {"uint8", "uint16", "uint32", "uint64"})
 
 
-def relabelled(a: Columns, b: Columns, name: str, matches: Sequence[Match]) -> Iterator[tuple[int, int]]:
+def renumber(sources: NDArray[Any], numbers: Mapping[int, int]) -> NDArray[Any]:
+    """Sources of samples by the numbers that they have on the other side."""
+    distinct, places = np.unique(sources, return_inverse=True)
+    return np.array([numbers.get(source, source) for source in distinct.tolist()], sources.dtype)[places]
+
+
+def relabelled(
+    a: Columns, b: Columns, name: str, matches: Sequence[Match], numbers: Mapping[int, int]
+) -> Iterator[tuple[int, int]]:
     """Pairs of samples, whose tokens are equal and whose places may not be, with other values in an array.
 
     Args:
         a, b: The datasets.
         name: The array.
         matches: Samples that stand for each other.
+        numbers: Of an array of sources, those of a that have another number in b.
     """
     at_a, at_b = _places([(i, n) for i, _, n in matches]), _places([(j, n) for _, j, n in matches])
-    differ = unequal_samples(read_values(a, name, 0, a.samples), at_a, read_values(b, name, 0, b.samples), at_b)
+    values = read_values(a, name, 0, a.samples)
+    if numbers:
+        values = values._replace(columns=(renumber(values.columns[0], numbers),))
+    differ = unequal_samples(values, at_a, read_values(b, name, 0, b.samples), at_b)
     for at in np.flatnonzero(differ).tolist():
         yield int(at_a[at]), int(at_b[at])
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from castore.errors import BackendError, InvalidInputError
-from castore.export.mark import NotOursError, check_marked, remove_marked, write_mark
+from castore.export.receipt import NotOursError, check_own, remove_own, write_receipt
 from castore.store.files import is_full, sync
 from castore.store.processes import OWNER, is_dead, this_process
 
@@ -36,12 +36,12 @@ _SHOWN_BYTES_MAX = 150
 def write_folder(folder: str, write: Callable[[Path], T], *, replace: bool = False) -> T:
     """Let ``write`` fill a folder beside ``folder`` and rename it when that is done.
 
-    A mark that names all files is written with them (``castore.export.mark``).
+    A receipt that names all files is written with them (``castore.export.receipt``).
 
     Args:
         folder: Must not exist or be empty, unless ``replace`` allows to replace what it holds.
         write: Writes durable files into the folder that it is given, and the names in it (``castore.store.files``).
-        replace: Replace a folder that holds an earlier export, as its mark proves, and nothing else.
+        replace: Replace a folder that holds an earlier export, as its receipt proves, and nothing else.
 
     Returns:
         What ``write`` returns.
@@ -62,7 +62,7 @@ def write_folder(folder: str, write: Callable[[Path], T], *, replace: bool = Fal
         try:
             part.mkdir()
             done = write(part)
-            write_mark(part)
+            write_receipt(part)
             old = _put_in_place(part, target, shown, replace)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
@@ -81,7 +81,7 @@ def _check_target(target: Path, shown: Path, replace: bool) -> None:
         return
     if not replace:
         raise _occupied(shown)
-    check_marked(target, shown)
+    check_own(target, shown)
 
 
 def _holds_anything(folder: Path) -> bool:
@@ -128,7 +128,7 @@ def _put_in_place(part: Path, target: Path, shown: Path, replace: bool) -> Path 
     try:
         if replace and _holds_anything(target):
             target.rename(old)
-            check_marked(old, shown)  # once more: nothing can enter by its name any longer
+            check_own(old, shown)  # once more: nothing can enter by its name any longer
         part.rename(target)  # takes the place of an empty folder, and of no other
         sync(target.parent)
     except BaseException as error:
@@ -152,9 +152,9 @@ def _give_back(old: Path, target: Path, shown: Path) -> None:
 
 
 def _remove_old(old: Path, shown: Path) -> None:
-    """Remove what was replaced, by the names in its mark."""
+    """Remove what was replaced, by the names in its receipt."""
     try:
-        remove_marked(old, check_marked(old, shown))
+        remove_own(old, check_own(old, shown))
     except (OSError, NotOursError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise BackendError(
@@ -181,7 +181,7 @@ def _sweep(above: Path) -> None:
             if _short(shown) == shown and len(os.fsencode(shown)) < _SHOWN_BYTES_MAX and not os.path.lexists(target):
                 path.rename(target)
             else:
-                remove_marked(path, check_marked(path, path))
+                remove_own(path, check_own(path, path))
 
 
 def _left_in(above: Path) -> Iterator[tuple[Path, str, str]]:

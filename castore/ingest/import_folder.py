@@ -152,7 +152,7 @@ def _found(
         trees = (Tree(*pair) for pair in manifest.arrays.values())
         below = (digest for tree in trees for digest, _ in reachable(objects.get, tree))
         chunks = () if manifest.order is None else manifest.order.chunks
-        return done if all(objects.renew(digest) for digest in (*chunks, *below)) else None
+        return done if objects.renew_whole((*chunks, *below)) else None
     except (NotFoundError, CorruptionError):
         return None
 

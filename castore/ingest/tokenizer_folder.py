@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from castore.errors import InvalidInputError, MissingExtraError
-from castore.format.files import VOCABULARY_FILE, encode_file, encode_vocabulary
+from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary, encode_file, encode_vocabulary
 from castore.format.object import Object
 from castore.ingest.settings import (
     Settings,
@@ -43,6 +43,15 @@ MORE_TEMPLATES = "additional_chat_templates"
 _REBUILT_CLASSES = frozenset(
     f"{family}Tokenizer" for family in ("CodeLlama", "Cohere", "GPT2", "GPTNeoX", "Gemma", "Llama", "Qwen2")
 )
+
+
+def folder_vocabulary(path: str) -> Vocabulary:
+    """The text of every id of the tokenizer in a folder.
+
+    Raises:
+        InvalidInputError: As of ``TokenizerFolder.load``.
+    """
+    return decode_vocabulary(encode_vocabulary(TokenizerFolder.load(path).vocabulary()).data)
 
 
 @dataclass(frozen=True)

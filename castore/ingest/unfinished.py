@@ -77,14 +77,13 @@ def record_of(
 
 
 def is_whole(stored: Stored, fine: Sequence[Array], scalars: Sequence[Array], objects: ObjectStore) -> bool:
-    """Whether a record has what these arrays need, and its chunks are there; they are then spared by a sweep."""
+    """Whether a record has what these arrays need, and its chunks are there and right; a sweep then spares them."""
     names = {array.name for array in fine}
     widths = {array.name: numpy_dtype(array.dtype).itemsize for array in scalars}
     fits = stored.columns.keys() == widths.keys() and all(chunks.keys() == names for chunks in stored.chunks)
     if not fits or any(len(stored.columns[name]) != stored.samples * width for name, width in widths.items()):
         return False
-    found = objects.renew_many(digest for chunks in stored.chunks for digest in chunks.values())
-    return all(is_there for _, is_there in found)
+    return objects.renew_whole(digest for chunks in stored.chunks for digest in chunks.values())
 
 
 def pieces_of(stored: Stored, fine: Sequence[Array], scalars: Sequence[Array], objects: ObjectStore) -> list[Piece]:

@@ -51,9 +51,9 @@ class RunUnits:
         unit = self._units.get(name)
         if unit is None:
             return None
-        # A chunk may have been deleted because it was damaged. Whatever a ref will name must be there, and stay.
-        chunks = {chunk for part in unit.slices for chunk in part.chunks.values()}
-        return stored_unit(unit, self._objects) if all(kept for _, kept in self._objects.renew_many(chunks)) else None
+        # Whatever a ref will name must be there and right, and stay: what is not is tokenized again, which mends it.
+        chunks = (chunk for part in unit.slices for chunk in part.chunks.values())
+        return stored_unit(unit, self._objects) if self._objects.renew_whole(chunks) else None
 
     def is_new(self, name: Digest, samples: UnitSamples) -> bool:
         """Whether a unit has neither a record nor will get one."""

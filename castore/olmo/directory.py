@@ -19,6 +19,7 @@ from castore.format.order import Order
 from castore.format.run import RunConfiguration, SourceRecord
 from castore.format.samples import Samples, SpanColumn
 from castore.format.schema import DATA_ARRAYS, LABELS_MASK, TOKEN_IDS
+from castore.olmo.companions import companions
 from castore.olmo.folder import OlmoCoreFolder, check_statistics, spans_of
 from castore.olmo.scan import FolderScan, SourceCount, folder_sources, supposed_sources
 from castore.olmo.sources import text_of
@@ -65,6 +66,7 @@ def directory_dataset(path: str, beside: Columns | None = None, order: Order | N
         objects.fall_back(beside)
     data = Columns(objects.fetch, manifest.digest, run.digest)
     data.part_items = folder.part_items
+    data.companions = companions(path, absent=data.samples - len(folder.lengths))
     return data
 
 

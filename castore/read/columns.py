@@ -73,6 +73,23 @@ class SampleOrigin(NamedTuple):
     row: int | None
 
 
+class Companions(NamedTuple):
+    """What lies beside the data of a directory.
+
+    Attributes:
+        arrays: Files that hold arrays and are none of the parts, by name, with the digests of their contents.
+        tokenizer: Files of ``tokenizer/`` by name, with the digests under which a run record would name them.
+        others: All else.
+        absent: Samples of the order that the directory is taken to be in, which it cannot hold and that are taken from
+            the dataset beside it.
+    """
+
+    arrays: Mapping[str, Digest]
+    tokenizer: Mapping[str, Digest]
+    others: Sequence[str]
+    absent: int = 0
+
+
 class Columns(Arrays):
     """A dataset: what it says of itself, and its arrays in stored order, read when they are asked for and verified.
 
@@ -84,9 +101,13 @@ class Columns(Arrays):
 
     Attributes:
         part_items: Ids of a full part where the dataset is a directory of several parts; None where an export decides.
+        own_vocabulary: Reads the text of token ids from where the dataset is, in place of what the run recorded.
+        companions: What lies beside the data where the dataset is a directory; None for one of a repository.
     """
 
     part_items: int | None = None
+    companions: Companions | None = None
+    own_vocabulary: Callable[[], Vocabulary | None] | None = None
 
     def __init__(
         self,
@@ -110,6 +131,8 @@ class Columns(Arrays):
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
         """Text of token ids, None if the run did not record it."""
+        if self.own_vocabulary is not None:
+            return self.own_vocabulary()
         if self.run is None or VOCABULARY_FILE not in self.run.files:
             return None
         digest, beside = self.run.files[VOCABULARY_FILE], self._beside

@@ -35,25 +35,33 @@ def resolve(address: str | Digest, refs: RefStore, objects: ObjectStore, place: 
         return _by_prefix(digest_hex(address), objects, place)
     if not isinstance(address, str):
         raise TypeError(f"a dataset is asked for by name or digest, not by {type(address).__name__}")
-    name, _, back = address.partition("@{")
-    if back:
-        is_number = back.isascii() and back[:-1].isdecimal() and len(back) <= 18
-        if not back.endswith("}") or not is_number:
-            raise InvalidInputError(f"{address!r} is no address: write name@{{2}} for the second value back")
-        try:
-            entry = refs.at(name, int(back[:-1]))
-        except NotFoundError:
-            if refs.current_sequence(name) < 0:
-                raise nothing_called(address, refs, place, suggest=suggest) from None
-            raise
+    entry = named_entry(address, refs, place, suggest=suggest)
+    if entry is not None:
         return _target(entry, address, refs)
-    if is_ref_name(address):
-        newest = refs.read(address)
-        if newest is not None:
-            return _target(newest, address, refs)
     if len(address) >= PREFIX_DIGITS_MIN and not address.strip("0123456789abcdef"):
         return _by_prefix(address, objects, place)
     raise nothing_called(address, refs, place, suggest=suggest)
+
+
+def named_entry(address: str, refs: RefStore, place: str, *, suggest: bool = True) -> RefEntry | None:
+    """The entry of a log that ``name`` or ``name@{n}`` means; None where the address is neither or there is no log.
+
+    Raises:
+        NotFoundError: The log is not that long.
+        InvalidInputError: It is spelled as such an address and is none.
+    """
+    name, _, back = address.partition("@{")
+    if not back:
+        return refs.read(address) if is_ref_name(address) else None
+    is_number = back.isascii() and back[:-1].isdecimal() and len(back) <= 18
+    if not back.endswith("}") or not is_number:
+        raise InvalidInputError(f"{address!r} is no address: write name@{{2}} for the second value back")
+    try:
+        return refs.at(name, int(back[:-1]))
+    except NotFoundError:
+        if refs.current_sequence(name) < 0:
+            raise nothing_called(address, refs, place, suggest=suggest) from None
+        raise
 
 
 def nothing_called(name: str, refs: RefStore, place: str, *, suggest: bool = True) -> NotFoundError:

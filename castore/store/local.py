@@ -12,18 +12,21 @@ A create links a synced file to its name, which fails if the name exists: LINK i
 ``exists`` are not to be trusted. What a killed process leaves behind is dot files, which no listing shows and which a
 later writer removes when they are a day old.
 
+A value is a regular file or a link to one (``folders``). What else has its name, a link that leads nowhere for one, is
+never taken for absence, replaced or removed: every method that meets it raises ``NotAValueError``. Nor is the file
+removed for its age that a link leads to: it lies elsewhere, and is somebody else's.
+
 ``expire`` first renames the file aside, where nobody can touch it any more, and only then looks at its age: of a
 renewal and a removal at the same moment one comes first. A file that proves renewed is linked back, and reading finds
 it aside meanwhile, also if the process dies at that moment.
 """
 
 # pathlib costs 2 to 5 ms to import and several microseconds an operation, on the way of every command and object.
-# ruff: noqa: PTH100, PTH104, PTH108, PTH110, PTH116, PTH118, PTH120, PTH208
+# ruff: noqa: PTH100, PTH104, PTH108, PTH110, PTH114, PTH116, PTH118, PTH120, PTH208
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from functools import partial
 from heapq import merge
@@ -31,10 +34,9 @@ from operator import itemgetter
 from time import time
 
 from castore.errors import BackendError
-from castore.store.backend import ListingEntry, check_key, check_prefix, check_size, is_key
+from castore.store.backend import ListingEntry, NotAValueError, check_key, check_prefix, check_size, is_key
 from castore.store.files import (
     ABSENT,
-    NotRegularError,
     failed,
     is_older,
     link,
@@ -44,7 +46,7 @@ from castore.store.files import (
     replace,
     sync_all,
 )
-from castore.store.folders import Folders, distinct, keys_below
+from castore.store.folders import Folders, Found, distinct, is_absence, kind_of_file, require_replaceable, unavailable
 
 _TEMP_FOLDER = "tmp"
 _ASIDE_FOLDER = f"{_TEMP_FOLDER}/.castore-expired"
@@ -110,6 +112,7 @@ class LocalBackend:
             sync_all(pending.values())
             for key, temp in pending.items():
                 path = self._path(key)
+                require_replaceable(path)
                 folder = os.path.dirname(path)
                 self._folders.within(folder, partial(replace, temp, path))
                 self._folders.unsynced.add(folder)
@@ -139,13 +142,7 @@ class LocalBackend:
 
     def has(self, key: str) -> bool:
         check_key(key)
-        path = self._where(key)
-        try:
-            return stat.S_ISREG(os.stat(path).st_mode)
-        except ABSENT:
-            return False
-        except OSError as error:
-            raise failed("cannot look at", path, error) from error
+        return self._folders.status(self._where(key)) is not None
 
     def touch(self, key: str) -> bool:
         check_key(key)
@@ -153,6 +150,8 @@ class LocalBackend:
         if key in self._pending:
             return True
         path = self._path(key)
+        if self._folders.status(path) is None:  # which a pipe or folder would not say of itself
+            return False
         try:
             os.utime(path)
         except ABSENT:
@@ -169,18 +168,70 @@ class LocalBackend:
     def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
         return ((key, self.touch(key)) for key in keys)
 
+    def _pending_below(self, prefix: str) -> list[tuple[str, str]]:
+        check_prefix(prefix)
+        self._after_fork()
+        start = prefix + "/" if prefix else ""
+        return sorted((key, temp) for key, temp in self._pending.items() if key.startswith(start))
+
     def list(self, prefix: str) -> Iterator[str]:
-        return (key for key, _ in self._walk(prefix))
+        return (key for key, _ in self._values(prefix))
 
     def entries(self, prefix: str) -> Iterator[ListingEntry]:
-        for key, path in self._walk(prefix):
+        for key, path in self._values(prefix):
+            entry = self._described(key, path)
+            if entry is not None:
+                yield entry
+
+    def everything(self, prefix: str, *, details: bool) -> Iterator[ListingEntry]:
+        """As ``backend.everything`` says."""
+        pending = self._pending_below(prefix)
+        for key, temp in pending:
+            entry = self._described(key, temp) if details else ListingEntry(key, 0, None)
+            if entry is not None:
+                yield entry
+        waiting = dict(pending)
+        for found in self._found(prefix):
+            if found.key in waiting:
+                continue
+            if found.is_folder or not details:
+                yield ListingEntry(found.key, 0, None, found.fault, found.is_folder)
+            else:
+                entry = self._described(found.key, found.path)
+                if entry is not None:
+                    yield entry._replace(fault=found.fault)
+
+    def _values(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Keys below a prefix with the files that hold them now, in order; what else has the name of a key among them.
+
+        Raises:
+            NotAValueError: A folder cannot be listed.
+        """
+        return distinct(merge(self._pending_below(prefix), self._files(prefix), key=itemgetter(0)))
+
+    def _files(self, prefix: str) -> Iterator[tuple[str, str]]:
+        for found in self._found(prefix):
+            if not found.is_folder:
+                yield found.key, found.path
+            elif found.fault:
+                raise NotAValueError(found.fault)
+
+    def _found(self, prefix: str) -> Iterator[Found]:
+        folder = os.path.join(self._root, prefix) if prefix else self._root
+        return self._folders.below(folder, prefix + "/" if prefix else "")
+
+    def _described(self, key: str, path: str) -> ListingEntry | None:
+        """Size and time of a value, or of what is in its place; None if it went while the listing ran."""
+        try:
             try:
                 status = os.stat(path)
-            except ABSENT:
-                continue  # it went while the listing ran
-            except OSError as error:
-                raise failed("cannot look at", path, error) from error
-            yield ListingEntry(key, status.st_size, status.st_mtime)
+            except OSError:
+                status = os.lstat(path)  # a link that leads nowhere
+        except ABSENT:
+            return None
+        except OSError as error:
+            raise failed("cannot look at", path, error) from error
+        return ListingEntry(key, status.st_size, status.st_mtime)
 
     def delete(self, key: str) -> bool:
         check_key(key)
@@ -189,9 +240,11 @@ class LocalBackend:
         if temp is not None:
             remove(temp)
         path = self._path(key)
+        if self._folders.status(path) is None:
+            return temp is not None
         try:
             os.unlink(path)
-        except (*ABSENT, IsADirectoryError):
+        except ABSENT:
             return temp is not None
         except OSError as error:
             raise failed("cannot delete", path, error) from error
@@ -203,7 +256,8 @@ class LocalBackend:
         self._after_fork()
         path = self._path(key)
         self._settle()
-        if key in self._pending or not is_older(path, before_s):
+        status = None if key in self._pending else self._folders.status(path)
+        if status is None or status.st_mtime >= before_s or os.path.islink(path):
             return False
         aside = f"{self._aside(key)}.{os.getpid()}-{os.urandom(4).hex()}"
         self._folders.make(os.path.dirname(aside))
@@ -217,7 +271,12 @@ class LocalBackend:
         return self._decide(aside, path, before_s)
 
     def _decide(self, aside: str, path: str, before_s: float) -> bool:
-        """Remove what lies aside if it is old, or else give it its name back; whether it was removed."""
+        """Remove what lies aside if it is old, or else give it its name back; whether it was removed.
+
+        Of what is no file nothing is removed, and nothing gets a name.
+        """
+        if kind_of_file(aside, links=False) not in ("a file", ""):
+            return False
         old = is_older(aside, before_s)
         try:
             if not old and os.path.exists(aside):
@@ -243,6 +302,8 @@ class LocalBackend:
             return
         self._settled = True
         folder = os.path.join(self._root, _ASIDE_FOLDER)
+        if kind_of_file(folder, links=False) == "a link":
+            return  # a folder of somebody else's
         for above, _, names in os.walk(folder):
             for name in names:
                 key = os.path.relpath(os.path.join(above, name.rpartition(".")[0]), folder)
@@ -269,15 +330,6 @@ class LocalBackend:
         # It may have got its name back between the two looks.
         return self._read(self._path(key), max_bytes)
 
-    def _walk(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """All keys below a prefix with the files that hold them now, in order."""
-        check_prefix(prefix)
-        self._after_fork()
-        start = prefix + "/" if prefix else ""
-        pending = sorted((key, temp) for key, temp in self._pending.items() if key.startswith(start))
-        folder = os.path.join(self._root, prefix) if prefix else self._root
-        return distinct(merge(pending, keys_below(folder, start), key=itemgetter(0)))
-
     def _path(self, key: str) -> str:
         return os.path.join(self._root, key)
 
@@ -295,10 +347,11 @@ class LocalBackend:
     def _read(self, path: str, max_bytes: int) -> bytes | None:
         try:
             fd, status = open_descriptor(path)
-        except (*ABSENT, NotRegularError):
-            return None
         except OSError as error:
-            raise failed("cannot read", path, error) from error
+            if not is_absence(error):
+                raise unavailable(path, error) from error
+            self._folders.require_absent(path)
+            return None
         try:
             check_size(status.st_size, max_bytes, path)
             return read_exactly(fd, status.st_size)

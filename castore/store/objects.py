@@ -27,9 +27,9 @@ OBJECT_BYTES_MAX = 256 * 2**20
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + FRAME_OVERHEAD_MAX
 PREFIX_DIGITS_MIN = 4
 
+OBJECTS_FOLDER = "objects"
 TRASH_FOLDER = "trash"
 
-_FOLDER = "objects"
 _DIGITS = 2 * DIGEST_BYTES
 _HEX_DIGITS = "0123456789abcdef"
 
@@ -74,7 +74,7 @@ class ObjectStore:
 
         Visible to this instance on return, durable and visible to others when ``flush`` returns: flush before anything
         names it. Putting an object that is already there writes nothing but renews its age, so a running sweep spares
-        it.
+        it; what is stored there and is not this object is replaced. In a store that is far away only emptiness is seen.
 
         Args:
             digest: The digest of ``data``. Believed, since the caller has just computed it.
@@ -94,12 +94,20 @@ class ObjectStore:
         if self._keeping is not None:
             self._keep(self._keeping, key, data, u32_tail)
             return True
-        if self._backend.touch(key):
+        if self._backend.touch(key) and self._holds(key, data):
             return False
         frame = pack(data, u32_tail=u32_tail, level=self._level)
         self._backend.put(key, frame)
         self._count(len(frame))
         return True
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        """Whether what is stored under a key is ``data``: without hashing it, and by no more memory than that takes."""
+        try:
+            frame = self._backend.get(key, FRAME_BYTES_MAX)
+            return frame is not None and unpack(frame, len(data)) == data
+        except CorruptionError:
+            return False
 
     def _keep(self, backend: KeepingBackend, key: str, data: bytes, u32_tail: int | None) -> None:
         size = 0
@@ -224,9 +232,23 @@ class ObjectStore:
 
         return ((asked.popleft(), found) for _, found in self._backend.touch_many(keys()))
 
+    def renew_whole(self, digests: Iterable[Digest]) -> bool:
+        """Renew objects that are about to be named in place of storing them; False if one is absent, or not right.
+
+        They are read for that, each once. Those of a store that is far away are not: it keeps its own checksums, and
+        fetching data costs more than making it again.
+        """
+        wanted = builtins.list(dict.fromkeys(digests))
+        if not all(found for _, found in self.renew_many(wanted)):
+            return False
+        try:
+            return self._keeping is not None or all(True for _ in self.get_many(wanted))
+        except (CorruptionError, NotFoundError):
+            return False
+
     def list(self) -> Iterator[Digest]:
         """The digests of all objects, ascending. Files that are not called as an object would be are passed over."""
-        return self._below(_FOLDER)
+        return self._below(OBJECTS_FOLDER)
 
     def resolve(self, prefix_hex: str) -> builtins.list[Digest]:
         """All objects whose hexadecimal digest begins with ``prefix_hex``, ascending.
@@ -242,7 +264,7 @@ class ObjectStore:
         if len(prefix_hex) == _DIGITS:
             digest = digest_from_hex(prefix_hex)
             return [digest] if self.has(digest) else []
-        below = self._below(f"{_FOLDER}/{prefix_hex[:2]}")
+        below = self._below(f"{OBJECTS_FOLDER}/{prefix_hex[:2]}")
         return [digest for digest in below if digest_hex(digest).startswith(prefix_hex)]
 
     def flush(self) -> None:
@@ -315,7 +337,7 @@ def flush_restoring(backend: Backend) -> None:
 def object_key(digest: Digest) -> str:
     """The key under which an object is stored."""
     name = digest_hex(digest)
-    return f"{_FOLDER}/{name[:2]}/{name}"
+    return f"{OBJECTS_FOLDER}/{name[:2]}/{name}"
 
 
 def trash_key(digest: Digest) -> str:
@@ -326,6 +348,6 @@ def trash_key(digest: Digest) -> str:
 def digest_of_key(key: str) -> Digest | None:
     """The digest of the object that is stored under ``key``; None if no object would be."""
     name = key[-_DIGITS:]
-    if not is_digest_hex(name) or key != f"{_FOLDER}/{name[:2]}/{name}":
+    if not is_digest_hex(name) or key != f"{OBJECTS_FOLDER}/{name[:2]}/{name}":
         return None
     return digest_from_hex(name)

@@ -167,6 +167,19 @@ class ObstoreBackend:
                 self._fail("create", key, error)
         raise BackendError(f"cannot create {self.url}: {key}: the store calls it taken, and it is not", transient=True)
 
+    def try_create(self, key: str, data: bytes) -> bool:
+        """``create`` by one request: False says only that the store refused; of some that come together it may all."""
+        check_key(key)
+        try:
+            obstore.put(self._once, key, data, mode="create", use_multipart=False)
+        except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+            return False
+        except Exception as error:  # noqa: BLE001 - as in create
+            if not is_transient(error):
+                self._fail("create", key, error)
+            return self.create(key, data)
+        return True
+
     def has(self, key: str) -> bool:
         check_key(key)
         self._settle(key)
@@ -265,7 +278,7 @@ class ObstoreBackend:
 
     def _keep(self, key: str, make: Callable[[], bytes]) -> bool:
         found = self._head(key)
-        if found is None:
+        if found is None or not found["size"]:  # nothing that is kept so is empty
             return self._put(key, make())
         return self._renew(key, found, make)
 

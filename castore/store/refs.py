@@ -22,6 +22,7 @@ from time import monotonic, sleep
 import msgpack
 
 from castore.errors import (
+    BackendError,
     ConflictError,
     CorruptionError,
     FormatError,
@@ -30,7 +31,7 @@ from castore.errors import (
     UnsupportedVersionError,
 )
 from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, is_digest_hex
-from castore.store.backend import Backend
+from castore.store.backend import Backend, everything
 from castore.store.records import Holds, RecordKind, seal, unseal
 
 REF_NAME_MAX = 200
@@ -145,8 +146,7 @@ class RefStore:
 
     def current(self, name: str) -> Digest | None:
         """What a ref means now; None if it does not exist."""
-        entry = self.read(name)
-        return None if entry is None else entry.target
+        return None if (entry := self.read(name)) is None else entry.target
 
     def current_sequence(self, name: str) -> int:
         """Sequence of the newest entry of a ref that has entries; -1 if it has none."""
@@ -190,21 +190,22 @@ class RefStore:
     def names(self) -> list[str]:
         """The refs that exist, sorted. Files that are not called as an entry would be are passed over.
 
-        A ref whose newest entry is damaged is listed: reading it says what is wrong, and the others are not hidden.
+        A ref whose newest entry is damaged or unreadable is listed: reading it says what is wrong, and the others are
+        not hidden. ``BackendError`` if there may be refs that cannot be seen.
         """
         newest: dict[str, int] = {}
-        for name, sequence in self._entries(REFS.folder):
+        for name, sequence in self._entries(REFS.folder, whole=True):
             newest[name] = max(sequence, newest.get(name, 0))
         return sorted(name for name, sequence in newest.items() if self._is_listed(name, sequence))
 
     def all_names(self) -> list[str]:
         """The refs that have a log, those that were removed among them, sorted. One listing, and no entry is read."""
-        return sorted({name for name, _ in self._entries(REFS.folder)})
+        return sorted({name for name, _ in self._entries(REFS.folder, whole=True)})
 
     def _is_listed(self, name: str, sequence: int) -> bool:
         try:
             return self._entry(name, sequence).target is not None
-        except (CorruptionError, FormatError):
+        except (CorruptionError, FormatError, BackendError):
             return True
 
     def require_writable(self) -> None:
@@ -276,7 +277,7 @@ class RefStore:
         sequence = 0 if before is None else before.sequence + 1
         entry = RefEntry(name, sequence, new, time_s, author, message, os.urandom(_NONCE_BYTES))
         made = self._backend.create(entry_key(name, sequence), entry.encode())
-        # A store that tried again by itself after a lost answer says "exists" of our own entry.
+        # A store that tried again after a lost answer says "exists" of our own entry.
         return entry if made or self._entry(name, sequence) == entry else None
 
     def _newest(self, name: str) -> int | None:
@@ -286,11 +287,13 @@ class RefStore:
         check_ref_name(name)
         return [sequence for found, sequence in self._entries(f"{REFS.folder}/{name}") if found == name]
 
-    def _entries(self, folder: str) -> Iterator[tuple[str, int]]:
-        for key in self._backend.list(folder):
-            place = entry_of_key(key)
-            if place is not None:
+    def _entries(self, folder: str, *, whole: bool = False) -> Iterator[tuple[str, int]]:
+        """Entries below a folder, and what only has the name of one; ``whole``: refuse what may hide others."""
+        for found in everything(self._backend, folder, details=False):
+            if (place := entry_of_key(found.key)) is not None:
                 yield place
+            elif whole and found.fault:
+                raise BackendError(f"{found.fault}: there may be names that cannot be seen")
 
     def _entry(self, name: str, sequence: int) -> RefEntry:
         key = entry_key(name, sequence)

@@ -1,17 +1,20 @@
-"""Signatures as they are stored: that a key vouches for a name and a root.
+"""Signatures as they are stored: that a key vouches for a name, a root, and a position.
 
 ::
 
-    signatures/<name>/<64 digits of the root>/<32 digits of the key>    a record (``records``) of the msgpack array
-                               ["castore/signature", 1, name, root: bin 32, public key: bin 32, signature: bin 64]
+    signatures/<name>/<64 digits of the root>/<20 digits of the position>/<32 digits of the key>
+        a record (``records``) of the msgpack array
+        ["castore/signature", 1, name, position, root: bin 32, public key: bin 32, signature: bin 64]
 
-The signature is Ed25519 (RFC 8032) over ``signed_bytes``. The digits of the key are BLAKE3 of its 32 bytes, cut to 16.
-Written by create-if-absent: a key signs a name and root once.
+The position is the sequence of the entry of the name's log that was signed, so that a root which is moved back later
+is not vouched for by what was signed then (``castore.care.vouch``). The signature is Ed25519 (RFC 8032) over
+``signed_bytes``. The digits of the key are BLAKE3 of its 32 bytes, cut to 16. Written by create-if-absent: a key signs
+a name, root and position once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from castore.errors import CorruptionError, FormatError
@@ -26,8 +29,9 @@ SIGNATURE_KIND = "castore/signature"
 SIGNATURE_VERSION = 1
 SIGNATURE_BYTES_MAX = 4096
 PUBLIC_BYTES, SIGNATURE_BYTES = 32, 64
+POSITION_MAX = (1 << 63) - 1
 
-_KEY_DIGITS = 32
+_KEY_DIGITS, _POSITION_DIGITS = 32, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +40,14 @@ class Signature:
 
     Attributes:
         name: The name that is vouched for.
-        root: What it is vouched to mean.
+        position: From which entry of its log on, counted from 0.
+        root: What it is vouched to mean there.
         public_key: Of the signer, 32 bytes.
         signature: 64 bytes.
     """
 
     name: str
+    position: int
     root: Digest
     public_key: bytes
     signature: bytes
@@ -49,11 +55,12 @@ class Signature:
     @property
     def key(self) -> str:
         """Where it is stored."""
-        return f"{SIGNATURES.folder}/{self.name}/{digest_hex(self.root)}/{key_id(self.public_key)}"
+        place = f"{digest_hex(self.root)}/{self.position:0{_POSITION_DIGITS}d}/{key_id(self.public_key)}"
+        return f"{SIGNATURES.folder}/{self.name}/{place}"
 
     def encode(self) -> bytes:
         """Its record."""
-        head = (SIGNATURE_KIND, SIGNATURE_VERSION, self.name, self.root)
+        head = (SIGNATURE_KIND, SIGNATURE_VERSION, self.name, self.position, self.root)
         return seal(encode([*head, self.public_key, self.signature]))
 
     @classmethod
@@ -64,22 +71,25 @@ class Signature:
             CorruptionError: The record is damaged, or belongs elsewhere.
             FormatError: It is no signature.
         """
-        _, version, name, root, public_key, signature = decode_list(unseal(data, key), SIGNATURE_KIND, 6)
+        _, version, name, position, root, public_key, signature = decode_list(unseal(data, key), SIGNATURE_KIND, 7)
         if version != SIGNATURE_VERSION or type(version) is not int:
             raise FormatError(f"{key} is a signature of version {version!r:.20}, not {SIGNATURE_VERSION}")
         parts = [expect(bytes, part, "part of a signature") for part in (root, public_key, signature)]
         if [len(part) for part in parts] != [DIGEST_BYTES, PUBLIC_BYTES, SIGNATURE_BYTES]:
             raise FormatError(f"{key} is no signature: its parts have other lengths")
-        found = cls(expect(str, name, "name of a signature"), Digest(parts[0]), parts[1], parts[2])
+        at = expect(int, position, "position of a signature")
+        if not 0 <= at <= POSITION_MAX:
+            raise FormatError(f"{key} is no signature: its position is {at}")
+        found = cls(expect(str, name, "name of a signature"), at, Digest(parts[0]), parts[1], parts[2])
         if not is_ref_name(found.name) or found.key != key:
             raise CorruptionError(f"{key} holds a signature of something else: it was moved or copied here")
         return found
 
 
-def signed_bytes(name: str, root: Digest) -> bytes:
-    """What is signed: no other message of castore, and no other name or root, has these bytes."""
+def signed_bytes(name: str, position: int, root: Digest) -> bytes:
+    """What is signed: no other message of castore, and no other name, position or root, has these bytes."""
     check_ref_name(name)
-    return b"castore signature 1\0" + encode([SIGNATURE_KIND, SIGNATURE_VERSION, name, root])
+    return b"castore signature 1\0" + encode([SIGNATURE_KIND, SIGNATURE_VERSION, name, position, root])
 
 
 def key_id(public_key: bytes) -> str:
@@ -113,18 +123,34 @@ class SignatureStore:
         """Store a signature; False if it was there."""
         return self._backend.create(signature.key, signature.encode())
 
-    def of(self, name: str, root: Digest) -> Iterator[Signature]:
-        """All signatures of a name and root. Damaged ones are passed over: they vouch for nothing, and fsck tells."""
+    def of(self, name: str) -> Iterator[Signature]:
+        """All signatures of a name, of whatever root. Damaged ones are passed over: they vouch for nothing."""
         check_ref_name(name)
-        for key in self._backend.list(f"{SIGNATURES.folder}/{name}/{digest_hex(root)}"):
-            data = self._backend.get(key, SIGNATURE_BYTES_MAX)
-            try:
-                if data is not None:
-                    yield Signature.decode(data, key)
-            except (CorruptionError, FormatError):
-                continue
+        yield from self._read(lambda found, root: found == name, f"{SIGNATURES.folder}/{name}")
+
+    def of_root(self, root: Digest) -> Iterator[Signature]:
+        """All signatures of a root, of whatever name. Damaged ones are passed over."""
+        digits = digest_hex(root)
+        yield from self._read(lambda name, found: found == digits, SIGNATURES.folder)
 
     def copy_to(self, other: SignatureStore, name: str, root: Digest) -> None:
         """Store the signatures of a name and root in another repository too."""
-        for signature in self.of(name, root):
-            other.put(signature)
+        for signature in self.of(name):
+            if signature.root == root:
+                other.put(signature)
+
+    def _read(self, wanted: Callable[[str, str], bool], folder: str) -> Iterator[Signature]:
+        for key in self._backend.list(folder):
+            name, root = _place(key)
+            data = self._backend.get(key, SIGNATURE_BYTES_MAX) if wanted(name, root) else None
+            try:
+                if data is not None:
+                    yield Signature.decode(data, key)
+            except (CorruptionError, FormatError):  # fsck tells
+                continue
+
+
+def _place(key: str) -> tuple[str, str]:
+    """Name and digits of the root of the signature that is stored under ``key``; empty where none would be."""
+    parts = key.split("/")
+    return ("/".join(parts[1:-3]), parts[-3]) if len(parts) > 4 else ("", "")

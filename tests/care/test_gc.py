@@ -15,7 +15,7 @@ from castore.errors import BackendError, CorruptionError, InvalidInputError
 from castore.format.run import Run
 from castore.ingest.assembly import Assembly
 from castore.repository import Repository
-from castore.store.backend import Backend, ListingEntry, MemoryBackend
+from castore.store.backend import Backend, MemoryBackend
 from castore.store.objects import object_key
 from castore.store.refs import RefStore
 from castore.store.units import UNITS
@@ -294,7 +294,7 @@ def test_a_name_that_takes_a_manifest_for_a_file(backend: MemoryBackend) -> None
 def test_a_store_that_does_not_tell_ages_is_left_alone(backend: MemoryBackend) -> None:
     class Ageless(FaultyBackend):
         def entries(self, prefix: str) -> object:  # type: ignore[override]
-            return (ListingEntry(key, size, None) for key, size, _ in super().entries(prefix))
+            return (entry._replace(modified_s=None) for entry in super().entries(prefix))
 
     before = objects_of(backend)
     with pytest.raises(BackendError, match="old"):

@@ -142,16 +142,17 @@ def test_signatures_travel(source: Repository, url: str, tmp_path: Path) -> None
     pytest.importorskip("cryptography")
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from castore.care.sign import TrustedKey, sign, verify
+    from castore.care.sign import is_true, sign
 
     remote = copied(source, Repository.open(url, create=True), "golden/one")
     key, root = Ed25519PrivateKey.generate(), remote.dataset("golden/one").root
-    trusted = [TrustedKey(key.public_key().public_bytes_raw(), "ada")]
     for new in (True, False):
-        assert sign(SignatureStore(open_backend(url)), "golden/one", root, key)[1] == new
+        assert sign(SignatureStore(open_backend(url)), "golden/one", 0, root, key)[1] == new
     home = copied(Repository.open(url), Repository.open(str(tmp_path / "home"), create=True), "golden/one")
     for backend in (open_backend(url), home.backend):
-        assert verify(SignatureStore(backend), "golden/one", root, trusted) == trusted
+        (found,) = SignatureStore(backend).of("golden/one")
+        assert is_true(found)
+        assert [found] == list(SignatureStore(backend).of_root(root))
         assert check(backend).findings.listed == []
     (signature,) = open_backend(url).list("signatures")
     assert digest_hex(root) in signature

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from castore.care.fsck import check
-from castore.care.sign import TrustedKey, read_private_key, read_trusted, sign, verify
-from castore.errors import CorruptionError, InvalidInputError, SignatureError
+from castore.care.sign import TrustedKey, read_private_key, read_trusted, sign
+from castore.care.vouch import SignedStore, vouch
+from castore.errors import ConflictError, CorruptionError, FormatError, InvalidInputError, NotFoundError, SignatureError
+from castore.format.codec import encode
 from castore.format.digest import Digest
 from castore.repository import Repository
 from castore.store.local import LocalBackend
+from castore.store.records import seal
+from castore.store.refs import RefStore
 from castore.store.signatures import Signature, SignatureStore, signed_bytes
 from tests.care.test_fsck import healthy  # noqa: F401 - a fixture
 from tests.care.test_hostile import repo  # noqa: F401 - a fixture
@@ -41,56 +45,192 @@ def no_passphrase() -> str:
 
 
 def test_what_is_signed_is_fixed() -> None:
-    assert signed_bytes("a", ROOT) == (b"castore signature 1\0\x94\xb1castore/signature\x01\xa1a\xc4\x20" + b"r" * 32)
+    head = b"castore signature 1\0\x95\xb1castore/signature\x01\xa1a\x07\xc4\x20"
+    assert signed_bytes("a", 7, ROOT) == head + b"r" * 32
 
 
-def test_name_and_root_and_key_count(tmp_path: Path, keys: Path) -> None:
-    store = SignatureStore(LocalBackend(str(tmp_path)))
-    ada = read_private_key(str(keys / "ada"), no_passphrase)
-    trusted = read_trusted(str(keys / "ada.pub"))
-    assert sign(store, "golden/a", ROOT, ada)[1]
-    assert not sign(store, "golden/a", ROOT, ada)[1]
-    assert [key.owner for key in verify(store, "golden/a", ROOT, trusted)] == ["ada@example.org"]
-    for name, root, who, how in (
-        ("golden/a", OTHER, "ada", "no signature"),
-        ("golden/b", ROOT, "ada", "no signature"),
-        ("golden", ROOT, "ada", "no signature"),
-        ("golden/a", ROOT, "eve", "1 by keys that are not trusted"),
-    ):
-        with pytest.raises(SignatureError, match=how):
-            verify(store, name, root, read_trusted(str(keys / f"{who}.pub")))
+class Names:
+    """A store of names whose targets are their own roots, and its signatures."""
+
+    def __init__(self, folder: Path, keys: Path) -> None:
+        self.backend, self.keys = LocalBackend(str(folder)), keys
+        self.refs, self.signatures = RefStore(self.backend), SignatureStore(self.backend)
+        self.collected: set[Digest] = set()
+
+    def move(self, name: str, *roots: Digest | None) -> None:
+        for root in roots:
+            self.refs.update(name, root, time_s=1, author="a", message="m")
+
+    def sign(self, name: str, who: str = "ada") -> bool:
+        entry = self.refs.read(name)
+        assert entry is not None
+        assert entry.target is not None
+        key = read_private_key(str(self.keys / who), no_passphrase)
+        return sign(self.signatures, name, entry.sequence, entry.target, key)[1]
+
+    def root_of(self, target: Digest) -> Digest:
+        if target in self.collected:
+            raise NotFoundError("collected")
+        return target
+
+    def vouch(self, address: str, root: Digest, *who: str) -> list[tuple[str, str, int]]:
+        trusted = [key for name in who or ("ada",) for key in read_trusted(str(self.keys / f"{name}.pub"))]
+        store = SignedStore(self.refs, self.signatures, "here", self.root_of)
+        return [
+            (one.key.owner.partition("@")[0], one.name, one.position) for one in vouch(store, address, root, trusted)
+        ]
+
+    def refused(self, address: str, root: Digest, *who: str, why: str | None = None) -> None:
+        with pytest.raises(SignatureError, match=why):
+            self.vouch(address, root, *who)
 
 
-def test_forged_and_moved_signatures(tmp_path: Path, keys: Path) -> None:
-    backend = LocalBackend(str(tmp_path))
-    store = SignatureStore(backend)
-    ada, eve = (read_private_key(str(keys / name), no_passphrase) for name in ("ada", "eve"))
-    trusted = read_trusted(str(keys / "ada.pub"))
+@pytest.fixture
+def names(tmp_path: Path, keys: Path) -> Names:
+    return Names(tmp_path / "names", keys)
+
+
+def test_name_and_root_and_key_count(names: Names) -> None:
+    for name, root in (("golden/a", ROOT), ("golden/b", ROOT), ("golden", ROOT), ("golden/a/b", ROOT)):
+        names.move(name, root)
+    assert names.sign("golden/a")
+    assert not names.sign("golden/a")
+    assert names.vouch("golden/a", ROOT) == [("ada", "golden/a", 0)]
+    for name in ("golden/b", "golden", "golden/a/b"):
+        names.refused(name, ROOT, why="has no signature")
+    names.refused("golden/a", ROOT, "eve", why="1 by keys that are not trusted")
+    with pytest.raises(ConflictError, match="moved meanwhile"):
+        names.vouch("golden/a", OTHER)
+
+
+def test_a_root_that_is_moved_back_is_not_vouched_for(names: Names) -> None:
+    """A replay, with and without a signature of what came between; each spelling of the name alike."""
+    for name, signs in (("a", True), ("b", False)):
+        names.move(name, ROOT)
+        names.sign(name)
+        names.move(name, OTHER)
+        if signs:
+            names.sign(name)
+            assert names.vouch(name, OTHER) == [("ada", name, 1)]
+        else:
+            names.refused(name, OTHER, why="no signature")
+        assert names.vouch(f"{name}@{{1}}", ROOT) == [("ada", name, 0)], "the entry that was signed"
+        names.move(name, ROOT)
+        for address in (name, f"{name}@{{0}}"):
+            names.refused(address, ROOT, why="moved back")
+        names.move(name, ROOT)
+        names.refused(name, ROOT, why="moved back")
+        names.refused(f"{name}@{{1}}", ROOT, why="moved back")
+        assert names.vouch(f"{name}@{{3}}", ROOT) == [("ada", name, 0)]
+        assert names.sign(name)
+        assert names.vouch(name, ROOT) == [("ada", name, 3)]
+        names.refused(f"{name}@{{2}}", OTHER, "eve")
+
+
+@pytest.mark.parametrize("between", [None, OTHER, Digest(b"3" * 32)])
+def test_what_came_between_is_seen_even_if_it_was_removed(names: Names, between: Digest | None) -> None:
+    names.move("a", ROOT)
+    names.sign("a")
+    names.move("a", between, ROOT)
+    if between is not None:
+        names.collected.add(between)
+    names.refused("a", ROOT, why="moved back")
+
+
+def test_the_same_root_by_another_run_stays_vouched_for(names: Names) -> None:
+    names.move("a", OTHER, ROOT, ROOT)
+    names.sign("a")
+    names.move("a", ROOT)
+    assert names.vouch("a", ROOT) == [("ada", "a", 2)]
+    assert names.vouch("a@{1}", ROOT) == [("ada", "a", 2)]
+    assert names.vouch("a@{2}", ROOT) == [("ada", "a", 2)]
+
+
+def test_a_copy_counts_its_own_positions(names: Names, tmp_path: Path) -> None:
+    """There a name is vouched for as often as it was signed, and an older signature does not outdo a newer one."""
+    third = Digest(b"3" * 32)
+    names.move("a", ROOT)
+    names.sign("a")
+    names.move("a", OTHER, third)
+    names.sign("a")
+    there = Names(tmp_path / "there", names.keys)
+    there.move("a", Digest(b"4" * 32), Digest(b"5" * 32), ROOT)
+    names.signatures.copy_to(there.signatures, "a", ROOT)
+    assert there.vouch("a", ROOT) == [("ada", "a", 0)], "position 0 of where it was signed, 2 here"
+    there.move("a", third)
+    names.signatures.copy_to(there.signatures, "a", third)
+    assert there.vouch("a", third) == [("ada", "a", 2)]
+    there.move("a", ROOT)
+    there.refused("a", ROOT, why="position 0, and another root at position 2: it was moved back")
+    fresh = Names(tmp_path / "fresh", names.keys)
+    fresh.move("a", third)
+    names.signatures.copy_to(fresh.signatures, "a", third)
+    fresh.move("a", OTHER)
+    fresh.sign("a")
+    assert fresh.vouch("a", OTHER) == [("ada", "a", 3)], "later than what was signed elsewhere"
+
+
+def test_a_digest_is_vouched_for_under_any_name(names: Names) -> None:
+    names.move("x/y", OTHER, ROOT)
+    names.move("z", ROOT)
+    for address in (ROOT.hex(), ROOT.hex()[:12]):
+        names.refused(address, ROOT, why="root 727272727272 has no signature")
+    names.sign("x/y")
+    names.sign("z", "eve")
+    assert names.vouch(ROOT.hex(), ROOT) == [("ada", "x/y", 1)]
+    assert names.vouch(ROOT.hex()[:12], ROOT, "ada", "eve") == [("ada", "x/y", 1), ("eve", "z", 0)]
+    names.move(ROOT.hex()[:12], OTHER)  # a name that is spelled as the digest was
+    names.refused(ROOT.hex()[:12], OTHER, why="no signature")
+
+
+def test_forged_and_moved_signatures(names: Names) -> None:
+    store, backend = names.signatures, names.backend
+    ada, eve = (read_private_key(str(names.keys / name), no_passphrase) for name in ("ada", "eve"))
     public = ada.public_key().public_bytes_raw()
-    store.put(Signature("a", ROOT, public, eve.sign(signed_bytes("a", ROOT))))
-    with pytest.raises(SignatureError, match="1 that are forged"):
-        verify(store, "a", ROOT, trusted)
+    names.move("a", ROOT)
+    store.put(Signature("a", 0, ROOT, public, eve.sign(signed_bytes("a", 0, ROOT))))
+    names.refused("a", ROOT, why="1 that are forged")
     # A true signature of something else, under the key of this.
-    true = Signature("b", ROOT, public, ada.sign(signed_bytes("b", ROOT)))
-    place = Signature("a", OTHER, public, b"\0" * 64).key
+    true = Signature("b", 0, ROOT, public, ada.sign(signed_bytes("b", 0, ROOT)))
+    place = Signature("a", 0, OTHER, public, b"\0" * 64).key
     backend.create(place, true.encode())
-    with pytest.raises(SignatureError, match="no signature"):
-        verify(store, "a", OTHER, trusted)
+    names.move("a", OTHER)
+    names.refused("a", OTHER, why="no signature")
     with pytest.raises(CorruptionError, match="moved or copied"):
         Signature.decode(true.encode(), place)
-    # The same, with the fields changed to fit.
-    store.put(Signature("a", OTHER, public, true.signature))
-    with pytest.raises(SignatureError):
-        verify(store, "a", OTHER, trusted)
+    # The same, with the fields changed to fit, one by one and together.
+    store.put(Signature("a", 1, OTHER, public, true.signature))
+    store.put(Signature("b", 1, ROOT, public, true.signature))
+    names.refused("a", OTHER, why="1 that are forged")
+    names.move("b", OTHER, ROOT)
+    names.refused("b", ROOT)
+    # A forged later one does not take a true one's place, and one by a stranger neither.
+    names.move("c", ROOT)
+    names.sign("c")
+    store.put(Signature("c", 9, OTHER, public, b"\1" * 64))
+    store.put(Signature("c", 9, OTHER, eve.public_key().public_bytes_raw(), eve.sign(signed_bytes("c", 9, OTHER))))
+    assert names.vouch("c", ROOT) == [("ada", "c", 0)]
+    assert not names.sign("c")
 
 
-def test_kinds_of_keys(tmp_path: Path, keys: Path) -> None:
-    store = SignatureStore(LocalBackend(str(tmp_path)))
+@pytest.mark.parametrize("position", [-1, 1 << 63, "0", None, True])
+def test_a_position_that_cannot_be(position: object) -> None:
+    whole = Signature("a", 0, ROOT, b"p" * 32, b"s" * 64)
+    fields = ["castore/signature", 1, "a", position, ROOT, b"p" * 32, b"s" * 64]
+    with pytest.raises((FormatError, CorruptionError)):
+        Signature.decode(seal(encode(fields)), whole.key)  # type: ignore[arg-type]
+    fields = ["castore/signature", 1, "a", ROOT, b"p" * 32, b"s" * 64]
+    with pytest.raises(FormatError):
+        Signature.decode(seal(encode(fields)), whole.key)
+
+
+def test_kinds_of_keys(names: Names, tmp_path: Path, keys: Path) -> None:
+    names.move("a", ROOT)
     for name in ("ada", "bob"):
-        sign(store, "a", ROOT, read_private_key(str(keys / name), no_passphrase))
-        verify(store, "a", ROOT, read_trusted(str(keys / f"{name}.pub")))
-    sign(store, "a", ROOT, read_private_key(str(keys / "locked"), lambda: "sesame"))
-    verify(store, "a", ROOT, read_trusted(str(keys / "locked.pub")))
+        names.sign("a", name)
+        names.vouch("a", ROOT, name)
+    sign(names.signatures, "a", 0, ROOT, read_private_key(str(keys / "locked"), lambda: "sesame"))
+    names.vouch("a", ROOT, "locked")
     for name, ask in (("locked", lambda: "wrong"), ("rsa", no_passphrase), ("ada.pub", no_passphrase)):
         with pytest.raises(InvalidInputError):
             read_private_key(str(keys / name), ask)
@@ -145,12 +285,18 @@ def test_commands(run: Run, repo: Path, keys: Path, tmp_path: Path) -> None:  # 
     assert run("verify", "golden/one", "--trusted", trusted, "--json").json["verified"]
     assert "ada@example.org" in run("verify", "golden/one", "--trusted", trusted).out
     assert not run("verify", "golden/one", "--trusted", untrusted, "--json", status=1).json["verified"]
-    run("diff", "golden/one", "two", "--require-signature", trusted, status=1)
-    run("diff", "golden/one", "two", "--require-signature", untrusted, status=2)
-    assert (
-        "two and two are no protected names"
-        in run("diff", "two", "two", "--require-signature", trusted, status=2).trouble
-    )
+    insist = ("--require-signature", trusted)
+    assert "two with root" in run("diff", "golden/one", "two", *insist, status=2).trouble
+    run("diff", "golden/one", "two", *insist, "--unsigned", "two", status=1)
+    run("diff", "golden/one", "golden/one@{0}", *insist)
+    run("diff", "golden/one", "two", "--require-signature", untrusted, "--unsigned", "two", status=2)
+    said = run("diff", "two", "two", *insist, "--unsigned", "two", status=2).trouble
+    assert said == "--require-signature: of two and two nothing is left that needs a signature"
+    assert "neither A nor B" in run("diff", "golden/one", "two", *insist, "--unsigned", "tow", status=2).err
+    assert "goes with" in run("diff", "golden/one", "two", "--unsigned", "two", status=2).err
+    (repo / "protected").write_text("")  # whatever the store says
+    run("diff", "two", "two", *insist, status=2)
+    (repo / "protected").unlink()
     target = tmp_path / "target"
     run("copy", "golden/one", target, "--create", "--require-signature", untrusted, status=2)
     assert Repository(LocalBackend(str(target))).refs.names() == []
@@ -159,8 +305,28 @@ def test_commands(run: Run, repo: Path, keys: Path, tmp_path: Path) -> None:  # 
     assert run("fsck", "-q").status == 0
     run("gc", "-q")
     assert run("verify", "golden/one", "--trusted", trusted).status == 0
+    run("verify", "golden/one", "--trusted", trusted, "--min-position", "0")
+    said = run("verify", "golden/one", "--trusted", trusted, "--min-position", "1", status=1).out
+    assert said == "not verified: golden/one was signed at position 0, and 1 or a later one is wanted\n"
+    root = told["root"]
+    assert f"{root[:10]}  {root}  signed by ada" in run("verify", root[:10], "--trusted", trusted).out
+    assert "as golden/one, position 0" in run("verify", f"{target}#{root[:10]}", "--trusted", trusted).out
+    locked = run("lock", "golden/one", *insist).out
+    assert "two with root" in run("lock", "two", *insist, status=2).trouble
+    (tmp_path / "lock").write_text(locked)
+    run("diff", "golden/one", "--expect", tmp_path / "lock", *insist)
+    assert "two with root" in run("diff", "two", "--expect", tmp_path / "lock", *insist, status=2).trouble
     run("tag", "two", "golden/one", "--force", "-m", "slip")
     assert "has no signature" in run("verify", "golden/one", "--trusted", trusted, status=1).out
+    run("diff", "golden/one@{1}", root, *insist)
+    for address in ("golden/one", "golden/one@{0}", f"{repo}#golden/one"):
+        run("diff", address, root, *insist, status=2)
+    run("tag", root, "golden/one", "--force", "-m", "as it was")
+    for address in ("golden/one", "golden/one@{0}", f"{repo}#golden/one"):
+        assert "it was moved back" in run("diff", address, root, *insist, status=2).trouble
+        assert "it was moved back" in run("copy", address, f"{target}#x", *insist, status=2).trouble
+        assert "it was moved back" in run("verify", address, "--trusted", trusted, status=1).out
+    assert Repository(LocalBackend(str(target))).refs.names() == ["golden/one"]
     for address in ("golden/one@{1}", "0123456789abcdef"):
         run("sign", address, "--key", keys / "ada", status=2)
 

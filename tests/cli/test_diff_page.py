@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import stat
 from html.parser import HTMLParser
 from pathlib import Path
@@ -291,6 +292,7 @@ def test_two_folders(run: Run, tmp_path: Path) -> None:
     """Without a vocabulary tokens are shown by their ids."""
     for name in ("base", "word"):
         run("export", name, tmp_path / name, "-q")
+        shutil.rmtree(tmp_path / name / "tokenizer")
     page = tmp_path / "page.html"
     out = run("diff", tmp_path / "base", tmp_path / "word", "--html", page, "--side-by-side", status=1).out
     assert "602 " in out

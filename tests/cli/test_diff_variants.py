@@ -16,9 +16,12 @@ from tests.cli.conftest import Run
 DOCUMENTS = 600
 SAID = {
     "1": (0, "equal: 600 samples, "),
-    "2": (1, "different: 1 replaced of 600 samples; equal: labels_mask, length, source"),
+    "2": (1, "different: 1 replaced of 600 samples; equal: labels_mask, length"),
     "3": (1, "different: 1 replaced of 600 samples"),
-    "4": (1, "different: 500 replaced of 600 samples; equal: token_ids, key, length, source"),
+    "4": (
+        1,
+        "different: 500 replaced of 600 samples; equal: token_ids, key, length",
+    ),
     "5": (1, "different: 1 deleted of 600 and 599 samples"),
     "6": (1, "another order of the same 600 samples"),
     "7": (0, "equal: 600 samples, "),

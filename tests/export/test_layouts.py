@@ -17,7 +17,7 @@ from castore.dataset import Dataset
 from castore.errors import BackendError, CorruptionError, InvalidInputError, MissingExtraError
 from castore.export import layouts
 from castore.export.layouts import export_layout
-from castore.export.mark import MARK_FILE
+from castore.export.receipt import RECEIPT_FILE
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.objects import object_key
@@ -176,7 +176,7 @@ def test_parquet(data: Dataset, rows: Rows, tmp_path: Path, monkeypatch: pytest.
         found += zip(*(table.column(name).to_pylist() for name in ("token_ids", "labels_mask", "source")), strict=True)
     assert found == rows
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        MARK_FILE, *(f"part-{number:05d}.parquet" for number in range(done.parts)),
+        RECEIPT_FILE, *(f"part-{number:05d}.parquet" for number in range(done.parts)),
     ]  # fmt: skip
     assert parquet.read_table(tmp_path / "out").num_rows == done.samples  # the folder as a whole
     if part_tokens == 1 << 28:
@@ -200,7 +200,7 @@ def test_a_folder_is_complete_or_absent(backend: MemoryBackend, tmp_path: Path, 
     data = Repository(backend)["x"]
     with pytest.raises(InvalidInputError, match="already holds files"):
         export_layout(data, str(out), layout)
-    assert sorted(path.name for path in out.iterdir()) == [MARK_FILE, "index.json"]
+    assert sorted(path.name for path in out.iterdir()) == [RECEIPT_FILE, "index.json"]
 
     key = object_key(list(leaves(data.fetch, data.tree("token_ids")))[-1].entry.digest)
     stored = backend.get(key, 1 << 30)
@@ -208,7 +208,7 @@ def test_a_folder_is_complete_or_absent(backend: MemoryBackend, tmp_path: Path, 
     backend.put(key, stored[:-1] + bytes([stored[-1] ^ 1]))
     with pytest.raises(CorruptionError):
         export_layout(Repository(backend)["x"], str(out), layout, replace=True)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == [MARK_FILE, "index.json", "out"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [RECEIPT_FILE, "index.json", "out"]
 
     backend.put(key, stored)
     export_layout(Repository(backend)["x"], str(out), layout, replace=True)

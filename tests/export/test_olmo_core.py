@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from castore.errors import BackendError, CorruptionError, InvalidInputError
-from castore.export.mark import MARK_FILE
 from castore.export.olmo_core import _with_template, export_olmo_core
+from castore.export.receipt import RECEIPT_FILE
 from castore.olmo.layout import id_bytes
 from castore.read import stream
 from castore.repository import Repository
@@ -174,7 +174,7 @@ def test_the_same_data_are_the_same_files(tmp_path: Path, shuffled: tuple[Reposi
     for files in raw:  # which name their folder
         for name in [name for name in files if name.startswith("dataset_statistics")]:
             del files[name]
-        del files[MARK_FILE]  # which has their digests
+        del files[RECEIPT_FILE]  # which has their digests
     assert len(raw[0]) == 6
     assert raw[0] == raw[1]
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 
 from castore.errors import BackendError, ConflictError, CorruptionError
 from castore.format.digest import Digest
+from castore.store.backend import NotAValueError
 from castore.store.local import LocalBackend
 from castore.store.processes import this_process
 from castore.store.refs import RefStore
@@ -336,10 +338,9 @@ def test_errors_are_one_line_with_path_and_reason(
 def test_the_root_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"")
     backend = LocalBackend(str(tmp_path / "f"))
-    assert backend.get("a", LIMIT) is None
-    assert list(backend.list("")) == []
-    with pytest.raises(BackendError, match="a file has this name"):
-        backend.put("a", b"")
+    for ask in (lambda: backend.get("a", LIMIT), lambda: list(backend.list("")), lambda: backend.put("a", b"")):
+        with pytest.raises(BackendError, match="f is a file, not a folder"):
+            ask()
 
 
 def test_a_lost_answer_of_link_is_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -439,15 +440,143 @@ def test_links_in_the_folder_are_followed(tmp_path: Path) -> None:
     root = tmp_path / "r"
     root.mkdir()
     (root / "a").symlink_to(tmp_path / "elsewhere")
-    (root / "dangling").symlink_to(tmp_path / "nothing")
-    os.mkfifo(root / "pipe")
     backend = LocalBackend(str(root))
     assert list(backend.list("")) == ["a/file"]
     assert backend.create("a/new", b"")
     assert list(backend.list("a")) == ["a/file", "a/new"]
     (root / "a/loop").symlink_to(root / "a")
-    with pytest.raises(BackendError, match="symbolic links"):
+    for prefix in ("", "a"):
+        with pytest.raises(NotAValueError, match="loop is a link into the repository itself, not a folder"):
+            list(backend.list(prefix))
+
+
+def _in_place(path: Path, what: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if what == "a pipe":
+        os.mkfifo(path)
+    elif what == "a folder":
+        path.mkdir()
+    elif what == "a device":
+        path.symlink_to("/dev/zero")
+    elif what == "a socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            path.parent.mkdir(exist_ok=True)
+            here = Path.cwd()
+            os.chdir(path.parent)  # names of sockets are short
+            bound.bind(path.name)
+            os.chdir(here)
+    else:
+        path.symlink_to("nowhere" if what == "a link that leads nowhere" else path.name)
+
+
+NO_VALUES = [
+    "a pipe", "a folder", "a device", "a socket", "a link that leads nowhere", "a link that leads in a circle",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NO_VALUES)
+def test_what_is_no_value_is_neither_absent_nor_replaced_nor_removed(tmp_path: Path, what: str) -> None:
+    _in_place(tmp_path / "o/1", what)
+    before = (tmp_path / "o/1").lstat()
+    backend = LocalBackend(str(tmp_path))
+    backend.put("o/2", b"good")
+    asks: dict[str, Callable[[], object]] = {
+        "get": lambda: backend.get("o/1", LIMIT),
+        "has": lambda: backend.has("o/1"),
+        "touch": lambda: backend.touch("o/1"),
+        "delete": lambda: backend.delete("o/1"),
+        "expire": lambda: backend.expire("o/1", 2.0**33),
+        "put": lambda: (backend.put("o/1", b"x"), backend.flush()),
+    }
+    for name, ask in asks.items():
+        with pytest.raises(NotAValueError, match=f"^{tmp_path}/o/1 is {what}, not a file of the repository$"):
+            ask()
+        assert (tmp_path / "o/1").lstat().st_ino == before.st_ino, name
+    assert not backend.create("o/1", b"x")
+    (found,) = (entry for entry in backend.everything("", details=True) if entry.key == "o/1")
+    assert (
+        found.is_folder
+        if what == "a folder"
+        else found.fault == f"{tmp_path}/o/1 is {what}, not a file of the repository"
+    )
+    assert ("o/1" in backend.list("")) == (what != "a folder")
+    assert not [*(tmp_path / "tmp").iterdir()], "nothing is left of what could not be put"
+
+
+@pytest.mark.parametrize("what", [*NO_VALUES[2:], "a pipe", "a file", "a link into the repository itself"])
+def test_what_is_no_folder_hides_nothing_silently(tmp_path: Path, what: str) -> None:
+    if what == "a file":
+        (tmp_path / "o").write_bytes(b"")
+    elif what == "a link into the repository itself":
+        (tmp_path / "o").symlink_to(".")
+    else:
+        _in_place(tmp_path / "o", what)
+    backend = LocalBackend(str(tmp_path))
+    asks: list[Callable[[], object]] = [
+        lambda: backend.get("o/1/2", LIMIT),
+        lambda: backend.has("o/1"),
+        lambda: backend.touch("o/1"),
+        lambda: [*backend.list("o")],
+        lambda: [*backend.entries("o/1")],
+        lambda: backend.create("o/1/2", b"x"),
+        lambda: (backend.put("o/1", b"x"), backend.flush()),
+    ]
+    for ask in asks:
+        with pytest.raises(NotAValueError, match=f"^{tmp_path}/o is {what}, not a folder of the repository$"):
+            ask()
+
+
+def test_links_never_make_paths_endless(tmp_path: Path) -> None:
+    root, disk = tmp_path / "r", tmp_path / "disk"
+    (disk / "inner").mkdir(parents=True)
+    (disk / "value").write_bytes(b"x")
+    (disk / "inner/up").symlink_to(disk)
+    for number in range(30):  # two ways at each of thirty steps
+        (tmp_path / f"step{number}").mkdir()
+        for name in "ab":
+            (tmp_path / f"step{number}" / name).symlink_to(tmp_path / f"step{number + 1}")
+    (tmp_path / "step30").mkdir()
+    root.mkdir()
+    (root / "disk").symlink_to(disk)
+    (root / "many").symlink_to(tmp_path / "step0")
+    (root / "top").symlink_to("/")
+    (root / "above").symlink_to(tmp_path)
+    backend = LocalBackend(str(root))
+    found = [*backend.everything("", details=True)]
+    assert [entry.key for entry in found if not entry.is_folder] == ["disk/value"]
+    faults = {entry.key for entry in found if entry.fault}
+    assert {"top", "above", "disk/inner/up", "many/b"} <= faults
+    assert len(found) < 100
+    with pytest.raises(NotAValueError):
         list(backend.list(""))
+
+
+def test_a_link_to_a_file_is_read_and_never_removed_for_its_age(tmp_path: Path) -> None:
+    (tmp_path / "annex").write_bytes(b"value")
+    (tmp_path / "r/o").mkdir(parents=True)
+    (tmp_path / "r/o/1").symlink_to("../../annex")
+    backend = LocalBackend(str(tmp_path / "r"))
+    assert backend.get("o/1", LIMIT) == b"value"
+    assert [(entry.key, entry.size_bytes) for entry in backend.entries("")] == [("o/1", 5)]
+    assert backend.touch("o/1")
+    assert not backend.expire("o/1", 2.0**33)
+    assert backend.get("o/1", LIMIT) == b"value"
+    backend.put("o/1", b"other")
+    backend.flush()
+    assert (tmp_path / "annex").read_bytes() == b"value"
+    assert backend.get("o/1", LIMIT) == b"other"
+
+
+def test_what_is_aside_and_no_file_gets_no_name(tmp_path: Path) -> None:
+    backend = LocalBackend(str(tmp_path))
+    backend.put("o/1", b"old")
+    backend.flush()
+    _in_place(tmp_path / "tmp/.castore-expired/o/2.1-a", "a pipe")
+    _in_place(tmp_path / "tmp/.castore-expired/o/3.1-a", "a link that leads nowhere")
+    _in_place(tmp_path / "tmp/.castore-tmp-1-a", "a pipe")
+    assert backend.expire("o/1", 2.0**33)
+    assert list(LocalBackend(str(tmp_path)).list("o")) == []
+    assert stat.S_ISFIFO((tmp_path / "tmp/.castore-expired/o/2.1-a").lstat().st_mode)
 
 
 class _Gate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,8 @@ from castore.errors import CorruptionError, FormatError, InvalidInputError, NotF
 from castore.format.digest import Digest, digest_from_hex, digest_hex, digest_of
 from castore.store import objects
 from castore.store.backend import MemoryBackend
+from castore.store.compress import pack
+from castore.store.local import LocalBackend
 from castore.store.objects import ObjectStore, object_key
 from tests.support.faults import FaultyBackend
 
@@ -188,3 +191,34 @@ def test_digest_spelling() -> None:
     ):
         with pytest.raises(FormatError):
             digest_from_hex(text)
+
+
+ROTTEN = {
+    "empty": lambda frame: b"",
+    "cut short": lambda frame: frame[:-7],
+    "zeros": lambda frame: bytes(len(frame)),
+    "a flipped bit": lambda frame: frame[:-9] + bytes([frame[-9] ^ 4]) + frame[-8:],
+    "another object": lambda frame: pack(b"another" * 100, u32_tail=None),
+    "too large": lambda frame: pack(bytes(10**6), u32_tail=None),
+}
+
+
+@pytest.mark.parametrize("how", ROTTEN)
+def test_a_put_over_what_is_rotten_heals_it(how: str, tmp_path: Path) -> None:
+    data = b"\x84 the canonical bytes " + bytes(range(256)) * 8
+    backend = LocalBackend(str(tmp_path))
+    store = ObjectStore(backend)
+    digest = store.put_bytes(data)
+    store.flush()
+    path = tmp_path / object_key(digest)
+    path.write_bytes(ROTTEN[how](path.read_bytes()))
+    with pytest.raises(CorruptionError):
+        ObjectStore(LocalBackend(str(tmp_path))).get(digest)
+    assert not ObjectStore(LocalBackend(str(tmp_path))).renew_whole([digest])
+    healing = ObjectStore(LocalBackend(str(tmp_path)))
+    assert healing.put(digest, data)
+    healing.flush()
+    assert ObjectStore(LocalBackend(str(tmp_path))).get(digest) == data
+    assert not healing.put(digest, data), "what is right is not written again"
+    assert healing.renew_whole([digest, digest])
+    assert not healing.renew_whole([digest, digest_of(b"none")])

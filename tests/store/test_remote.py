@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from castore.care.fsck import check
 from castore.errors import BackendError
 from castore.format.digest import Digest
 from castore.repository import Repository
+from castore.store.atomic_create import PROBED_FOLDER, RACERS, RACES, probed_key
 from castore.store.backend import SweptError
 from castore.store.objects import object_key
 from castore.store.refs import RefStore
@@ -153,6 +155,43 @@ def test_a_store_is_probed_once(moto: Server, tmp_path: Path, monkeypatch: pytes
     RefStore(open_backend(url)).update("a", Digest(b"1" * 32), time_s=0, author="a", message="")
     assert seen == [url]
     assert len([*(tmp_path / "cache" / "stores").iterdir()]) == 1
+
+
+@pytest.mark.server
+def test_the_answer_of_a_probe_is_kept_in_the_repository(
+    moto: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = _reach(moto, monkeypatch)
+    asked: list[bytes] = []
+    proxy = LosingProxy(moto.endpoint, lambda line: bool(asked.append(line)))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+
+    def requests_of(user: str) -> list[bytes]:
+        """What a user on another machine asks before the first name may be written."""
+        monkeypatch.setattr("castore.store.atomic_create._sound", set())
+        monkeypatch.setenv("CASTORE_CACHE", str(tmp_path / user))
+        refs = RefStore(Repository.open(url, create=True).backend)
+        asked.clear()
+        refs.require_writable()
+        return [*asked]
+
+    try:
+        first = requests_of("ann")
+        assert RACES * RACERS < len(first) <= 165
+        assert len(requests_of("ann")) == 0
+        (second,) = requests_of("ben")
+        assert b"/probed/" in second
+        assert b"GET" in second
+        backend = open_backend(url)
+        (note,) = backend.list(PROBED_FOLDER)
+        assert check(backend).findings.clean
+        # A copy of the repository elsewhere is another place.
+        assert note != probed_key(f"{backend.url} elsewhere")
+        backend.put(note, b"something else")
+        backend.flush()
+        assert len(requests_of("cem")) > RACES * RACERS
+    finally:
+        proxy.close()
 
 
 # ---- lost answers

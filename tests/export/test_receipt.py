@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from castore.errors import BackendError, InvalidInputError
-from castore.export import mark, whole_folder
-from castore.export.mark import END_BYTES, MARK_FILE
+from castore.export import receipt, whole_folder
+from castore.export.receipt import END_BYTES, RECEIPT_FILE
 from castore.export.whole_folder import LEFT_AGE_S, write_folder
 from castore.store.processes import is_dead, this_process
 from tests.export.earlier import earlier_export
@@ -85,7 +85,7 @@ MAKE: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("make", MAKE)
-@pytest.mark.parametrize("name", [*NAMES, "tokenizer", "tokenizer/a", MARK_FILE])
+@pytest.mark.parametrize("name", [*NAMES, "tokenizer", "tokenizer/a", RECEIPT_FILE])
 def test_any_entry_in_place_of_another(out: Path, name: str, make: str) -> None:
     _remove(out / name)
     MAKE[make](out / name)
@@ -108,10 +108,10 @@ def test_any_entry_more(out: Path, name: str, make: str) -> None:
     assert _state(out.parent) == before
 
 
-@pytest.mark.parametrize("name", [*NAMES, "tokenizer", MARK_FILE])
+@pytest.mark.parametrize("name", [*NAMES, "tokenizer", RECEIPT_FILE])
 def test_what_cannot_be_read(out: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is refused anything as root, so the refusal is made."""
-    owner, call = (os, "scandir") if name == "tokenizer" else (mark, "open_regular")
+    owner, call = (os, "scandir") if name == "tokenizer" else (receipt, "open_regular")
     real = getattr(owner, call)
 
     def refused(path: os.PathLike[str]) -> object:
@@ -130,25 +130,25 @@ def test_what_cannot_be_read(out: Path, name: str, monkeypatch: pytest.MonkeyPat
     assert _state(out.parent) == before
 
 
-def test_a_folder_without_a_mark(out: Path) -> None:
+def test_a_folder_without_a_receipt(out: Path) -> None:
     """Of another tool, or of a castore that left none."""
-    (out / MARK_FILE).unlink()
+    (out / RECEIPT_FILE).unlink()
     with pytest.raises(InvalidInputError, match=r"out has no \.castore-export\.json.* remove it yourself"):
         _replace(out)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b'{"written_by": "castore export", "version": 2}'])
-def test_a_mark_that_is_none(out: Path, content: bytes) -> None:
-    (out / MARK_FILE).write_bytes(content)
+def test_a_receipt_that_is_none(out: Path, content: bytes) -> None:
+    (out / RECEIPT_FILE).write_bytes(content)
     with pytest.raises(InvalidInputError, match="is not what an export writes"):
         _replace(out)
 
 
-def test_a_mark_of_another_folder(out: Path, tmp_path: Path) -> None:
+def test_a_receipt_of_another_folder(out: Path, tmp_path: Path) -> None:
     """Its names are looked for in the folder; they never lead out of it."""
-    document = json.loads((out / MARK_FILE).read_text())
+    document = json.loads((out / RECEIPT_FILE).read_text())
     document["files"]["../precious/mine"] = {"bytes": 8, "ends_blake3": ""}
-    (out / MARK_FILE).write_text(json.dumps(document))
+    (out / RECEIPT_FILE).write_text(json.dumps(document))
     _replace(out)
     assert (tmp_path / "precious" / "mine").read_text() == "precious"
 
@@ -171,22 +171,22 @@ def test_what_was_taken_away_is_no_loss(out: Path) -> None:
     (out / NAMES[0]).unlink()
     shutil.rmtree(out / "tokenizer" / "a")
     _replace(out)
-    assert sorted(path.name for path in out.iterdir()) == [MARK_FILE, "new"]
+    assert sorted(path.name for path in out.iterdir()) == [RECEIPT_FILE, "new"]
 
 
 def test_what_comes_into_a_folder_that_is_being_removed(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a handle that somebody holds."""
-    real = whole_folder.remove_marked
+    real = whole_folder.remove_own
 
-    def remove_marked(folder: Path, names: list[str]) -> None:
+    def remove_own(folder: Path, names: list[str]) -> None:
         (folder / "mine").write_text("precious")
         real(folder, names)
 
-    monkeypatch.setattr(whole_folder, "remove_marked", remove_marked)
+    monkeypatch.setattr(whole_folder, "remove_own", remove_own)
     with pytest.raises(BackendError, match=r"out is replaced, but what it held .*'mine' came into it"):
         _replace(out)
     left = next(out.parent.glob(".out.castore-old-*"))
-    assert sorted(path.name for path in left.iterdir()) == [MARK_FILE, "mine"]
+    assert sorted(path.name for path in left.iterdir()) == [RECEIPT_FILE, "mine"]
 
 
 @pytest.mark.parametrize("at", ["rename", "sync"])
@@ -215,7 +215,7 @@ def test_an_interrupt_while_folders_change_places(out: Path, at: str, monkeypatc
             except KeyboardInterrupt:
                 assert _state(out.parent) == before
     assert n > 2
-    assert sorted(path.name for path in out.iterdir()) == [MARK_FILE, "new"]
+    assert sorted(path.name for path in out.iterdir()) == [RECEIPT_FILE, "new"]
     assert sorted(path.name for path in out.parent.iterdir()) == ["out", "precious"]
 
 
