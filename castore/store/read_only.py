@@ -23,42 +23,54 @@ class ReadOnly:
 
     @property
     def url(self) -> str:
+        """The place of the other one."""
         return self._backend.url
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
+        """As the other one."""
         return self._backend.get(key, max_bytes)
 
     def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+        """As the other one."""
         return self._backend.get_many(keys, max_bytes)
 
     def has(self, key: str) -> bool:
+        """As the other one."""
         return self._backend.has(key)
 
     def touch(self, key: str) -> bool:
+        """Whether there is a value; it is as old as before."""
         return self._backend.has(key)
 
     def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
+        """``touch`` of many."""
         return ((key, self._backend.has(key)) for key in keys)
 
     def list(self, prefix: str) -> Iterator[str]:
+        """As the other one."""
         return self._backend.list(prefix)
 
     def entries(self, prefix: str) -> Iterator[ListingEntry]:
+        """As the other one."""
         return self._backend.entries(prefix)
 
     def flush(self) -> None:
         """Nothing was put."""
 
     def put(self, key: str, data: bytes) -> None:
+        """Refused."""
         raise self._refused(key)
 
     def create(self, key: str, data: bytes) -> bool:
+        """Refused."""
         raise self._refused(key)
 
     def delete(self, key: str) -> bool:
+        """Refused."""
         raise self._refused(key)
 
     def expire(self, key: str, before_s: float) -> bool:
+        """Refused."""
         raise self._refused(key)
 
     def _refused(self, key: str) -> BackendError:
