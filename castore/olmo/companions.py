@@ -19,6 +19,9 @@ from castore.store.files import open_regular
 
 TOKENIZER_FOLDER = "tokenizer"
 
+RECEIPT = ".castore-export.json"
+"""Names the files of an export (``castore.export.receipt``), and tells nothing of the data."""
+
 _READ_BYTES = 1 << 20
 
 
@@ -35,7 +38,7 @@ def companions(folder: str, *, absent: int = 0) -> Companions:
     parts = {name for part in part_names(folder) for name in part}
     arrays, tokenizer, others = {}, {}, []
     for name, is_file in _entries(folder):
-        if name in parts:
+        if name in parts or name == RECEIPT:
             continue
         if is_file and (name.endswith(".npy") or "_part_" in name):
             arrays[name] = _digest(folder, name, _file_digest)
