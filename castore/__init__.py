@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         UnsupportedVersionError,
         WorkerDiedError,
     )
+    from castore.ingest.run_file import read_config
     from castore.read.reader import Batch, Sample
     from castore.read.zarr_store import CastoreStore
     from castore.repository import Repository
@@ -65,6 +66,7 @@ __all__ = [
     "WorkerDiedError",
     "__version__",
     "open",
+    "read_config",
     "zarr_store",
 ]
 
@@ -75,8 +77,9 @@ _FOUND_IN = {
     "Origin": "castore.store.run_origin",
     "Repository": "castore.repository",
     "Sample": "castore.read.reader",
+    "read_config": "castore.ingest.run_file",
 }
-"""Modules of the classes that are loaded when somebody asks for them; what is not here is an error's."""
+"""Modules of the classes and functions that are loaded when somebody asks for them; what is not here is an error's."""
 
 
 def __getattr__(name: str) -> Any:
