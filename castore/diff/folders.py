@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from castore.diff.keys import Keys, align_keys
 from castore.diff.unequal_values import read_values, unequal_samples
 from castore.olmo.folder_dataset import FolderDataset
-from castore.olmo.unequal import IDS, LABELS, unequal_elements
+from castore.olmo.parts import IDS, LABELS
+from castore.olmo.unequal import unequal_elements
 from castore.tree.align import Gap
 from castore.tree.diff import joined
 

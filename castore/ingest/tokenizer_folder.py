@@ -7,6 +7,7 @@ that it builds anew, such as those in :data:`_REBUILT_CLASSES`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -71,8 +72,12 @@ class TokenizerFolder:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: str) -> TokenizerFolder:
-        """Read a local folder.
+    def load(cls, path: str, known: Mapping[str, bytes] | None = None) -> TokenizerFolder:
+        """Read a local folder, each file once.
+
+        Args:
+            path: The folder.
+            known: Files of it that were read already, so that all is said of the same bytes.
 
         Raises:
             InvalidInputError: No such folder, no ``tokenizer.json``, or a file that does not hold what it should.
@@ -84,7 +89,9 @@ class TokenizerFolder:
             raise InvalidInputError(f"tokenizer folder {path} has no {TOKENIZER}")
         files = {}
         for name in (TOKENIZER, CONFIG, TEMPLATE, SPECIAL_TOKENS, ADDED_TOKENS):
-            if (folder / name).exists():
+            if known is not None and name in known:
+                files[name] = known[name]
+            elif (folder / name).exists():
                 files[name] = _read(folder / name)
         specification = _json_object(folder, files, TOKENIZER)
         vocab_size = _vocab_size(specification, folder)

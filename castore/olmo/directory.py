@@ -20,6 +20,7 @@ from castore.format.run import RunConfiguration, SourceRecord
 from castore.format.samples import Samples, SpanColumn
 from castore.format.schema import DATA_ARRAYS, LABELS_MASK, TOKEN_IDS
 from castore.olmo.folder import OlmoCoreFolder, check_statistics, spans_of
+from castore.olmo.parts import ContentHash
 from castore.olmo.scan import FolderScan, SourceCount, folder_sources, supposed_sources
 from castore.olmo.sources import text_of
 from castore.read.columns import Columns
@@ -42,7 +43,7 @@ def directory_dataset(path: str, beside: Columns | None = None, order: Order | N
         order: The order to take it to be in, where there is no such dataset.
 
     Raises:
-        SourceError: The directory is incomplete or contradicts itself.
+        SourceError: The directory is incomplete, contradicts itself, or changed meanwhile.
     """
     folder = OlmoCoreFolder(path)
     check_statistics(folder)
@@ -58,6 +59,7 @@ def directory_dataset(path: str, beside: Columns | None = None, order: Order | N
     for piece in scan.pieces(sources, numbers):
         objects.keep(builder, builder.add(piece))
     objects.keep(builder, builder.end())
+    folder.check_unchanged()
     manifest = builder.manifest(order)
     run = _run(folder, builder, manifest.digest, [source for source, _ in sources], beside)
     objects.add([manifest, run])
@@ -168,10 +170,10 @@ class _Completed(FolderScan):
         self.lengths = whole(beside, "length")
         self.lengths[positions] = folder.lengths
 
-    def samples(self, lo: int, hi: int) -> Samples:
-        """Samples ``lo`` to ``hi`` of the dataset, as the folder has them where it does."""
+    def samples(self, lo: int, hi: int, seen: ContentHash | None = None) -> Samples:
+        """Samples ``lo`` to ``hi`` of the dataset, as the folder has them where it does; ``seen`` sees the latter."""
         here, lengths = self._document[lo:hi] >= 0, self.lengths[lo:hi]
-        given = self._folder.chosen(self._document[lo:hi][here])
+        given = self._folder.chosen(self._document[lo:hi][here], seen)
         other = self._reader.take(np.flatnonzero(~here) + lo)
         given_ids, given_spans = given.columns[TOKEN_IDS.name], given.columns[LABELS_MASK.name]
         assert isinstance(given_ids, np.ndarray)
@@ -222,11 +224,18 @@ class _Objects:
         self._beside = beside
 
     def fetch(self, digest: Digest) -> bytes:
-        """The bytes of an object."""
+        """The bytes of an object.
+
+        Raises:
+            SourceError: The directory changed since its trees were built.
+        """
         if digest in self._kept:
             return self._kept[digest]
         if digest in self._places:
-            return self._scan.samples(*self._places[digest]).encode(TOKEN_IDS).data
+            again = self._scan.samples(*self._places[digest]).encode(TOKEN_IDS)
+            if again.digest != digest:
+                raise self._scan.changed()
+            return again.data
         if self._beside is not None:
             return self._beside.fetch(digest)
         raise NotFoundError(f"there is no object {digest_hex(digest)} in the directory")

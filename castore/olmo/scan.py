@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from castore.errors import SourceError
 from castore.format.run import SourceRecord
 from castore.format.samples import Piece, Samples, SpanColumn, offsets_of, sample_keys
 from castore.format.schema import LABELS_MASK, TOKEN_IDS
 from castore.olmo.folder import OlmoCoreFolder
+from castore.olmo.parts import ContentHash
 from castore.olmo.sources import (
     source_records,
     sources_in_mix_order,
@@ -32,56 +34,88 @@ class FolderScan:
     Args:
         folder: The folder.
         documents: Document at each stored place, int64[n]; None for the folder's own order.
+        keys: Keys that the documents at these places had when they were read before, uint8[n, 16].
 
     Attributes:
         lengths: Tokens of each document in that order, uint32[n].
         trainable_total: Trainable tokens of the pieces given so far.
     """
 
-    def __init__(self, folder: OlmoCoreFolder, documents: NDArray[np.int64] | None) -> None:
+    def __init__(
+        self, folder: OlmoCoreFolder, documents: NDArray[np.int64] | None, keys: NDArray[np.uint8] | None = None
+    ) -> None:
         self._folder, self._documents = folder, documents
+        self._keys = keys
+        self._trainable: NDArray[np.int64] | None = None
         self.lengths = folder.lengths if documents is None else folder.lengths[documents]
         self.trainable_total = 0
 
-    def batches(self) -> Iterator[tuple[int, NDArray[np.uint8], Samples]]:
-        """First document, keys and samples of every batch."""
+    def batches(self, seen: ContentHash | None = None) -> Iterator[tuple[int, NDArray[np.uint8], Samples]]:
+        """First document, keys and samples of every batch; ``seen`` sees what is read.
+
+        Raises:
+            SourceError: A document has not the key that it had before.
+        """
         offsets = offsets_of(self.lengths)
         lo, count = 0, len(self.lengths)
         while lo < count:
             hi = max(int(np.searchsorted(offsets, offsets[lo] + BATCH_TOKENS, side="right")) - 1, lo + 1)
-            samples = self.samples(lo, hi)
+            samples = self.samples(lo, hi, seen)
             token_ids = samples.columns[TOKEN_IDS.name]
             assert isinstance(token_ids, np.ndarray)
-            yield lo, sample_keys(token_ids, samples.lengths), samples
+            keys = sample_keys(token_ids, samples.lengths)
+            if self._keys is not None and not np.array_equal(keys, self._keys[lo:hi]):
+                raise self.changed()
+            yield lo, keys, samples
             lo = hi
 
-    def samples(self, lo: int, hi: int) -> Samples:
-        """Documents at places ``lo`` to ``hi``."""
+    def samples(self, lo: int, hi: int, seen: ContentHash | None = None) -> Samples:
+        """Documents at places ``lo`` to ``hi``, which ``seen`` sees."""
         if self._documents is None:
-            return self._folder.samples(lo, hi)
-        return self._folder.chosen(self._documents[lo:hi])
+            return self._folder.samples(lo, hi, seen)
+        return self._folder.chosen(self._documents[lo:hi], seen)
 
     def trainable(self) -> NDArray[np.int64]:
-        """Trainable tokens of every document, int64[n]."""
-        counts = [_trainable(self.samples(lo, hi)) for lo, hi in _ranges(len(self.lengths), 4096)]
-        return np.concatenate(counts) if counts else np.zeros(0, np.int64)
+        """Trainable tokens of every document, int64[n]; ``pieces`` makes sure that it meets the same."""
+        if self._trainable is None:
+            counts = [_trainable(self.samples(lo, hi)) for lo, hi in _ranges(len(self.lengths), 4096)]
+            self._trainable = np.concatenate(counts) if counts else np.zeros(0, np.int64)
+        return self._trainable
 
-    def pieces(self, sources: Sequence[SourceCount], numbers: NDArray[np.uint32] | None = None) -> Iterator[Piece]:
+    def pieces(
+        self,
+        sources: Sequence[SourceCount],
+        numbers: NDArray[np.uint32] | None = None,
+        seen: ContentHash | None = None,
+    ) -> Iterator[Piece]:
         """Pieces for a builder.
+
+        What came of an earlier reading, keys and trainable tokens, is what is read now, or this ends.
 
         Args:
             sources: Sources, whose documents follow one another unless ``numbers`` are given.
             numbers: Source of every document in this order, uint32[n].
+            seen: Sees the ids and labels that the pieces are made of.
+
+        Raises:
+            SourceError: The folder changed since it was read before.
         """
         source_stops = np.cumsum([count for _, count in sources], dtype=np.int64)
-        for lo, keys, samples in self.batches():
-            self.trainable_total += int(_trainable(samples).sum())
-            hi = lo + len(samples)
+        for lo, keys, samples in self.batches(seen):
+            trainable, hi = _trainable(samples), lo + len(samples)
+            if self._trainable is not None and not np.array_equal(trainable, self._trainable[lo:hi]):
+                raise self.changed()
+            self.trainable_total += int(trainable.sum())
             if numbers is None:
                 source = np.searchsorted(source_stops, np.arange(lo, hi), side="right").astype(np.uint32)
             else:
                 source = numbers[lo:hi]
             yield Piece(samples.lengths, keys, {"source": source}, _given(samples))
+
+    def changed(self) -> SourceError:
+        """What is raised where two readings of the folder do not agree."""
+        self._folder.check_unchanged()  # which can name the file
+        return SourceError(self._folder.path, "changed while it was read")
 
 
 def _given(samples: Samples) -> Callable[[], Samples]:
