@@ -26,7 +26,7 @@ from castore.ingest.assembly import Assembly, Growth, store_run
 from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.olmo.folder import OlmoCoreFolder, check_statistics
 from castore.olmo.parts import ContentHash
-from castore.olmo.scan import FolderScan, folder_sources, supposed_sources
+from castore.olmo.scan import FolderScan, Reading, folder_sources, supposed_sources
 from castore.olmo.sources import integer_of, text_of
 from castore.read.columns import Columns
 from castore.read.whole import whole, whole_keys
@@ -77,15 +77,15 @@ class Like:
 class _StoredOrder:
     """Documents in the order in which they are stored, None for their own; and how the directory's order is kept.
 
-    ``keys`` are those of the documents in stored order, uint8[n, 16], where they were read to find it. ``source`` are
-    the sources, called ``names``, that the documents in stored order are supposed to be of.
+    ``before`` is what was read to find it. ``source`` are the sources, called ``names``, that the documents in stored
+    order are supposed to be of.
     """
 
     documents: NDArray[np.int64] | None
     order: Order | None
     order_objects: tuple[Object, ...] = ()
     known: int = 0
-    keys: NDArray[np.uint8] | None = None
+    before: Reading | None = None
     source: NDArray[np.uint32] | None = None
     names: tuple[str, ...] = ()
 
@@ -119,14 +119,13 @@ def import_folder(
     check_statistics(folder)
     growth = Growth(objects)
     plan = _plan(folder, shuffle_seed, like)
-    done = None if like is not None else _found(imports, objects, folder, shuffle_seed, plan)
+    done = None if like is not None else _found(imports, objects, folder, shuffle_seed)
     if done is None:
-        seen = ContentHash()
-        done = _store(folder, objects, plan, seen, undone=shuffle_seed is not None, report=report)
+        done, content = _store(folder, objects, plan, undone=shuffle_seed is not None, report=report)
         folder.check_unchanged()
         if like is None:
-            for content in (seen.digest(folder.shape), folder.shape):
-                imports.put(_name(content, folder, shuffle_seed), done)
+            for told in (content, folder.shape):
+                imports.put(_name(told, folder, shuffle_seed), done)
     else:
         folder.check_unchanged()
     run = _store_run(folder, done, origin, objects)
@@ -147,11 +146,7 @@ def _name(content: str, folder: OlmoCoreFolder, shuffle_seed: int | None) -> Dig
 
 
 def _found(
-    imports: ImportStore,
-    objects: ObjectStore,
-    folder: OlmoCoreFolder,
-    shuffle_seed: int | None,
-    plan: _StoredOrder,
+    imports: ImportStore, objects: ObjectStore, folder: OlmoCoreFolder, shuffle_seed: int | None
 ) -> Imported | None:
     """What an earlier import of the same files made, if all of it is still there.
 
@@ -160,7 +155,7 @@ def _found(
     # Files are read to be recognised only if some of their shape came before.
     if imports.get(_name(folder.shape, folder, shuffle_seed)) is None:
         return None
-    done = imports.get(_name(folder.digest(plan.documents), folder, shuffle_seed))
+    done = imports.get(_name(folder.digest(), folder, shuffle_seed))
     if done is None or not objects.renew(done.manifest):
         return None
     try:
@@ -177,27 +172,36 @@ def _store(
     folder: OlmoCoreFolder,
     objects: ObjectStore,
     plan: _StoredOrder,
-    seen: ContentHash,
     *,
     undone: bool,
     report: Callable[[int, int], None],
-) -> Imported:
-    """Build and store the trees and the manifest of the documents that ``seen`` sees."""
-    scan = FolderScan(folder, plan.documents, plan.keys)
+) -> tuple[Imported, str]:
+    """Build and store the trees and the manifest; also the digest of the content that they were built from."""
+    before, seen = plan.before, None
+    if plan.documents is None:
+        seen = ContentHash()
+    elif before is None:
+        # Documents that are read here and there have no digest that a reading from front to back would have.
+        before = Reading.of(folder)
+    scan = FolderScan(folder, plan.documents, before, seen)
     numbers = plan.source
     sources = None if numbers is None else supposed_sources(folder, scan, plan.names, numbers, by_name=True)
     if sources is None:
         sources, numbers = folder_sources(folder, scan, undone=undone), None
     assembly = Assembly(objects, DATA_ARRAYS)
     flushed = 0
-    for piece in scan.pieces(sources, numbers, seen):
+    for piece in scan.pieces(sources, numbers):
         assembly.add(piece)
         report(assembly.tokens, folder.tokens)
         if assembly.tokens - flushed > FLUSH_TOKENS:
             assembly.flush()
             flushed = assembly.tokens
     root = assembly.finish_manifest(plan.order, plan.order_objects)
-    return Imported(root, [source for source, _ in sources], scan.trainable_total)
+    done = Imported(root, [source for source, _ in sources], scan.trainable_total)
+    if seen is not None:
+        return done, seen.digest(folder.shape)
+    assert before is not None
+    return done, before.content
 
 
 # ---- in which order documents are stored
@@ -235,7 +239,8 @@ def _follow(folder: OlmoCoreFolder, like: Like) -> _StoredOrder:
     version has left a place; what remains goes to the end. A document is supposed to be of the source whose place it
     takes, and at the end of the last one.
     """
-    keys = np.concatenate([keys for _, keys, _ in FolderScan(folder, None).batches()] or [np.zeros((0, 16), np.uint8)])
+    before = Reading.of(folder)
+    keys = before.keys
     places: dict[bytes, list[int]] = {}
     for place, key in enumerate(_as_bytes(like.keys)):
         places.setdefault(key, []).append(place)
@@ -258,7 +263,7 @@ def _follow(folder: OlmoCoreFolder, like: Like) -> _StoredOrder:
     if len(like.source):
         source = like.source[np.minimum(place_of[documents], len(like.source) - 1)]
     known = len(keys) - len(unknown)
-    return _StoredOrder(documents, order, tuple(order_objects), known, keys[documents], source, like.names)
+    return _StoredOrder(documents, order, tuple(order_objects), known, before, source, like.names)
 
 
 def _as_bytes(keys: NDArray[np.uint8]) -> list[bytes]:

@@ -20,7 +20,6 @@ from castore.format.run import RunConfiguration, SourceRecord
 from castore.format.samples import Samples, SpanColumn
 from castore.format.schema import DATA_ARRAYS, LABELS_MASK, TOKEN_IDS
 from castore.olmo.folder import OlmoCoreFolder, check_statistics, spans_of
-from castore.olmo.parts import ContentHash
 from castore.olmo.scan import FolderScan, SourceCount, folder_sources, supposed_sources
 from castore.olmo.sources import text_of
 from castore.read.columns import Columns
@@ -170,10 +169,10 @@ class _Completed(FolderScan):
         self.lengths = whole(beside, "length")
         self.lengths[positions] = folder.lengths
 
-    def samples(self, lo: int, hi: int, seen: ContentHash | None = None) -> Samples:
-        """Samples ``lo`` to ``hi`` of the dataset, as the folder has them where it does; ``seen`` sees the latter."""
+    def samples(self, lo: int, hi: int) -> Samples:
+        """Samples ``lo`` to ``hi`` of the dataset, as the folder has them where it does."""
         here, lengths = self._document[lo:hi] >= 0, self.lengths[lo:hi]
-        given = self._folder.chosen(self._document[lo:hi][here], seen)
+        given = self._folder.chosen(self._document[lo:hi][here])
         other = self._reader.take(np.flatnonzero(~here) + lo)
         given_ids, given_spans = given.columns[TOKEN_IDS.name], given.columns[LABELS_MASK.name]
         assert isinstance(given_ids, np.ndarray)

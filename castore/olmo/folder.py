@@ -33,9 +33,6 @@ from castore.store.files import open_regular
 _ENDS_MAX = 4096
 """Documents of a part that are asked in which token documents end."""
 
-_HASH_DOCUMENTS = 4096
-"""Documents here and there that are read at once to be hashed alone."""
-
 
 class OlmoCoreFolder:
     """An output directory of ``convert_sft_data_for_olmocore.py``, or of ``castore export``.
@@ -121,21 +118,13 @@ class OlmoCoreFolder:
             hasher.update(starts.astype("<i8").data.cast("B"))
         return hasher.hexdigest()
 
-    def digest(self, documents: NDArray[np.int64] | None = None) -> str:
+    def digest(self) -> str:
         """BLAKE3 over shape, ids and labels of all documents, 64 hex digits.
 
-        It is what ``ContentHash`` gives after all documents were used in this order.
-
-        Args:
-            documents: The order; their own if it is None.
+        It is what ``ContentHash`` gives after all documents were used in their own order.
         """
         seen = ContentHash()
-        for which in (IDS, LABELS):
-            if documents is None:
-                self.parts.hash_range(seen, which, 0, self.tokens)
-            for lo in range(0, 0 if documents is None else len(documents), _HASH_DOCUMENTS):
-                assert documents is not None
-                seen.saw(which, self.parts.ranges(which, self._ranges(documents[lo : lo + _HASH_DOCUMENTS])))
+        self.parts.hash_all(seen)
         return seen.digest(self.shape)
 
     def check_unchanged(self) -> None:
@@ -155,9 +144,9 @@ class OlmoCoreFolder:
         stop = int(self._starts[hi]) if hi < len(self._starts) else self.tokens
         return self._batch(self.lengths[lo:hi], [(int(self._starts[lo]), stop)], seen)
 
-    def chosen(self, documents: NDArray[np.int64], seen: ContentHash | None = None) -> Samples:
-        """The given documents in the given order, with token_ids and labels_mask, which ``seen`` sees."""
-        return self._batch(self.lengths[documents], self._ranges(documents), seen)
+    def chosen(self, documents: NDArray[np.int64]) -> Samples:
+        """The given documents in the given order, with token_ids and labels_mask."""
+        return self._batch(self.lengths[documents], self._ranges(documents), None)
 
     def _ranges(self, documents: NDArray[np.int64]) -> list[tuple[int, int]]:
         """Ranges of tokens of documents; those of documents that follow one another are one."""

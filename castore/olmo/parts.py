@@ -112,8 +112,11 @@ class Parts:
             SourceError: As ``elements``.
         """
         found = np.empty(sum(hi - lo for lo, hi in ranges), self.dtype(which))
-        if not len(found):
-            return found
+        if len(found):
+            self._read_into(found, which, ranges)
+        return found
+
+    def _read_into(self, found: NDArray[Any], which: int, ranges: Sequence[tuple[int, int]]) -> None:
         width, room, at = found.itemsize, found.data.cast("B"), 0
         for lo, hi in ranges:
             part = bisect_right(self.starts, lo) - 1
@@ -123,12 +126,16 @@ class Parts:
                 size = (stop - lo) * width
                 self._parts[part].files[which].read_into(room[at : at + size], (lo - base) * width)
                 lo, at, part = stop, at + size, part + 1
-        return found
 
-    def hash_range(self, seen: ContentHash, which: int, lo: int, hi: int) -> None:
-        """Hash ids or labels ``lo`` to ``hi``, as a use of them would."""
-        for at in range(lo, hi, _HASH_ITEMS):
-            seen.saw(which, self.elements(which, at, min(at + _HASH_ITEMS, hi)))
+    def hash_all(self, seen: ContentHash) -> None:
+        """Hash all ids and labels, as a use of them in turn would."""
+        for which in (IDS, LABELS):
+            # One buffer for all: memory that is new with every read costs more than the read.
+            buffer = np.empty(_HASH_ITEMS, self.dtype(which))
+            for lo in range(0, self.starts[-1], _HASH_ITEMS):
+                hi = min(lo + _HASH_ITEMS, self.starts[-1])
+                self._read_into(buffer[: hi - lo], which, [(lo, hi)])
+                seen.saw(which, buffer[: hi - lo])
 
     def check_unchanged(self) -> None:
         """Make sure that no file was written to since it was opened.
