@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         UnsupportedVersionError,
         WorkerDiedError,
     )
+    from castore.ingest.run_file import read_config
     from castore.read.reader import Batch, Sample
     from castore.read.zarr_store import CastoreStore
     from castore.repository import Repository
@@ -65,6 +66,7 @@ __all__ = [
     "WorkerDiedError",
     "__version__",
     "open",
+    "read_config",
     "zarr_store",
 ]
 
@@ -75,8 +77,9 @@ _FOUND_IN = {
     "Origin": "castore.store.run_origin",
     "Repository": "castore.repository",
     "Sample": "castore.read.reader",
+    "read_config": "castore.ingest.run_file",
 }
-"""Modules of the classes that are loaded when somebody asks for them; what is not here is an error's."""
+"""Modules of the classes and functions that are loaded when somebody asks for them; what is not here is an error's."""
 
 
 def __getattr__(name: str) -> Any:
@@ -113,7 +116,7 @@ def open(  # noqa: A001 - callers write castore.open
 
 
 def zarr_store(url: str | PathLike[str], name: str, *, grid: str = "regular") -> CastoreStore:
-    """A dataset as a read-only zarr store: ``zarr.open_group(castore.zarr_store(url, name), mode="r")``.
+    """A dataset as a zarr store: ``zarr.open_group(castore.zarr_store(url, name))``. Every write is refused.
 
     The group has token_ids uint32[m], labels_mask bool[m], sample_offsets int64[n + 1], source uint32[n] and the extra
     arrays, in stored order; every byte is verified when it is read. What ``name`` means now is what is shown, also if

@@ -21,6 +21,7 @@ Messages are one line, name the place (file, row and field, or key and digest) a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -124,13 +125,14 @@ class BackendError(CastoreError):
 
     Attributes:
         transient: True if the same call may succeed when tried again.
+        full: True if there was no more room.
     """
 
     code = "backend"
 
-    def __init__(self, message: str, *, transient: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = False, full: bool = False) -> None:
         super().__init__(message)
-        self.transient = transient
+        self.transient, self.full = transient, full
 
 
 class SignatureError(CastoreError):
@@ -143,3 +145,18 @@ class WorkerDiedError(CastoreError):
     """A worker process ended without an answer, most likely for want of memory."""
 
     code = "worker-died"
+
+
+def did_you_mean(name: str, known: Iterable[str], *, mark: str = ": ", most: int = 1) -> str:
+    """The end of a message about a name that is not known: behind ``mark`` what it is near to, or nothing at all.
+
+    Args:
+        name: What was written.
+        known: What could have been.
+        mark: What stands in front.
+        most: Names that are offered at most.
+    """
+    from difflib import get_close_matches  # only here: it costs start-up
+
+    close = get_close_matches(name, known, most)
+    return f"{mark}did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -14,7 +14,6 @@ from castore.care.policy import GRACE_S, KEEP_LOG_S, KEEP_RECORDS_S, Policy
 from castore.dataset import Datasets
 from castore.errors import InvalidInputError
 from castore.format.digest import Digest
-from castore.ingest.defaults import FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
 from castore.store.addresses import nothing_called
 from castore.store.move import Move, Why
 from castore.store.refs import RefEntry, is_ref_name
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from castore.export.olmo_core import Exported
     from castore.format.codec import Value
     from castore.ingest.caller_samples import ArraySpec
+    from castore.ingest.defaults import TokenizeOptions
+    from castore.ingest.estimate import Estimate
     from castore.ingest.import_folder import ImportResult
     from castore.ingest.import_zarr import GroupImport
     from castore.ingest.job import TokenizeResult
@@ -60,25 +61,14 @@ class Repository(Datasets):
         self,
         mix: Iterable[MixEntry],
         *,
-        tokenizer: PathLike,
         name: str,
-        chat_template: PathLike | None = None,
-        max_seq_length: int | None = None,
-        add_bos: bool = False,
-        last_turn: bool = False,
-        num_examples: int | None = None,
-        shuffle_seed: int | None = SHUFFLE_SEED,
-        mix_seed: int = MIX_SEED,
-        split: str | Sequence[str] = FILE_SPLIT,
-        revision: str = MAIN_REVISION,
-        workers: int | None = None,
-        on_error: str = ON_ERROR,
-        template_fallback: bool = False,
-        date: str | None = None,
         origin: Origin | None = None,
+        message: str = "",
+        author: str = "",
+        force: bool = False,
         report: Callable[[Progress], None] = lambda progress: None,
         warn: Callable[[str], None] = lambda line: None,
-        **why: Unpack[Why],
+        **options: Unpack[TokenizeOptions],
     ) -> TokenizeResult:
         """Turn conversations into a dataset, and let ``name`` mean it.
 
@@ -88,53 +78,41 @@ class Repository(Datasets):
         Args:
             mix: The sources in order, each a path (or name of a Hugging Face dataset) and an amount: a float is a share
                 of the rows (1.0 all, 3.0 three times), an integer a count, a text either, as on the command line.
-            tokenizer: Folder of a Hugging Face tokenizer.
             name: Of the result.
-            chat_template: Name or file of a template; the tokenizer folder's own by default.
-            max_seq_length: Tokens kept of a conversation; None for all.
-            add_bos: Put the BOS token in front of every conversation.
-            last_turn: Train on the last assistant turn of a conversation only.
-            num_examples: Samples used of the shuffle; None for all.
-            shuffle_seed: Seed of the recorded order; None to keep the order of the mix.
-            mix_seed: Seed of the random choice of rows.
-            split, revision: Of the Hugging Face datasets; one split for all, or one for each source.
-            workers: Processes; one for each processor by default. With more than one, a script that has much to
-                tokenize begins below ``if __name__ == "__main__":``, since workers import it.
-            on_error: What to do at a row that cannot be read: ``stop`` there, or ``skip``, count it and go on.
-            template_fallback: Take the tokenizer's own template for a name that is not known, as open-instruct does.
-            date: What templates that ask for the date write, ``YYYY-MM-DD`` or with ``THH:MM:SS``; today by default.
             report: Called after every unit.
             warn: Called with one line for each thing that the user should know.
+            **options: The tokenizer, and what else ``castore.ingest.defaults.TokenizeOptions`` has.
 
         Raises:
             InvalidInputError: The job or a source is wrong; what was tokenized is kept for the next run.
         """
         from castore.ingest import job as jobs
-        from castore.ingest.mix import spelled_mix
         from castore.store.units import UnitStore
 
-        job = jobs.TokenizeJob(
-            mix=spelled_mix(mix),
-            tokenizer=os.fspath(tokenizer),
-            chat_template=None if chat_template is None else os.fspath(chat_template),
-            max_seq_length=max_seq_length,
-            num_examples=num_examples,
-            shuffle_seed=shuffle_seed,
-            mix_seed=mix_seed,
-            workers=workers,
-            on_error=on_error,
-            add_bos=add_bos,
-            last_turn_only=last_turn,
-            splits=(split,) if isinstance(split, str) else tuple(split),
-            revision=revision,
-            template_fallback=template_fallback,
-            date=date,
-        )
-        move = Move(self.backend, name, "tokenize", origin, **why)
+        job = jobs.TokenizeJob.of(mix, **options)
+        move = Move(self.backend, name, "tokenize", origin, message=message, author=author, force=force)
         units, recorded = UnitStore(self.backend), move.origin.recorded(__version__)
         done = jobs.tokenize(job, self.objects, units, recorded, report=report, warn=warn)
         move.publish(done.run)
         return done
+
+    def estimate(
+        self,
+        mix: Iterable[MixEntry],
+        *,
+        report: Callable[[int, int], None] = lambda done, total: None,
+        warn: Callable[[str], None] = lambda line: None,
+        **options: Unpack[TokenizeOptions],
+    ) -> Estimate:
+        """What ``tokenize`` would come to, reckoned from a sample of the rows that are new; nothing is written.
+
+        Raises:
+            InvalidInputError: The job, a source, or a row of the sample is wrong.
+        """
+        from castore.ingest.estimate import estimate
+        from castore.ingest.job import TokenizeJob
+
+        return estimate(TokenizeJob.of(mix, **options), self.backend, Origin.here().time_s, report=report, warn=warn)
 
     def writer(
         self,
@@ -271,6 +249,7 @@ class Repository(Datasets):
         name: str | None = None,
         origin: Origin | None = None,
         *,
+        create: bool = False,
         check: Callable[[Digest], None] = lambda root: None,
         report: Callable[[int, int], None] = lambda done, total: None,
         **why: Unpack[Why],
@@ -279,12 +258,14 @@ class Repository(Datasets):
 
         Args:
             address: What to copy.
-            to: The other repository, or its path or URL; it is made if there is nothing.
+            to: The other repository, or its path or URL.
             name: The name there; the same by default.
+            create: Make the other repository if there is nothing at the path or URL.
             check: Called with the root before anything is sent.
 
         Raises:
             InvalidInputError: The address is no name, and none was given.
+            NotFoundError: There is no such address, or no other repository and ``create`` is False.
         """
         from castore.care.copy import copy_dataset
         from castore.store.signatures import SignatureStore
@@ -293,7 +274,7 @@ class Repository(Datasets):
             raise InvalidInputError(f"{address} is no name: say what to call it there")
         name = name or address
         target = self.resolve(address)
-        other = to if isinstance(to, Repository) else Repository.open(to, create=True)
+        other = to if isinstance(to, Repository) else Repository.open(to, create=create)
         move = Move(other.backend, name, f"copy {address} from {self.url}", origin, target=target, **why)
         root = self.dataset(target).root
         check(root)

@@ -8,6 +8,10 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import click
+
+from castore_cli.formatting import visible
+
 if TYPE_CHECKING:
     from castore.diff.lock import Lock
     from castore.read.columns import Columns
@@ -33,8 +37,19 @@ class State:
         return self.repo or default_folder()
 
     def open(self, *, create: bool = False) -> Repository:
-        """Open the repository; ``create`` for commands that write data into it."""
-        return self._open(self.url, create=create)
+        """Open the repository; ``create`` for commands that write data into it, which say so where they make one."""
+        return self._open(self.url, create=create, say=True)
+
+    def open_or_empty(self) -> Repository:
+        """The repository, or an empty one in memory where there is none."""
+        from castore.errors import NotFoundError
+        from castore.repository import Repository
+        from castore.store.backend import MemoryBackend
+
+        try:
+            return self.open()
+        except NotFoundError:
+            return Repository(MemoryBackend(self.url))
 
     def dataset(self, address: str) -> tuple[Repository, Columns]:
         """The dataset that an address names, ``URL#name`` included, and the repository that has it."""
@@ -52,7 +67,7 @@ class State:
         return (self._open(url) if mark else self.open()), name
 
     def at(self, url: str, *, create: bool = False) -> Repository:
-        """Another repository."""
+        """Another repository; ``create`` where the user has said that it is to be made."""
         return self._open(url, create=create)
 
     def pair(self, a: str, b: str) -> tuple[Columns, Columns]:
@@ -114,16 +129,20 @@ class State:
         stores = [repository.objects for repository in list(self.opened.values())]
         return {"objects": sum(s.reads for s in stores), "bytes": sum(s.bytes_read for s in stores)}
 
-    def _open(self, url: str, *, create: bool = False) -> Repository:
+    def _open(self, url: str, *, create: bool = False, say: bool = False) -> Repository:
         from castore.errors import NotFoundError
         from castore.repository import Repository
 
         if url not in self.opened:
             try:
-                self.opened[url] = Repository.open(url, create=create)
+                self.opened[url] = Repository.open(url)
             except NotFoundError as error:
-                said = "the first command that writes data makes it; --repo or CASTORE_REPO names another"
-                raise NotFoundError(f"{error}: {said}" if url == self.url else str(error)) from error
+                if not create:
+                    said = "the first command that writes data makes it; --repo or CASTORE_REPO names another"
+                    raise NotFoundError(f"{error}: {said}" if url == self.url else str(error)) from error
+                self.opened[url] = Repository.open(url, create=True)
+                if say:
+                    click.echo(f"castore: new repository at {visible(url)}", err=True)
         return self.opened[url]
 
 

@@ -12,6 +12,7 @@ from castore_cli.parameters import dataset_argument, force_option, json_summary_
 
 if TYPE_CHECKING:
     from castore.format.digest import Digest
+    from castore.repository import Repository
 
 
 @click.command()
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("destination", metavar="URL[#NAME]")
 @message_option
 @force_option
+@click.option("--create", is_flag=True, help="Make a repository at URL if there is none.")
 @click.option("--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for the protected names.")
 @json_summary_option
 @quiet_option
@@ -29,6 +31,7 @@ def copy(
     destination: str,
     message: str,
     force: bool,
+    create: bool,
     require_signature: str | None,
     as_json: bool,
     quiet: bool,
@@ -48,7 +51,8 @@ def copy(
 
             require(state, [(address, root)], require_signature)
 
-    to = state.at(url, create=True)
+    repository.resolve(name_here)  # what is not there makes no repository
+    to = _target(state, url, create=create)
     with ProgressDisplay("copying", "objects", as_json=as_json, quiet=quiet) as progress:
         copied = repository.copy(name_here, to, name, origin(message), force=force, check=check, report=progress.update)
     root = to.dataset(name).root
@@ -68,6 +72,16 @@ def copy(
     click.echo(f"  skipped  {number(copied.present)} that were there, {number(copied.held)} that its names hold")
     if not copied.moved:
         click.echo("  the name meant this already")
+
+
+def _target(state: State, url: str, *, create: bool) -> Repository:
+    """The other repository; one that is not there was mistyped, unless the user says that it is to be made."""
+    from castore.errors import NotFoundError
+
+    try:
+        return state.at(url, create=create)
+    except NotFoundError as error:
+        raise NotFoundError(f"there is no castore repository at {url}: --create makes one there") from error
 
 
 def split_destination(destination: str, name_here: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from castore import __version__
-from castore_cli.diff_page_map import axis_length, strip_map
+from castore_cli.diff_page_map import extent, strip_map
 from castore_cli.diff_page_samples import Picked, card, pick
 from castore_cli.formatting import number, plural, size
 from castore_cli.pages import asset, clip, policy_source
@@ -50,6 +50,7 @@ def render(
     """
     shown, cards = _cards(outcome, limit, context, report) if outcome.readable else ([], [])
     result = outcome.result
+    sources = _sources(outcome.data[0]) if outcome.readable else []
     verdict = "equal" if result.equal else "different"
     style, script = asset("diff.css"), asset("diff.js")
     policy = (
@@ -79,8 +80,8 @@ def render(
         more_causes=max(len(result.causes) - CAUSES_MAX, 0),
         groups=list(_groups(result, shown)) if result.hunks else [],
         groups_aside=_groups_aside(result),
-        map=strip_map(result, shown, _sources(outcome.data[0]) if outcome.readable else []) if result.hunks else "",
-        places=axis_length(result),
+        map=strip_map(result, shown, sources, outcome.names[0]) if result.hunks else "",
+        extent=extent(result, outcome.names[0]),
         first=_first(result.first, outcome.names) if result.first is not None else None,
         cards=cards,
         samples_aside=_samples_aside(result, len(shown)),

@@ -1,4 +1,4 @@
-"""A strip map: where along the data two datasets differ, as SVG."""
+"""A strip map: where along the data two datasets differ, in lanes of SVG."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from castore.diff.hunks import Hunk
 
 BINS = 240
-_WIDTH, _LEFT, _HEIGHT, _GAP = 1180, 120, 26, 8
+_HEIGHT = 26
+_BIN_WIDTH = 100 / BINS  # lengths along the axis are in percent of it
 _LANES = ("tokens", "labels", "arrays", "deleted", "inserted", "moved")
 _TITLES = {"labels": "labels only", "arrays": "other arrays", "moved": "moved, both ends"}
 _ARRAYS = {"tokens": "token_ids", "labels": "labels_mask"}
-_SOURCES_NAMED = 12
+_SOURCES_NAMED, _NAME_WIDTH_MIN = 12, 2.5
 
 
 @dataclass(slots=True)
@@ -37,30 +38,32 @@ class _Axis:
         at = bisect_left(self.inserts, (sample_a + 1,)) - 1
         return sample_a + (self.inserts[at][1] if at >= 0 else 0)
 
+    def sample_at(self, place: int, samples_a: int) -> int:
+        """The first sample of a that does not stand before a place; their number behind the last."""
+        return bisect_left(range(samples_a), place, key=self.of)
 
-def strip_map(result: Comparison, shown: Sequence[Picked], sources: Sequence[tuple[str, int]]) -> Markup:
-    """The map as an SVG element.
+
+def strip_map(result: Comparison, shown: Sequence[Picked], sources: Sequence[tuple[str, int]], name: str) -> Markup:
+    """The map as HTML.
 
     Args:
         result: The comparison.
         shown: Samples of the page, to which the map leads.
         sources: Names of the sources and their samples, in stored order, for a scale below.
+        name: Of the side whose samples the scale counts.
     """
     axis, bins = _binned(result)
-    lanes = [lane for lane in _LANES if lane in bins]
     links = _links(shown, axis)
-    bottom = len(lanes) * (_HEIGHT + _GAP)
+    samples = result.samples_a
+    marks = list(_source_marks(axis, sources))
     return render(
-        "diff_map.svg.jinja",
-        width=_WIDTH,
-        height=bottom + (40 if sources else 20),
-        left=_LEFT,
+        "diff_map.html.jinja",
         lane_height=_HEIGHT,
-        said=", ".join(f"{_title(lane)}: {plural(sum(bins[lane].values()), 'sample')}" for lane in lanes),
-        lanes=[_lane(lane, bins[lane], i * (_HEIGHT + _GAP), axis, links) for i, lane in enumerate(lanes)],
-        bottom=bottom,
-        scale=list(_scale(axis)),
-        sources=list(_source_marks(axis, sources)),
+        lanes=[_lane(lane, bins[lane], samples, axis, links) for lane in _LANES if lane in bins],
+        scale_title=f"sample of {clip(name, 20)}",
+        scale=[axis.sample_at(axis.total * part // 4, samples) for part in range(5)],
+        sources=marks,
+        named=any(mark["name"] for mark in marks),
     )
 
 
@@ -68,9 +71,12 @@ def _title(lane: str) -> str:
     return _TITLES.get(lane, lane)
 
 
-def axis_length(result: Comparison) -> int:
-    """Length of the axis: the samples of a, and those that b has elsewhere or alone."""
-    return result.samples_a + sum(hunk.size for hunk in result.hunks if hunk.op == "insert")
+def extent(result: Comparison, name: str) -> str:
+    """What the map goes along, in words."""
+    said = f"along {plural(result.samples_a, 'sample')} of {clip(name, 60)} in stored order"
+    if inserted := sum(hunk.size for hunk in result.hunks if hunk.op == "insert"):
+        said += f", and {number(inserted)} places of the other side between them"
+    return said
 
 
 def _kind(hunk: Hunk | Picked) -> str:
@@ -83,7 +89,7 @@ def _kind(hunk: Hunk | Picked) -> str:
 
 def _binned(result: Comparison) -> tuple[_Axis, dict[str, dict[int, int]]]:
     """The axis, and by lane the differing samples in each bin."""
-    total = max(axis_length(result), 1)
+    total = max(result.samples_a + sum(hunk.size for hunk in result.hunks if hunk.op == "insert"), 1)
     bins: dict[str, dict[int, int]] = {}
     inserts: list[tuple[int, int]] = []
     shift = 0
@@ -115,21 +121,24 @@ def _links(shown: Sequence[Picked], axis: _Axis) -> dict[tuple[str, int], str]:
     return links
 
 
-def _lane(lane: str, bins: dict[int, int], top: int, axis: _Axis, links: dict[tuple[str, int], str]) -> dict[str, Any]:
+def _lane(
+    lane: str, bins: dict[int, int], samples: int, axis: _Axis, links: dict[tuple[str, int], str]
+) -> dict[str, Any]:
     """One kind of difference: a bar for each part of the axis, as high as the share of samples that differ."""
-    width = (_WIDTH - _LEFT) / BINS
     most = max(bins.values())
     bars = []
     for at, inside in sorted(bins.items()):
         high = max(round(_HEIGHT * inside / most), 4)
-        lo, hi = at * axis.total // BINS, -(-(at + 1) * axis.total // BINS)
+        lo = axis.sample_at(at * axis.total // BINS, samples)
+        hi = axis.sample_at(-(-(at + 1) * axis.total // BINS), samples)
+        where = f"from {number(lo)} up to {number(hi)}" if hi > lo else f"before {number(lo)}"
         bars.append(
             {
-                "x": f"{_LEFT + at * width:.1f}",
-                "y": top + _HEIGHT - high,
-                "width": f"{max(width - 0.4, 2.5):.1f}",
+                "x": f"{at * _BIN_WIDTH:.3f}",
+                "y": _HEIGHT - high,
+                "width": f"{_BIN_WIDTH * 0.93:.3f}",
                 "height": high,
-                "title": f"{number(inside)} of places {number(lo)} to {number(hi)}",
+                "title": f"{number(inside)} at samples {where}",
                 "anchor": links.get((lane, at), ""),
             }
         )
@@ -139,26 +148,17 @@ def _lane(lane: str, bins: dict[int, int], top: int, axis: _Axis, links: dict[tu
         "array": _ARRAYS.get(lane, ""),
         "title": _title(lane),
         "count": sum(bins.values()),
-        "top": top,
         "bars": bars,
     }
 
 
-def _scale(axis: _Axis) -> Iterator[dict[str, Any]]:
-    """Numbers of samples below the lanes."""
-    for part, align in enumerate(("start", "middle", "middle", "middle", "end")):
-        x = _LEFT + (_WIDTH - _LEFT) * part / 4
-        yield {"x": f"{x:.1f}", "align": align, "sample": axis.total * part // 4}
-
-
 def _source_marks(axis: _Axis, sources: Sequence[tuple[str, int]]) -> Iterator[dict[str, Any]]:
-    """Where the sources begin, and their names where there is room."""
-    wide = _WIDTH - _LEFT
+    """Where the sources begin, and their names where there is room; what does not fit is cut where it is shown."""
     at = 0
     for i, (name, count) in enumerate(sources):
-        x = _LEFT + wide * axis.of(at) / axis.total
-        room = int(wide * count / axis.total / 7)
+        width = 100 * count / axis.total
         short = name.rstrip("/").rpartition("/")[2]
-        named = room > 4 and len(sources) <= _SOURCES_NAMED
-        yield {"edge": i > 0, "x": f"{x:.1f}", "text_x": f"{x + 2:.1f}", "name": clip(short, room) if named else ""}
+        named = width >= _NAME_WIDTH_MIN and len(sources) <= _SOURCES_NAMED
+        x = 100 * axis.of(at) / axis.total
+        yield {"edge": i > 0, "x": f"{x:.3f}", "width": f"{width:.3f}", "name": clip(short, 80) if named else ""}
         at += count

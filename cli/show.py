@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from castore_cli.context import State, local_time, use_colour
-from castore_cli.formatting import echo_json, number, plural, share, visible
+from castore_cli.formatting import echo_json, lost_lines, number, plural, share, visible
 from castore_cli.parameters import dataset_argument, json_option
 
 if TYPE_CHECKING:
@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 @click.command()
 @dataset_argument("address")
 @click.option("--dropped", is_flag=True, help="List the rows that became no sample, and why.")
+@click.option("--config", is_flag=True, help="Print the run file that makes it again: castore tokenize --config.")
 @json_option
 @click.pass_obj
-def show(state: State, address: str, dropped: bool, as_json: bool) -> None:
+def show(state: State, address: str, dropped: bool, config: bool, as_json: bool) -> None:
     """Show what the dataset at ADDRESS is and how it came to be."""
+    if config and (dropped or as_json):
+        raise click.UsageError("--config is a document of its own: give neither --dropped nor --json")
     _, data = state.dataset(address)
+    if config:
+        click.echo(_run_file(data, address), nl=False)
+        return
     document = _document(data)
     if dropped:
         document["dropped_rows"] = _dropped(data)
@@ -63,6 +69,13 @@ def _document(data: Columns) -> dict[str, Any]:
     return document
 
 
+def _run_file(data: Columns, address: str) -> str:
+    from castore.format.run import Run
+    from castore.ingest.run_file import run_file_of
+
+    return run_file_of(data.run or Run(data.root, data.manifest.samples), data.root, data.fetch, address)
+
+
 def _dropped(data: Columns) -> list[dict[str, Any]]:
     from castore.errors import FormatError
     from castore.format.files import DROPPED_FILE, decode_dropped
@@ -99,6 +112,8 @@ def _run_fields(run: Run, tokens: int) -> Iterator[tuple[str, str]]:
     statistics, origin, configuration = run.statistics, run.origin, run.configuration
     if statistics is not None:
         yield "trained", f"{number(statistics.trainable)} tokens, {share(statistics.trainable, tokens)}"
+        for line in lost_lines(statistics.lost):
+            yield "lost", line
     if configuration.tokenizer is not None:  # of what a program wrote nothing of this is known
         yield "tokenizer", configuration.tokenizer
         yield "template", configuration.chat_template or "the tokenizer's own"

@@ -12,7 +12,7 @@ from castore_cli.context import State
 @click.pass_obj
 def templates(state: State, name: str | None) -> None:
     """List the chat templates that have a name, or print the text of one."""
-    from castore.errors import InvalidInputError
+    from castore.errors import InvalidInputError, did_you_mean
     from castore.ingest.templates import REGISTERED, registered_text
 
     if name is None:
@@ -20,9 +20,4 @@ def templates(state: State, name: str | None) -> None:
     elif name in REGISTERED:
         click.echo(registered_text(name), nl=False)
     else:
-        from difflib import get_close_matches
-
-        close = get_close_matches(name, REGISTERED, 1)
-        raise InvalidInputError(
-            f"no chat template is called {name!r}" + (f": did you mean {close[0]!r}?" if close else "")
-        )
+        raise InvalidInputError(f"no chat template is called {name!r}{did_you_mean(name, REGISTERED)}")

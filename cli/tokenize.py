@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
 from castore_cli.context import SEED_MAX, State, origin
-from castore_cli.formatting import echo_json, number, plural, share, size
+from castore_cli.formatting import echo_json, lost_lines, number, plural, share, size
 from castore_cli.parameters import Number, force_option, json_summary_option, message_option, silent_option
 
 if TYPE_CHECKING:
@@ -17,46 +17,17 @@ if TYPE_CHECKING:
     from castore.ingest.run_writer import Progress
 
 
-@dataclass(frozen=True, slots=True)
-class TokenizeOptions:
-    """The parameters of the command line, by the names that click gives them; its help says what they mean."""
-
-    mix: tuple[tuple[str, str], ...]
-    splits: tuple[str, ...]
-    revision: str
-    tokenizer: str
-    chat_template: str | None
-    template_fallback: bool
-    date: str | None
-    max_seq_length: int | None
-    add_bos: bool
-    last_turn: bool
-    num_examples: int | None
-    shuffle_seed: int
-    no_shuffle: bool
-    mix_seed: int
-    workers: int | None
-    on_error: str
-    name: str
-    message: str
-    force: bool
-    as_json: bool
-    quiet: bool
-
-
 @click.command()
 @click.option(
     "--mix",
     nargs=2,
     multiple=True,
-    required=True,
     metavar="PATH AMOUNT",
     help="A file (.jsonl, .jsonl.gz, .json, .parquet) or a Hugging Face dataset, and how much of it: a share with a "
     "point (1.0 all, 3.0 three times, 0.37), or a count of rows (5000). Repeat for more.",
 )
 @click.option(
     "--split",
-    "splits",
     multiple=True,
     metavar="NAME",
     default=(FILE_SPLIT,),
@@ -70,7 +41,7 @@ class TokenizeOptions:
     show_default=True,
     help="Revision of the Hugging Face datasets.",
 )
-@click.option("--tokenizer", required=True, metavar="DIR", help="Folder of a Hugging Face tokenizer.")
+@click.option("--tokenizer", metavar="DIR", help="Folder of a Hugging Face tokenizer.")
 @click.option(
     "--chat-template", metavar="NAME|FILE", help="A template by name or file. Default: the tokenizer folder's own."
 )
@@ -113,60 +84,108 @@ class TokenizeOptions:
     show_default=True,
     help="What to do at a row that cannot be read: stop there, or count it and go on.",
 )
-@click.option("--as", "name", required=True, metavar="NAME", help="Name of the result in the repository.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Stop at the first row that becomes a sample and loses something: a message that the template does not write, "
+    "tokens to the cut, a weight that is not heeded.",
+)
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="A run file, which says all this in TOML; what is given beside it counts. - reads it from standard input.",
+)
+@click.option("--dry-run", is_flag=True, help="Tell what it would come to, from a sample; write nothing.")
+@click.option("--as", "name", metavar="NAME", help="Name of the result in the repository.")
 @message_option
 @force_option
 @json_summary_option
 @silent_option
-@click.pass_obj
-def tokenize(state: State, /, **parameters: Any) -> None:
+@click.pass_context
+def tokenize(
+    ctx: click.Context,
+    /,
+    *,
+    mix: tuple[tuple[str, str], ...],
+    name: str | None,
+    message: str,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    no_shuffle: bool,
+    config: str | None,
+    dry_run: bool,
+    **options: Any,
+) -> None:
     """Turn conversations into a dataset of the repository.
 
     What was tokenized before, by whomever and in whatever mix, is found and not tokenized again. A run that was
     interrupted goes on when it is started again.
     """
+    if name is None and not dry_run:
+        raise _missing(ctx, "name")
+    if no_shuffle:
+        options["shuffle_seed"] = None
+    sources: list[tuple[str, str]] = list(mix)
+    if config is not None:
+        sources, options = _with_config(ctx, config, sources, options)
+    for needed, value in (("mix", sources), ("tokenizer", options["tokenizer"])):
+        if not value:
+            raise _missing(ctx, needed)
+    if dry_run or name is None:
+        from castore_cli.dry_run import show_estimate
+
+        show_estimate(ctx.obj, sources, options, warn=_warn, as_json=as_json, quiet=quiet)
+        return
+    _tokenize(ctx.obj, sources, options, name=name, message=message, force=force, as_json=as_json, quiet=quiet)
+
+
+def _missing(ctx: click.Context, name: str) -> click.MissingParameter:
+    return click.MissingParameter(ctx=ctx, param=next(one for one in ctx.command.params if one.name == name))
+
+
+def _with_config(
+    ctx: click.Context, config: str, mix: list[tuple[str, str]], options: dict[str, Any]
+) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+    """The mix and options with what the run file says where the command line says nothing."""
+    from castore.ingest.run_file import read_partial_config
+
+    def is_given(name: str) -> bool:
+        return ctx.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+    file_mix, file_options = read_partial_config(config, sys.stdin.buffer)
+    if mix:
+        file_options.pop("split", None)  # it is of the sources of the file
+    given = {name for name in options if is_given(name) or (name == "shuffle_seed" and is_given("no_shuffle"))}
+    return mix or file_mix, options | {name: file_options[name] for name in file_options.keys() - given}
+
+
+def _tokenize(
+    state: State,
+    mix: list[tuple[str, str]],
+    options: dict[str, Any],
+    *,
+    name: str,
+    message: str,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
     from castore_cli.progress import ProgressDisplay
 
-    options = TokenizeOptions(**parameters)
     repository = state.open(create=True)
-    with ProgressDisplay(
-        "tokenizing", "rows", rate_of="tokens", as_json=options.as_json, quiet=options.quiet
-    ) as display:
+    with ProgressDisplay("tokenizing", "rows", rate_of="tokens", as_json=as_json, quiet=quiet) as display:
 
         def report(progress: Progress) -> None:
             display.update(progress.rows_done, progress.rows_total, tokens=progress.tokens, reused=progress.rows_reused)
 
-        try:
-            result = repository.tokenize(
-                options.mix,
-                tokenizer=options.tokenizer,
-                name=options.name,
-                chat_template=options.chat_template,
-                template_fallback=options.template_fallback,
-                date=options.date,
-                max_seq_length=options.max_seq_length,
-                add_bos=options.add_bos,
-                last_turn=options.last_turn,
-                num_examples=options.num_examples,
-                shuffle_seed=None if options.no_shuffle else options.shuffle_seed,
-                mix_seed=options.mix_seed,
-                split=options.splits,
-                revision=options.revision,
-                workers=options.workers,
-                on_error=options.on_error,
-                origin=origin(options.message),
-                force=options.force,
-                report=report,
-                warn=_warn,
-            )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                "interrupted; what was tokenized is kept: run the same command again to go on from here"
-            ) from None
-    if options.as_json:
-        echo_json(_summary(result, options.name))
-    elif not options.quiet:
-        _print_summary(result, options.name)
+        result = repository.tokenize(
+            mix, name=name, origin=origin(message), force=force, report=report, warn=_warn, **options
+        )
+    if as_json:
+        echo_json(_summary(result, name))
+    elif not quiet:
+        _print_summary(result, name)
 
 
 def _warn(message: str) -> None:
@@ -183,6 +202,7 @@ def _summary(result: TokenizeResult, name: str) -> dict[str, object]:
         "tokens": result.tokens,
         "trainable": result.trainable,
         "dropped": dict(result.dropped),
+        "lost": result.lost,
         "units": {"total": progress.units, "reused": progress.units_reused},
         "rows": {"total": progress.rows_total, "reused": progress.rows_reused},
         "stored": {"objects": result.objects_new, "bytes": result.bytes_new},
@@ -199,6 +219,8 @@ def _print_summary(result: TokenizeResult, name: str) -> None:
     click.echo(
         f"  dropped  {plural(dropped, 'row')}" + (f": {reasons} (castore show {name} --dropped)" if dropped else "")
     )
+    for position, line in enumerate(lost_lines(result.lost)):
+        click.echo(f"  {'' if position else 'lost':<8} {line}")
     click.echo(
         f"  reused   {number(progress.rows_reused)} of {plural(progress.rows_total, 'row')} were tokenized before"
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import pytest
 
 import castore
 from castore.errors import InvalidInputError, NotFoundError
+from castore.ingest.defaults import TokenizeOptions
+from castore.ingest.job import TokenizeJob
 from castore.ingest.mix import spelled_mix
 from castore.repository import Repository
 from castore.store.move import Why
@@ -31,19 +35,25 @@ def repository(path: Path, tmp_path: Path) -> Repository:
     return made
 
 
-def test_tokenize_takes_all_that_the_command_takes_with_its_defaults() -> None:
-    from castore_cli.tokenize import tokenize as command
+def test_an_option_has_one_name_and_one_default() -> None:
+    from castore_cli.main import castore as program
 
-    given = command.make_context(
-        "tokenize", ["--mix", "x.jsonl", "1.0", "--tokenizer", "tokenizer", "--as", "x"]
-    ).params
-    assert given.pop("splits") == (inspect.signature(Repository.tokenize).parameters["split"].default,)
-    assert given.pop("no_shuffle") is False
-    for name in ("mix", "tokenizer", "name", "as_json", "quiet", *Why.__annotations__):
-        given.pop(name, None)
-    others = {"self", "mix", "tokenizer", "name", "split", "origin", "report", "warn", "why"}
-    keywords = inspect.signature(Repository.tokenize).parameters
-    assert given == {name: keyword.default for name, keyword in keywords.items() if name not in others}
+    command = program.get_command(group := program.make_context("castore", ["tokenize"]), "tokenize")
+    assert command is not None
+    given = command.make_context("tokenize", ["--tokenizer", "tokenizer"], parent=group).params
+    options = TokenizeOptions.__annotations__
+    assert list(options) == [field.name for field in dataclasses.fields(TokenizeJob) if field.name != "mix"]
+    others = {"mix", "name", "config", "dry_run", "no_shuffle", "as_json", "quiet", *Why.__annotations__}
+    assert options.keys() == given.keys() - others
+    job = TokenizeJob.of([], tokenizer="tokenizer")
+    assert {name: given[name] for name in options} == {name: getattr(job, name) for name in options}
+
+
+def test_an_option_that_is_none_is_refused(repository: Repository, path: Path) -> None:
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'max_length': did you mean 'max_seq_length'\?"):
+        repository.tokenize([(path, 1.0)], tokenizer=TOKENIZER, name="x", max_length=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="missing the keyword argument 'tokenizer'"):
+        repository.tokenize([(path, 1.0)], name="x")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +119,7 @@ def test_a_dataset_exports_itself(repository: Repository, tmp_path: Path) -> Non
 
 
 def test_a_copy_may_go_to_a_place_and_keeps_its_name(repository: Repository, tmp_path: Path) -> None:
-    assert repository.copy("one", tmp_path / "other", message="sent").moved
+    assert repository.copy("one", tmp_path / "other", create=True, message="sent").moved
     other = Repository.open(tmp_path / "other")
     assert list(other) == ["one"]
     assert other.log("one")[0].message == "sent"
@@ -118,7 +128,9 @@ def test_a_copy_may_go_to_a_place_and_keeps_its_name(repository: Repository, tmp
     with pytest.raises(InvalidInputError, match=r"one@\{0\} is no name: say what to call it there"):
         repository.copy("one@{0}", other)
     with pytest.raises(NotFoundError, match="has nothing called 'never'"):
-        repository.copy("never", tmp_path / "nowhere")
+        repository.copy("never", tmp_path / "nowhere", create=True)
+    with pytest.raises(NotFoundError, match=r"there is no castore repository at .*nowhere"):
+        repository.copy("one", tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -126,7 +138,7 @@ def test_a_repository_looks_after_itself(tmp_path: Path) -> None:
     repository = Repository.open(tmp_path / "repo", create=True)
     repository.write([[1, 2], [3]], "x")
     repository.write([[1, 2], [4]], "y")
-    repository.copy("y", tmp_path / "spare")
+    repository.copy("y", tmp_path / "spare", create=True)
     chunk = next((tmp_path / "spare" / "objects").rglob("??/*"))
     for source in (tmp_path / "spare", Repository.open(tmp_path / "spare")):
         (tmp_path / "repo" / chunk.relative_to(tmp_path / "spare")).write_bytes(b"")
@@ -136,7 +148,10 @@ def test_a_repository_looks_after_itself(tmp_path: Path) -> None:
     assert [name.name for name in repository.du().names] == ["x", "y"]
     assert repository.du("x").freed > 0
     repository.remove("x")
-    done = repository.gc(grace_s=0, keep_log_s=0, keep_records_s=0, force=True)
+    yesterday = time.time() - 24 * 3600
+    for path in (tmp_path / "repo").rglob("*"):
+        os.utime(path, (yesterday, yesterday))  # what was stored in this very second is not older than nothing
+    done = repository.gc(grace_s=60, keep_log_s=0, keep_records_s=0, force=True)
     assert done.removed > 0
     with pytest.raises(InvalidInputError, match="a grace under 3600 s"):
         repository.gc(grace_s=0)

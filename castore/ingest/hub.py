@@ -68,8 +68,13 @@ def _is_dataset_name(name: str) -> bool:
     if not name or "\0" in name or name.lower().endswith(_FILE_SUFFIXES):
         return False
     path = Path(name)
-    if path.exists():
-        return path.is_dir()
+    return path.is_dir() if path.exists() else spells_dataset(name)
+
+
+def spells_dataset(name: str) -> bool:
+    """Whether a name that no file or folder has may be one of a dataset: ``owner/name`` or ``name``."""
+    if not name or "\0" in name or name.lower().endswith(_FILE_SUFFIXES):
+        return False
     return PurePath(name).parts[0] not in ("/", "..", "~") and name[:2] != "./" and name.count("/") <= 1
 
 

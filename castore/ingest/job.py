@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, Unpack, cast
 
-from castore.errors import InvalidInputError
+from castore.errors import InvalidInputError, did_you_mean
 from castore.format.codec import Value
 from castore.format.digest import Digest, digest_from_hex
 from castore.format.files import DROPPED_FILE, TEMPLATE_FILE, encode_dropped, encode_file
 from castore.format.object import Object
-from castore.format.order import Order
 from castore.format.run import RUN_SOURCES_MAX, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
 from castore.ingest.assembly import Assembly, Growth, recorded_order
 from castore.ingest.clock import parse_date
-from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
+from castore.ingest.defaults import (
+    ERRORS,
+    FILE_SPLIT,
+    MAIN_REVISION,
+    MIX_SEED,
+    ON_ERROR,
+    SHUFFLE_SEED,
+    TokenizeOptions,
+)
+from castore.ingest.dropped import warnings_of_dropped, why_none
 from castore.ingest.hub import open_source
-from castore.ingest.mix import Amount, small_count_warning
+from castore.ingest.lost import LostKey, totals
+from castore.ingest.mix import Amount, MixEntry, small_count_warning, spelled_mix
 from castore.ingest.pool import open_pool
 from castore.ingest.run_writer import MixItem, Progress, RunWriter, Written
 from castore.ingest.source import BLOCK_BYTES_TARGET
@@ -35,25 +45,12 @@ from castore.tree.split import CHUNK_BYTES, FANOUT
 
 @dataclass(frozen=True, slots=True)
 class TokenizeJob:
-    """What to tokenize and how, as the user spelled it.
+    """What to tokenize and how, with what holds where nothing was said.
 
     Attributes:
-        mix: Path (or name of a Hugging Face dataset) and amount of each source, in order.
-        splits: Split of each source, or one for all.
-        revision: Revision of the datasets that are no local files.
-        tokenizer: Folder of the tokenizer.
-        chat_template: Name or file of the template; None for the tokenizer folder's own.
-        add_bos: Put the BOS token in front of every conversation.
-        last_turn_only: Train on the last assistant turn of a conversation only.
-        template_fallback: Take the tokenizer's own template for a name that is not registered, as open-instruct does.
-        date: What templates that ask for the date write, ``YYYY-MM-DD`` or with ``THH:MM:SS``; None for the day on
-            which the run began.
-        max_seq_length: Tokens kept of a conversation; None for all.
-        num_examples: Samples used of the order; None for all.
-        shuffle_seed: Seed of the recorded order; None to keep the order of the mix.
-        mix_seed: Seed of the random choice of rows.
-        workers: Processes; None for one for each processor.
-        on_error: ``stop`` or ``skip``.
+        mix: Path (or name of a Hugging Face dataset) and amount of each source, in order, as the user spelled them.
+
+    All others are as in ``TokenizeOptions``, paths as text.
 
     Raises:
         InvalidInputError: A number out of its range, or no such ``on_error``.
@@ -62,18 +59,19 @@ class TokenizeJob:
     mix: Sequence[tuple[str, str]]
     tokenizer: str
     chat_template: str | None = None
+    template_fallback: bool = False
+    date: str | None = None
     max_seq_length: int | None = None
+    add_bos: bool = False
+    last_turn: bool = False
     num_examples: int | None = None
     shuffle_seed: int | None = SHUFFLE_SEED
     mix_seed: int = MIX_SEED
+    split: Sequence[str] = (FILE_SPLIT,)
+    revision: str = MAIN_REVISION
     workers: int | None = None
     on_error: str = ON_ERROR
-    add_bos: bool = False
-    last_turn_only: bool = False
-    splits: Sequence[str] = (FILE_SPLIT,)
-    revision: str = MAIN_REVISION
-    template_fallback: bool = False
-    date: str | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         _check_number("max_seq_length", self.max_seq_length, 1)
@@ -83,6 +81,26 @@ class TokenizeJob:
         _check_number("workers", self.workers, 1)
         if self.on_error not in ERRORS:
             raise InvalidInputError(f"on_error is {self.on_error!r:.80}: give one of {', '.join(ERRORS)}")
+
+    @classmethod
+    def of(cls, mix: Iterable[MixEntry], **options: Unpack[TokenizeOptions]) -> TokenizeJob:
+        """The job that a program spells.
+
+        Raises:
+            InvalidInputError: The mix is none, or as for the class.
+            TypeError: There is no such option, or none says the tokenizer.
+        """
+        known = TokenizeOptions.__annotations__
+        for name in options.keys() - known:
+            raise TypeError(f"tokenize() got an unexpected keyword argument {name!r}{did_you_mean(name, known)}")
+        if "tokenizer" not in options:
+            raise TypeError("tokenize() missing the keyword argument 'tokenizer', the folder of a tokenizer")
+        spelled: dict[str, Any] = {
+            name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()
+        }
+        split = options.get("split", FILE_SPLIT)
+        spelled["split"] = (split,) if isinstance(split, str) else tuple(split)
+        return cls(spelled_mix(mix), **spelled)
 
 
 def _check_number(name: str, value: int | None, low: int, high: int | None = None) -> None:
@@ -111,6 +129,7 @@ class TokenizeResult:
         root: Digest of the manifest.
         samples, tokens, trainable: Counts of all samples.
         dropped: Rows that became no sample, by reason.
+        lost: What rows lost that became samples: counts by reason and by what was lost.
         progress: The last progress report: rows and units, and how many of them were found.
         objects_new, bytes_new: What the repository grew by.
     """
@@ -121,9 +140,66 @@ class TokenizeResult:
     tokens: int
     trainable: int
     dropped: Mapping[str, int]
+    lost: Mapping[str, Mapping[str, int]]
     progress: Progress
     objects_new: int
     bytes_new: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is known of a job before a row is tokenized.
+
+    Attributes:
+        folder: The tokenizer.
+        template: The chat template.
+        mix: The sources, opened and counted.
+        make: Makes a tokenizer; may be pickled.
+        recipe: All that can change tokens.
+    """
+
+    folder: TokenizerFolder
+    template: ChatTemplate
+    mix: Sequence[MixItem]
+    make: Callable[[], ChatTokenizer]
+    recipe: dict[str, Value]
+
+
+def prepare(job: TokenizeJob, time_s: int, sizes: Sizes, warn: Callable[[str], None]) -> Prepared:
+    """Look at the job, the tokenizer and the sources, and refuse what cannot be.
+
+    Args:
+        job: What to do.
+        time_s: When the run began, in seconds since 1970.
+        sizes: Of blocks.
+        warn: Called with one line for each thing that the user should know.
+
+    Raises:
+        InvalidInputError: The job, the tokenizer or a source is wrong.
+    """
+    if job.shuffle_seed is None and job.num_examples is not None:
+        raise InvalidInputError("--num-examples takes the first samples of a shuffle: give a --shuffle-seed too")
+    folder = TokenizerFolder.load(job.tokenizer)
+    template = _template(job, folder)
+    for warning in (*folder.warnings, *filter(None, [template.warning])):
+        warn(warning)
+    mix = _open_mix(job, sizes)
+    for item in mix:
+        for line in item.source.warnings:
+            warn(line)
+        hint = small_count_warning(item.amount, item.source.row_count())
+        if hint:
+            warn(f"{item.source.name}: {hint}")
+    _check_take(job, sum(item.amount.target(item.source.row_count()) for item in mix))
+    make = partial(
+        ChatTokenizer,
+        folder,
+        template,
+        job.max_seq_length,
+        last_turn_only=job.last_turn,
+        now=_now(job, time_s),
+    )
+    return Prepared(folder, template, mix, make, cast("dict[str, Value]", make().recipe()))
 
 
 def tokenize(
@@ -150,29 +226,8 @@ def tokenize(
     Raises:
         InvalidInputError: The job, the tokenizer or a source is wrong. What was tokenized is kept.
     """
-    if job.shuffle_seed is None and job.num_examples is not None:
-        raise InvalidInputError("--num-examples takes the first samples of a shuffle: give a --shuffle-seed too")
-    folder = TokenizerFolder.load(job.tokenizer)
-    template = _template(job, folder)
-    for warning in (*folder.warnings, *filter(None, [template.warning])):
-        warn(warning)
-    mix = _open_mix(job, sizes)
-    for item in mix:
-        for line in item.source.warnings:
-            warn(line)
-        hint = small_count_warning(item.amount, item.source.row_count())
-        if hint:
-            warn(f"{item.source.name}: {hint}")
-    _check_take(job, sum(item.amount.target(item.source.row_count()) for item in mix))
-    make = partial(
-        ChatTokenizer,
-        folder,
-        template,
-        job.max_seq_length,
-        last_turn_only=job.last_turn_only,
-        now=_now(job, origin),
-    )
-    recipe = cast("dict[str, Value]", make().recipe())
+    prepared = prepare(job, origin.time, sizes, warn)
+    folder, template, mix, recipe = prepared.folder, prepared.template, prepared.mix, prepared.recipe
     last = Progress()
 
     def remember(progress: Progress) -> None:
@@ -183,17 +238,18 @@ def tokenize(
     growth = Growth(objects)
     tree_sizes = {"chunk_bytes": sizes.chunk_bytes, "fanout": sizes.fanout}
     assembly = Assembly(objects, DATA_ARRAYS, PROVENANCE_ARRAYS, **tree_sizes)
-    pool = open_pool(make, job.on_error, job.workers)
+    pool = open_pool(prepared.make, job.on_error, job.workers)
     try:
         run_units = RunUnits(objects, units, **tree_sizes)
-        writer = RunWriter(assembly, run_units, pool, recipe, on_error=job.on_error, report=remember)
+        writer = RunWriter(assembly, run_units, pool, recipe, on_error=job.on_error, strict=job.strict, report=remember)
         written = writer.write(mix, job.mix_seed)
     finally:
         pool.close()
-    order = _order(job, written)
-    for item, source in zip(mix, written.counts, strict=True):
-        if source.samples == 0:
-            warn(f"{item.source.name}: none of the {source.selected} rows taken became a sample: all were dropped")
+    if written.samples == 0:
+        raise InvalidInputError(why_none(mix, written.counts))
+    order = recorded_order(job.shuffle_seed, job.num_examples, written.samples, "--num-examples")
+    for line in warnings_of_dropped(mix, written.counts):
+        warn(line)
     run_fields = _run_fields(job, written, mix, recipe, folder, origin)
     run, root = assembly.finish(order, run_fields, _files(written, folder, template))
     counts = written.counts
@@ -204,6 +260,7 @@ def tokenize(
         sum(count.tokens for count in counts),
         sum(count.trainable for count in counts),
         _dropped(written),
+        _lost(written),
         last,
         growth.objects_new,
         growth.bytes_new,
@@ -215,11 +272,11 @@ def _open_mix(job: TokenizeJob, sizes: Sizes) -> list[MixItem]:
         raise InvalidInputError("nothing to tokenize: give at least one --mix PATH AMOUNT")
     if len(job.mix) > RUN_SOURCES_MAX:
         raise InvalidInputError(f"{len(job.mix)} sources: a run record takes at most {RUN_SOURCES_MAX}")
-    if len(job.splits) not in (1, len(job.mix)):
+    if len(job.split) not in (1, len(job.mix)):
         raise InvalidInputError(
-            f"{len(job.splits)} splits for {len(job.mix)} sources: give one --split for all, or one for each --mix"
+            f"{len(job.split)} splits for {len(job.mix)} sources: give one --split for all, or one for each --mix"
         )
-    splits = job.splits if len(job.splits) == len(job.mix) else [*job.splits] * len(job.mix)
+    splits = job.split if len(job.split) == len(job.mix) else [*job.split] * len(job.mix)
     # All amounts are read before a dataset is loaded, which may take long.
     amounts = [Amount.parse(amount) for _, amount in job.mix]
     return [
@@ -242,17 +299,11 @@ def _template(job: TokenizeJob, folder: TokenizerFolder) -> ChatTemplate:
     return ChatTemplate.resolve(job.chat_template, folder, add_bos=job.add_bos, fallback=job.template_fallback)
 
 
-def _now(job: TokenizeJob, origin: RunOrigin) -> datetime.datetime:
+def _now(job: TokenizeJob, time_s: int) -> datetime.datetime:
     """The moment that templates see: one for the whole run, which its recipe holds."""
     if job.date is not None:
         return parse_date(job.date)
-    return parse_date(datetime.datetime.fromtimestamp(origin.time).date().isoformat())
-
-
-def _order(job: TokenizeJob, written: Written) -> Order | None:
-    if written.samples == 0:
-        raise InvalidInputError("no row became a sample: nothing has trainable tokens, or the amounts take no rows")
-    return recorded_order(job.shuffle_seed, job.num_examples, written.samples, "--num-examples")
+    return parse_date(datetime.datetime.fromtimestamp(time_s).date().isoformat())
 
 
 def _files(written: Written, folder: TokenizerFolder, template: ChatTemplate) -> dict[str, Object]:
@@ -288,6 +339,7 @@ def _run_fields(
             sum(count.tokens for count in written.counts),
             sum(count.trainable for count in written.counts),
             _dropped(written),
+            _lost(written),
         ),
         "origin": origin,
     }
@@ -314,6 +366,13 @@ def _source(item: MixItem, written: Written, index: int) -> SourceRecord:
 def _text(path: str) -> str:
     """A path as text: bytes of it that are no UTF-8 are spelled out."""
     return path.encode("utf-8", "backslashreplace").decode()
+
+
+def _lost(written: Written) -> dict[str, dict[str, int]]:
+    total: Counter[LostKey] = Counter()
+    for count in written.counts:
+        total.update(count.lost)
+    return totals(total)
 
 
 def _dropped(written: Written) -> dict[str, int]:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from castore.errors import InvalidInputError
+from castore.errors import InvalidInputError, did_you_mean
 from castore.olmo.files import TOKENIZER_FILE_BYTES_MAX
 from castore.store.files import open_regular
 
@@ -97,12 +97,12 @@ class ChatTemplate:
         Raises:
             InvalidInputError: Nothing of that name, a file that cannot be read, or BOS asked for or left out wrongly.
         """
-        from_file = name_or_path not in REGISTERED and _is_path(name_or_path)
+        from_file = name_or_path not in REGISTERED and is_template_path(name_or_path)
         warning = None
         if name_or_path in REGISTERED:
             text = registered_text(name_or_path)
         elif from_file:
-            text = _read_template(name_or_path)
+            text = read_template(name_or_path)
         elif fallback and folder.chat_template is not None:
             text = folder.chat_template
             warning = (
@@ -132,7 +132,7 @@ class ChatTemplate:
         return cls("tokenizer", _with_bos(text, folder) if add_bos else text)
 
 
-def _is_path(name: str) -> bool:
+def is_template_path(name: str) -> bool:
     """Whether a file is meant. One that is missing is then an error: another template would make other data."""
     return name.endswith(_FILE_ENDINGS) or "/" in name or "\\" in name
 
@@ -141,13 +141,15 @@ def _meant(name: str) -> str:
     """What a name that is not registered was probably meant to be, as the end of a sentence."""
     if Path(name).is_file():
         return f"; for the file write ./{name}"
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, REGISTERED, 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return did_you_mean(name, REGISTERED, mark="; ")
 
 
-def _read_template(path: str) -> str:
+def read_template(path: str) -> str:
+    """The text of a template file.
+
+    Raises:
+        InvalidInputError: It cannot be read, is too large, or no UTF-8.
+    """
     try:
         with open_regular(path, pipes=True) as file:
             content = file.read(TOKENIZER_FILE_BYTES_MAX + 1)

@@ -296,6 +296,17 @@ def _own_template(folder: Path, files: dict[str, bytes], config: Settings) -> st
     return own_template(None, more) if more else own_template(config.get("chat_template"), {})
 
 
+def kept_template(files: Mapping[str, bytes]) -> str | None:
+    """The tokenizer's own template, from files as ``kept_files`` names them; templates for tools are not kept."""
+    if (text := files.get(f"tokenizer/{TEMPLATE}")) is not None:
+        return text.decode("utf-8", "replace")
+    try:
+        config = _parsed(files.get(f"tokenizer/{CONFIG}", b"{}"))
+    except (ValueError, RecursionError):  # the record may be anybody's
+        return None
+    return own_template(config.get("chat_template"), {}) if isinstance(config, dict) else None
+
+
 def _text(path: Path, content: bytes) -> str:
     try:
         return content.decode("utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +80,7 @@ class UnitFeed:
 
     def units_with(self, index: int, numbers: NDArray[np.int64]) -> Iterator[tuple[UnitPlace, UnitSamples]]:
         """Units that hold the rows ``numbers`` (ascending): of a whole block where it is a unit, else of them alone."""
-        return self._units_of(index, self._blocks_with(self._sources[index], numbers))
+        return self._units_of(index, blocks_with(self._sources[index], numbers, self._is_known))
 
     def again(self, place: UnitPlace) -> UnitSamples:
         """A unit that was given before."""
@@ -108,13 +108,8 @@ class UnitFeed:
             place, found = ahead.popleft()
             yield place, self._settled(place, found)
 
-    def _blocks_with(self, source: Source, numbers: NDArray[np.int64]) -> Iterator[Block]:
-        for block in source.blocks():
-            wanted = np.isin(block.numbers, numbers, assume_unique=True)
-            if wanted.all() or (wanted.any() and self._units.find(unit_name(self._recipe, block.keys)) is not None):
-                yield block
-            elif wanted.any():
-                yield block.take(np.flatnonzero(wanted))
+    def _is_known(self, keys: bytes) -> bool:
+        return self._units.find(unit_name(self._recipe, keys)) is not None
 
     def _settled(self, place: UnitPlace, found: UnitSamples | Result) -> UnitSamples:
         """A unit that was found or is tokenized by now; refused for a bad row where the run stops at these."""
@@ -144,3 +139,19 @@ def provenance(source: int, numbers: NDArray[np.int64], raw_keys: NDArray[np.uin
         "row": numbers.astype(np.uint64),
         "raw_key": raw_keys,
     }
+
+
+def blocks_with(source: Source, numbers: NDArray[np.int64], is_known: Callable[[bytes], bool]) -> Iterator[Block]:
+    """What the rows ``numbers`` (ascending) of a source are taken from: a whole block where it is a unit, else they.
+
+    Args:
+        source: The source.
+        numbers: 0-based numbers of rows.
+        is_known: Whether the rows with these keys are a unit that is there.
+    """
+    for block in source.blocks():
+        wanted = np.isin(block.numbers, numbers, assume_unique=True)
+        if wanted.all() or (wanted.any() and is_known(block.keys)):
+            yield block
+        elif wanted.any():
+            yield block.take(np.flatnonzero(wanted))

@@ -65,7 +65,7 @@ def main() -> None:
         shutil.rmtree(data)
         stored = size_of(team)
         one = one or stored
-        cpu_copy, output = cpu_of([castore, "--repo", str(team), "copy", name, str(remote), "--json", "-q"])
+        cpu_copy, output = cpu_of([castore, "--repo", str(team), "copy", name, str(remote), "--create", "--json", "-q"])
         sent = json.loads(output)["sent"]
         skipped = json.loads(output)["skipped"]
         print(

@@ -37,7 +37,7 @@ def readers(folder: Path) -> list[tuple[str | Path, ...]]:
         ("diff", "golden/one", "two", "--decode"),
         ("cat", "two", "--sample", str(CHANGED)),
         ("export", "two", folder / "out", "-q"),
-        ("copy", "two", f"{folder / 'copy'}#copied", "-q"),
+        ("copy", "two", f"{folder / 'copy'}#copied", "--create", "-q"),
     ]
 
 

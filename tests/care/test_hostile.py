@@ -58,7 +58,7 @@ def commands(folder: Path, name: str) -> list[tuple[str | Path, ...]]:
         ("diff", name, "golden/one"),
         ("diff", "golden/one", name, "--decode"),
         ("export", name, folder / "out", "-q"),
-        ("copy", name, f"{folder / 'copy'}#copied", "-q"),
+        ("copy", name, f"{folder / 'copy'}#copied", "--create", "-q"),
         ("du", name),
     ]
 
@@ -84,7 +84,7 @@ def test_names(run: Run, repo: Path, tmp_path: Path, name: str) -> None:  # noqa
     before = sorted(path for path in tmp_path.rglob("*"))
     for arguments in (
         ("tag", "two", "--", name),
-        ("copy", "two", f"{tmp_path / 'elsewhere'}#{name}"),
+        ("copy", "two", f"{tmp_path / 'elsewhere'}#{name}", "--create"),
         ("rm", "--", name),
         ("du", "--", name),
     ):
@@ -402,7 +402,7 @@ def test_two_formats_in_one_folder(run: Run, repo: Path, tmp_path: Path) -> None
     run("gc", "--grace", "0s", "--force", "-q")
     assert (repo / "data/0").read_bytes() == b"BORG", "what is not ours is not touched"
     (repo / "format").write_text("castore repository, format 2\n")
-    for arguments in (("ls",), ("gc",), ("du",), ("copy", "two", str(tmp_path / "x"))):
+    for arguments in (("ls",), ("gc",), ("du",), ("copy", "two", str(tmp_path / "x"), "--create")):
         assert "newer castore" in run(*arguments, status=2).err
     foreign = tmp_path / "foreign"
     shutil.copytree(repo / "data", foreign)
@@ -433,7 +433,7 @@ def test_a_name_for_a_chunk(run: Run, repo: Path, tmp_path: Path) -> None:  # no
     manifest, _ = manifest_of(repo)
     name_it(repo, manifest.arrays["length"][1].entries[0].digest)
     assert "ref-wrong-target" in run("fsck", "-q", status=1).out
-    for arguments in (("show", "evil"), ("copy", "evil", tmp_path / "x"), ("diff", "evil", "two")):
+    for arguments in (("show", "evil"), ("copy", "evil", tmp_path / "x", "--create"), ("diff", "evil", "two")):
         assert len(run(*arguments, status=2).err.splitlines()) == 1
 
 

@@ -152,9 +152,9 @@ def test_commands(run: Run, repo: Path, keys: Path, tmp_path: Path) -> None:  # 
         in run("diff", "two", "two", "--require-signature", trusted, status=2).trouble
     )
     target = tmp_path / "target"
-    run("copy", "golden/one", target, "--require-signature", untrusted, status=2)
+    run("copy", "golden/one", target, "--create", "--require-signature", untrusted, status=2)
     assert Repository(LocalBackend(str(target))).refs.names() == []
-    run("copy", "golden/one", target, "--require-signature", trusted, "-q")
+    run("copy", "golden/one", target, "--create", "--require-signature", trusted, "-q")
     assert "ada" in run("--repo", target, "verify", "golden/one", "--trusted", trusted).out
     assert run("fsck", "-q").status == 0
     run("gc", "-q")
@@ -167,7 +167,7 @@ def test_commands(run: Run, repo: Path, keys: Path, tmp_path: Path) -> None:  # 
 
 def test_a_damaged_signature(run: Run, repo: Path, keys: Path) -> None:  # noqa: F811
     run("sign", "golden/one", "--key", keys / "ada")
-    run("copy", "golden/one", repo.parent / "copy", "-q")
+    run("copy", "golden/one", repo.parent / "copy", "--create", "-q")
     (path,) = [path for path in (repo / "signatures").rglob("*") if path.is_file()]
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     run("verify", "golden/one", "--trusted", keys / "ada.pub", status=1)

@@ -32,9 +32,9 @@ class Said:
 
     @property
     def trouble(self) -> str:
-        """The one line of a command that failed."""
+        """The one line of a command that failed, behind the note of one that made a repository before."""
         assert self.out == ""
-        (line,) = self.err.splitlines()
+        (line,) = (line for line in self.err.splitlines() if not line.startswith("castore: new repository at "))
         assert line.startswith("castore: ")
         return line.removeprefix("castore: ")
 

@@ -56,7 +56,11 @@ def test_trouble_of_fsck(run: Run, own: Path, tmp_path: Path) -> None:
 
 def test_copy(run: Run, own: Path, tmp_path: Path) -> None:
     there = tmp_path / "there"
-    document = run("copy", "base", f"{there}#mine", "--json").json
+    said = run("copy", "base", f"{there}#mine", status=2).trouble
+    assert said == f"there is no castore repository at {there}: --create makes one there"
+    assert "nothing called" in run("copy", "nothing", there, "--create", status=2).trouble
+    assert not there.exists()
+    document = run("copy", "base", f"{there}#mine", "--create", "--json").json
     assert document["name"] == "mine"
     assert document["moved"]
     assert document["sent"]["objects"] == len(objects(there))
@@ -66,7 +70,7 @@ def test_copy(run: Run, own: Path, tmp_path: Path) -> None:
     assert "meant this already" in said.out
     word = run("copy", "word", there, "--json").json
     assert 0 < word["sent"]["objects"] < len(objects(there)) / 2
-    run("--repo", tmp_path / "third", "copy", f"{there}#word", f"{tmp_path / 'third'}#word", "-q")
+    run("--repo", tmp_path / "third", "copy", f"{there}#word", f"{tmp_path / 'third'}#word", "--create", "-q")
     assert run("diff", "word", f"{tmp_path / 'third'}#word").status == 0
     digest = run("show", "base", "--json").json["run"]
     assert "say what to call it" in run("copy", digest, there, status=2).trouble

@@ -16,7 +16,6 @@ from castore_cli.import_ import ImportOptions
 from castore_cli.main import COMMANDS
 from castore_cli.main import castore as program
 from castore_cli.parameters import RepositoryOption
-from castore_cli.tokenize import TokenizeOptions
 from tests.cli.conftest import Run
 from tests.support.commands import castore
 
@@ -41,7 +40,7 @@ def test_every_command_takes_the_repository_once(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("diff", DiffOptions), ("check", CheckOptions), ("tokenize", TokenizeOptions), ("import", ImportOptions)],
+    [("diff", DiffOptions), ("check", CheckOptions), ("import", ImportOptions)],
 )
 def test_options_have_the_names_that_click_gives(name: str, options: type[Any]) -> None:
     command = program.get_command(program.make_context("castore", [name]), name)

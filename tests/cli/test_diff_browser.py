@@ -127,6 +127,90 @@ def test_filters(tab: Browser, page: Path) -> None:
     assert tab.complaints == []
 
 
+def test_keys_and_buttons_go_from_sample_to_sample(tab: Browser, page: Path) -> None:
+    tab.open(page)
+    ids = tab.run("[...document.querySelectorAll('.card')].map((e) => e.id)")
+
+    def press(key: str) -> str:
+        tab.run(f"dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}'}}))")
+        at: str = tab.run("[...document.querySelectorAll('.card.current')].map((e) => e.id).join()")
+        assert tab.run(f"Math.abs(document.getElementById('{at}').getBoundingClientRect().top)") < 2000
+        return at
+
+    assert [press(key) for key in ("j", "n", "ArrowRight", "k", "ArrowLeft", "p", "p")] == [
+        ids[at] for at in (0, 1, 2, 1, 0, 0, 0)
+    ]
+    tab.run("document.querySelector('#filters [value=replace]').click()")
+    rest = tab.run("[...document.querySelectorAll('.card:not([hidden])')].map((e) => e.id)")
+    tab.run("document.getElementById('next').click()")
+    assert press("x") in rest
+    assert [press("j") for _ in ids][-1] == rest[-1]
+    assert tab.complaints == []
+
+
+def test_search_finds_text_across_tokens(tab: Browser, page: Path) -> None:
+    tab.open(page)
+
+    def search(text: str) -> tuple[int, str]:
+        tab.run(
+            f"document.getElementById('search').value = {text!r};"
+            "document.getElementById('search').dispatchEvent(new Event('input'))"
+        )
+        return (
+            tab.run("document.querySelectorAll('.card:not([hidden])').length"),
+            tab.run("document.getElementById('shown').textContent"),
+        )
+
+    total = tab.run("document.querySelectorAll('.card').length")
+    assert search("ALERT(1)") == (1, f"1 of {total} shown")
+    assert search("no such words") == (0, f"0 of {total} shown")
+    assert search("") == (total, f"{total} of {total} shown")
+    search("no such words")
+    first = tab.run("document.querySelector('.card').id")
+    tab.run(f"location.hash = '#{first}'; new Promise((done) => setTimeout(done, 100))")
+    assert tab.run(f"document.getElementById('{first}').offsetHeight") > 0, "a link shows what was not found"
+
+
+@pytest.mark.parametrize("width", [400, 1240])
+def test_the_map_is_read_at_any_width(tab: Browser, page: Path, width: int) -> None:
+    tab.open(page)
+    tab.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    try:
+        assert tab.run("document.documentElement.scrollWidth") <= width
+        lanes = tab.run(
+            "[...document.querySelectorAll('.lane')].map((lane) => [lane.firstElementChild, lane.querySelector('svg')]"
+            ".map((e) => [e.getBoundingClientRect(), e.scrollWidth - e.clientWidth])"
+            ".map(([box, over]) => [box.left, box.right, box.top, box.bottom, over]))"
+        )
+        assert len(lanes) >= 3
+        for title, track in lanes:
+            assert title[4] <= 0, "a title is not cut"
+            assert title[1] <= track[0] or title[3] <= track[2], "and not covered"
+            assert track[1] - track[0] > 0.6 * (width - 80) - 100
+        sizes = tab.run(
+            "[...document.querySelectorAll('.lane span, .scale span')]"
+            ".map((e) => parseFloat(getComputedStyle(e).fontSize))"
+        )
+        assert min(sizes) >= 12
+        assert tab.run("document.querySelector('.scale div').lastElementChild.textContent") == "40"
+    finally:
+        tab.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_no_box_is_empty(tab: Browser, run: Run, tmp_path: Path) -> None:
+    """Where one side has no text at the first difference, it says so."""
+    repo = tmp_path / "repo"
+    for name, answer in (("x", "a b c d"), ("y", "a b d"), ("z", "")):
+        path = write_rows(tmp_path / f"{name}.jsonl", [row("hello", answer)])
+        run("--repo", repo, *tokenize("--mix", path, "1.0", "--as", name))
+    for a, b in itertools.permutations("xyz", 2):
+        run("--repo", repo, "diff", a, b, "--html", tmp_path / "page.html", "-q", status=1)
+        tab.open(tmp_path / "page.html")
+        boxes = tab.run("[...document.querySelectorAll('ins, del, mark')].map((e) => e.innerText.trim())")
+        assert boxes
+        assert "" not in boxes
+
+
 def test_it_reads_without_a_script(tab: Browser, page: Path) -> None:
     tab.call("Emulation.setScriptExecutionDisabled", value=True)
     try:

@@ -281,7 +281,9 @@ def test_moved_samples_are_on_the_map_and_not_among_the_samples(run: Run, tmp_pa
     assert "│" not in out
     found = outline(page)
     assert of(found, "article", "card") == []
-    assert of(found, "g", "moved")
+    assert of(found, "div", "moved")
+    assert "along 40 samples of x in stored order, and 3 places of the other side between them" in found.text
+    assert "no text here" not in found.text
     assert "3 samplesmoved: the same samples in another place" in found.text
 
 

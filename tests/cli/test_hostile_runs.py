@@ -109,7 +109,7 @@ def commands(folder: Path) -> list[tuple[str | Path, ...]]:
         ("export", "evil", folder / "out", "-q"),
         ("export", "evil", folder / "parquet", "--layout", "parquet", "-q"),
         ("diff", folder / "out", "evil"),
-        ("copy", "evil", f"{folder / 'copy'}#copied", "-q"),
+        ("copy", "evil", f"{folder / 'copy'}#copied", "--create", "-q"),
         ("du", "evil"),
         ("tag", "evil", "evil-too"),
     ]

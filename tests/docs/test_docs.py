@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -24,9 +25,12 @@ from castore.care.fsck import FsckResult
 from castore.care.gc import Collected
 from castore.care.usage import Usage
 from castore.export.olmo_core import Exported
+from castore.ingest.defaults import TokenizeOptions
+from castore.ingest.estimate import Estimate
 from castore.ingest.import_folder import ImportResult
 from castore.ingest.import_zarr import GroupImport
 from castore.ingest.job import TokenizeResult
+from castore.ingest.run_file import parse_run_file
 from castore.ingest.sample_writer import SampleWriter
 from castore.ingest.write_job import WriteOptions, WriteResult
 from castore.read.columns import Columns
@@ -145,13 +149,44 @@ def test_quickstart_finds_the_planted_word() -> None:
 def test_readme_begins_with_two_commands_and_shows_what_the_first_one_prints(tmp_path: Path) -> None:
     text = (PROJECT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 2
-    install, test = (block.strip() for block in blocks)
+    install, test, _ = (block.strip() for block in blocks)
     assert "docs/examples/quickstart.py" in install
     assert "\n" not in install
     assert test == ".venv/bin/pip install -q '.[test]' && .venv/bin/pytest"
     assert "\n" not in test
     assert text.index(install) < 1500
+
+
+def pasted() -> str:
+    """The block of README.md that a reader pastes after its first command."""
+    return re.findall(r"^```sh\n(.*?)^```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.M | re.S)[2]
+
+
+def test_readme_pastes_what_its_session_shows() -> None:
+    shown = [each.text for each in console.commands(PROJECT / "README.md") if each.kind == "shell"]
+    assert pasted().splitlines()[1:] == shown
+
+
+@pytest.mark.slow
+def test_what_readme_lets_paste_runs_in_a_clone_and_leaves_it_alone(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(PROJECT / "docs" / "examples", clone / "docs" / "examples")
+    programs = clone / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
+    (programs / "castore").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m castore_cli.main "$@"\n')
+    (programs / "castore").chmod(0o755)
+    before = sorted(clone.rglob("*"))
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "LC_ALL": "C.UTF-8"}
+    environment.pop("CASTORE_REPO", None)
+    done = subprocess.run(
+        ["bash", "-c", pasted()], cwd=clone, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 1, done.stderr
+    session = [each.output for each in console.commands(PROJECT / "README.md") if each.kind == "shell"]
+    shown = tuple(line for output in session for line in output if not line.startswith("castore: new repository"))
+    assert console.matches(shown, tuple(line.rstrip() for line in done.stdout.splitlines())), done.stdout
+    assert sorted(clone.rglob("*")) == before
 
 
 def test_readme_has_every_extra_and_nothing_else() -> None:
@@ -207,6 +242,25 @@ def test_every_page_is_reached_from_the_readme() -> None:
     assert not lost, f"no link leads from README.md to {lost}"
 
 
+# ---- the map for those who change the code
+
+
+def test_the_map_of_rooms_leads_somewhere_and_to_every_room() -> None:
+    text = (PROJECT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    folders, questions = text.partition("## Where things are")[2].split("## What to change where")
+    questions = questions.partition("\n## ")[0]
+    rows = re.findall(r"^\| (.+\?) \| (.+) \|$", questions, re.MULTILINE)
+    assert len(rows) >= 16
+    named = [path for _, cell in rows for path in re.findall(r"`([\w./]+/[\w./]+)`", cell)]
+    for path in [*named, *re.findall(r"^\| `([\w./]+)` \|", folders, re.MULTILINE)]:
+        assert (PROJECT / path).exists(), f"contributing.md leads to {path}, which is not there"
+    assert all(re.search(r"`cli|`castore/|where it is raised", cell) for _, cell in rows)
+    rooms = {path.parent.name for path in (PROJECT / "castore").glob("*/__init__.py")}
+    for room in rooms:
+        assert f"| `castore/{room}` |" in folders, f"the room {room} is not on the map"
+        assert any(path.startswith(f"castore/{room}/") for path in named), f"no question leads to the room {room}"
+
+
 # ---- reference
 
 
@@ -244,7 +298,8 @@ CLASSES = (
     Repository, Dataset, Comparison, Instances, Sample, Batch, SampleView, ArrayView, Origin, SampleWriter,
 )  # fmt: skip
 RESULTS = (
-    TokenizeResult, WriteResult, ImportResult, GroupImport, Exported, Copied, RefEntry, Collected, FsckResult, Usage,
+    TokenizeResult, Estimate, WriteResult, ImportResult, GroupImport, Exported, Copied, RefEntry, Collected, FsckResult,
+    Usage,
 )  # fmt: skip
 
 
@@ -285,12 +340,25 @@ def test_the_python_reference_has_every_option_and_nothing_else() -> None:
     found = {part[1:].partition("`")[0]: part for part in parts}
     assert found.keys() == {"tokenize", "writer"}
     for name, part in found.items():
-        told = names_told(part)
-        parameters = inspect.signature(getattr(Repository, name)).parameters
-        assert told - set(Why.__annotations__) == set(parameters) - {"self", "why"} - ({"name"} - told), name
+        told = names_told(part) - set(Why.__annotations__)
+        taken = set(inspect.signature(getattr(Repository, name)).parameters) | (
+            set(TokenizeOptions.__annotations__) if name == "tokenize" else set()
+        )
+        assert told == taken - {"self", "why", "options", *Why.__annotations__} - ({"name"} - told), name
     assert set(WriteOptions.__annotations__) == {
         *inspect.signature(Repository.writer).parameters, *Why.__annotations__
     } - {"self", "name", "why"}  # fmt: skip
+
+
+def test_the_reference_of_run_files_has_every_key_and_nothing_else() -> None:
+    text = (PROJECT / "docs" / "reference" / "run-file.md").read_text(encoding="utf-8")
+    top, entry = text.split("| key of a `[[mix]]` |")
+    assert re.findall(r"^\| `(\w+)` \|", top, re.MULTILINE) == ["mix", *TokenizeOptions.__annotations__]
+    assert re.findall(r"^\| `(\w+)` \|", entry, re.MULTILINE) == ["path", "amount", "split"]
+    (example,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    mix, options = parse_run_file(example.encode(), "run-file.md", "")
+    assert [amount for _, amount in mix] == ["1.0", "5000"]
+    assert options["shuffle_seed"] == 42
 
 
 def test_the_python_reference_has_what_calls_come_to() -> None:
@@ -336,7 +404,7 @@ TYPES = """
 from collections.abc import Iterator
 from typing import assert_type
 
-from castore.read.reader import ArrayView, SampleView
+from castore.read.views import ArrayView, SampleView
 
 assert_type(castore.open(), castore.Repository)
 assert_type(repository["x"], castore.Dataset)
@@ -350,6 +418,9 @@ assert_type(dataset.column_names, list[str])
 assert_type(iter(dataset), Iterator[castore.Sample])
 repository.write([[1]], "x", recipe={"a": 1}, resume_key="k", message="m", author="a", force=True)
 repository.tag("x", "y", castore.Origin.here(), author="a", force=True)
+sources, options = castore.read_config("mix.toml")
+assert_type(repository.estimate(sources, **options).tokens, int)
+repository.tokenize([("x.jsonl", 1.0)], tokenizer=Path("t"), name="x", split=["a", "b"], date=None, author="a")
 dataset.export(Path("out"), layout="mds", replace=True)
 repository.export(dataset, Path("out"), layout="mds", part_bytes=None)
 """

@@ -62,10 +62,10 @@ def start(*arguments: str | Path, command: tuple[str, ...] = SMALL_CASTORE, **en
 
 
 def trouble(done: subprocess.CompletedProcess[str], status: int = 2) -> str:
-    """The one line that a command in trouble said; that it said nothing else is checked."""
+    """The one line that a command in trouble said; it said nothing else, but that it made a repository before."""
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     assert done.stdout == ""
-    lines = done.stderr.splitlines()
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("castore: new repository at ")]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("castore: "), done.stderr
     return lines[0].removeprefix("castore: ")
