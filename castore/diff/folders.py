@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from castore.diff.keys import Keys, align_keys
 from castore.diff.unequal_values import read_values, unequal_samples
 from castore.olmo.folder_dataset import FolderDataset
-from castore.olmo.unequal import IDS, LABELS, unequal_elements
+from castore.olmo.parts import IDS, LABELS
+from castore.olmo.unequal import unequal_elements
 from castore.tree.align import Gap
 from castore.tree.diff import joined
 
@@ -58,7 +59,9 @@ class FolderPair:
     def _same_labels(self) -> bool:
         if not self._same_lengths:
             return False
-        return next(self._unequal_elements(LABELS, 0, 0, self._folders[0].tokens), None) is None
+        found = next(self._unequal_elements(LABELS, 0, 0, self._folders[0].tokens), None) is None
+        self._check_unchanged()
+        return found
 
     @cached_property
     def _gaps(self) -> list[tuple[Gap, Keys, Keys]]:
@@ -69,7 +72,15 @@ class FolderPair:
             for gap in align_keys(keys_a, keys_b):
                 sides = keys_a[gap.a_lo : gap.a_hi], keys_b[gap.b_lo : gap.b_hi]
                 found.append((gap.shifted(stretch.a_lo, stretch.b_lo), *sides))
+        self._check_unchanged()
         return found
+
+    def _check_unchanged(self) -> None:
+        """Make sure that all of the answer is of one state of both directories, also what was found before."""
+        if self._equal is not None:
+            self._equal.check_unchanged()
+        for folder in self._folders:
+            folder.check_unchanged()
 
     def _stretches(self) -> list[Gap]:
         """Stretches outside of which all documents are equal, pair by pair."""

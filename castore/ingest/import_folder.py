@@ -1,4 +1,8 @@
-"""``import``: an output directory of open-instruct becomes a run, in one pass over its files."""
+"""``import``: an output directory of open-instruct becomes a run, in one pass over its files.
+
+What is remembered of an import is named by a digest of the very bytes that were stored: they are hashed in the buffers
+that they are cut from. Whatever is read twice, to undo a shuffle or to follow another dataset, must agree.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,8 @@ from castore.format.schema import DATA_ARRAYS
 from castore.ingest.assembly import Assembly, Growth, store_run
 from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.olmo.folder import OlmoCoreFolder, check_statistics
-from castore.olmo.scan import FolderScan, folder_sources, supposed_sources
+from castore.olmo.parts import ContentHash
+from castore.olmo.scan import FolderScan, Reading, folder_sources, supposed_sources
 from castore.olmo.sources import integer_of, text_of
 from castore.read.columns import Columns
 from castore.read.whole import whole, whole_keys
@@ -72,13 +77,15 @@ class Like:
 class _StoredOrder:
     """Documents in the order in which they are stored, None for their own; and how the directory's order is kept.
 
-    ``source`` are the sources, called ``names``, that the documents in stored order are supposed to be of.
+    ``before`` is what was read to find it. ``source`` are the sources, called ``names``, that the documents in stored
+    order are supposed to be of.
     """
 
     documents: NDArray[np.int64] | None
     order: Order | None
     order_objects: tuple[Object, ...] = ()
     known: int = 0
+    before: Reading | None = None
     source: NDArray[np.uint32] | None = None
     names: tuple[str, ...] = ()
 
@@ -106,17 +113,21 @@ def import_folder(
         report: Called with tokens stored and tokens in all.
 
     Raises:
-        SourceError: The directory contradicts itself, or ``--num_examples`` cut it, so that no shuffle can be undone.
+        SourceError: The directory contradicts itself, changed meanwhile, or was cut by ``--num_examples``, so that no
+            shuffle can be undone. Nothing is remembered of the import then.
     """
     check_statistics(folder)
     growth = Growth(objects)
     plan = _plan(folder, shuffle_seed, like)
     done = None if like is not None else _found(imports, objects, folder, shuffle_seed)
     if done is None:
-        done = _store(folder, objects, plan, undone=shuffle_seed is not None, report=report)
+        done, content = _store(folder, objects, plan, undone=shuffle_seed is not None, report=report)
+        folder.check_unchanged()
         if like is None:
-            for name in (_name(folder.digest(), folder, shuffle_seed), _name(folder.shape(), folder, shuffle_seed)):
-                imports.put(name, done)
+            for told in (content, folder.shape):
+                imports.put(_name(told, folder, shuffle_seed), done)
+    else:
+        folder.check_unchanged()
     run = _store_run(folder, done, origin, objects)
     return ImportResult(
         run,
@@ -142,7 +153,7 @@ def _found(
     It is renewed object by object, for no name may hold it and a collection may be about to take it.
     """
     # Files are read to be recognised only if some of their shape came before.
-    if imports.get(_name(folder.shape(), folder, shuffle_seed)) is None:
+    if imports.get(_name(folder.shape, folder, shuffle_seed)) is None:
         return None
     done = imports.get(_name(folder.digest(), folder, shuffle_seed))
     if done is None or not objects.renew(done.manifest):
@@ -164,9 +175,15 @@ def _store(
     *,
     undone: bool,
     report: Callable[[int, int], None],
-) -> Imported:
-    """Build and store the trees and the manifest."""
-    scan = FolderScan(folder, plan.documents)
+) -> tuple[Imported, str]:
+    """Build and store the trees and the manifest; also the digest of the content that they were built from."""
+    before, seen = plan.before, None
+    if plan.documents is None:
+        seen = ContentHash()
+    elif before is None:
+        # Documents that are read here and there have no digest that a reading from front to back would have.
+        before = Reading.of(folder)
+    scan = FolderScan(folder, plan.documents, before, seen)
     numbers = plan.source
     sources = None if numbers is None else supposed_sources(folder, scan, plan.names, numbers, by_name=True)
     if sources is None:
@@ -180,7 +197,11 @@ def _store(
             assembly.flush()
             flushed = assembly.tokens
     root = assembly.finish_manifest(plan.order, plan.order_objects)
-    return Imported(root, [source for source, _ in sources], scan.trainable_total)
+    done = Imported(root, [source for source, _ in sources], scan.trainable_total)
+    if seen is not None:
+        return done, seen.digest(folder.shape)
+    assert before is not None
+    return done, before.content
 
 
 # ---- in which order documents are stored
@@ -218,7 +239,8 @@ def _follow(folder: OlmoCoreFolder, like: Like) -> _StoredOrder:
     version has left a place; what remains goes to the end. A document is supposed to be of the source whose place it
     takes, and at the end of the last one.
     """
-    keys = np.concatenate([keys for _, keys, _ in FolderScan(folder, None).batches()] or [np.zeros((0, 16), np.uint8)])
+    before = Reading.of(folder)
+    keys = before.keys
     places: dict[bytes, list[int]] = {}
     for place, key in enumerate(_as_bytes(like.keys)):
         places.setdefault(key, []).append(place)
@@ -240,7 +262,8 @@ def _follow(folder: OlmoCoreFolder, like: Like) -> _StoredOrder:
     source = None
     if len(like.source):
         source = like.source[np.minimum(place_of[documents], len(like.source) - 1)]
-    return _StoredOrder(documents, order, tuple(order_objects), len(keys) - len(unknown), source, like.names)
+    known = len(keys) - len(unknown)
+    return _StoredOrder(documents, order, tuple(order_objects), known, before, source, like.names)
 
 
 def _as_bytes(keys: NDArray[np.uint8]) -> list[bytes]:
@@ -255,7 +278,7 @@ def _store_run(folder: OlmoCoreFolder, done: Imported, origin: RunOrigin, object
     files = {f"tokenizer/{name}": encode_file(content) for name, content in folder.files.items()}
     vocab_size = folder.vocab_size
     if "tokenizer.json" in folder.files:
-        tokenizer = TokenizerFolder.load(f"{folder.path}/tokenizer")
+        tokenizer = TokenizerFolder.load(f"{folder.path}/tokenizer", folder.files)
         if folder.fits(tokenizer.vocab_size):
             vocab_size = tokenizer.vocab_size
         files[VOCABULARY_FILE] = encode_vocabulary(tokenizer.vocabulary())

@@ -82,8 +82,12 @@ class TokenizerFolder:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def load(cls, path: str) -> TokenizerFolder:
-        """Read a local folder.
+    def load(cls, path: str, known: Mapping[str, bytes] | None = None) -> TokenizerFolder:
+        """Read a local folder, each file once.
+
+        Args:
+            path: The folder.
+            known: Files of it that were read already, so that all is said of the same bytes.
 
         Raises:
             InvalidInputError: No such folder, no ``tokenizer.json``, or a file that does not hold what it should.
@@ -97,7 +101,9 @@ class TokenizerFolder:
             raise InvalidInputError(f"tokenizer folder {path} has no {TOKENIZER}{said}")
         files = {}
         for name in (TOKENIZER, CONFIG, TEMPLATE, SPECIAL_TOKENS, ADDED_TOKENS):
-            if (folder / name).exists():
+            if known is not None and name in known:
+                files[name] = known[name]
+            elif (folder / name).exists():
                 files[name] = _read(folder / name)
         specification = _json_object(folder, files, TOKENIZER)
         vocab_size = _vocab_size(specification, folder)

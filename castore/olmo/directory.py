@@ -43,7 +43,7 @@ def directory_dataset(path: str, beside: Columns | None = None, order: Order | N
         order: The order to take it to be in, where there is no such dataset.
 
     Raises:
-        SourceError: The directory is incomplete or contradicts itself.
+        SourceError: The directory is incomplete, contradicts itself, or changed meanwhile.
     """
     folder = OlmoCoreFolder(path)
     check_statistics(folder)
@@ -59,6 +59,7 @@ def directory_dataset(path: str, beside: Columns | None = None, order: Order | N
     for piece in scan.pieces(sources, numbers):
         objects.keep(builder, builder.add(piece))
     objects.keep(builder, builder.end())
+    folder.check_unchanged()
     manifest = builder.manifest(order)
     run = _run(folder, builder, manifest.digest, [source for source, _ in sources], beside)
     objects.add([manifest, run])
@@ -224,11 +225,18 @@ class _Objects:
         self._beside = beside
 
     def fetch(self, digest: Digest) -> bytes:
-        """The bytes of an object."""
+        """The bytes of an object.
+
+        Raises:
+            SourceError: The directory changed since its trees were built.
+        """
         if digest in self._kept:
             return self._kept[digest]
         if digest in self._places:
-            return self._scan.samples(*self._places[digest]).encode(TOKEN_IDS).data
+            again = self._scan.samples(*self._places[digest]).encode(TOKEN_IDS)
+            if again.digest != digest:
+                raise self._scan.changed()
+            return again.data
         if self._beside is not None:
             return self._beside.fetch(digest)
         raise NotFoundError(f"there is no object {digest_hex(digest)} in the directory")

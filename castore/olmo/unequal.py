@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import ExitStack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.olmo.file_compare import BLOCK_BYTES, ComparedFile, unequal_blocks
 from castore.olmo.folder import OlmoCoreFolder
-
-IDS, LABELS = 0, 1
+from castore.olmo.part_file import BLOCK_BYTES, unequal_blocks
 
 
 def unequal_elements(
@@ -22,25 +19,24 @@ def unequal_elements(
 
     Args:
         a, b: The directories.
-        which: ``IDS`` or ``LABELS``.
+        which: ``parts.IDS`` or ``parts.LABELS``.
         a_lo, b_lo: First element of either range, counted through all parts.
         count: Elements.
 
     Raises:
         SourceError: A file became shorter.
     """
-    with ExitStack() as stack:
-        side_a, side_b = _Side(a, which, stack), _Side(b, which, stack)
-        at = 0
-        while at < count:
-            (file_a, from_a, left_a), (file_b, from_b, left_b) = side_a.place(a_lo + at), side_b.place(b_lo + at)
-            size = min(count - at, left_a, left_b)
-            for lo, some in _blocks(side_a, side_b, file_a, file_b, from_a, from_b, size):
-                elements_a = side_a.elements(file_a, from_a + lo, some)
-                unequal = np.flatnonzero(elements_a != side_b.elements(file_b, from_b + lo, some))
-                if len(unequal):
-                    yield at + lo + unequal
-            at += size
+    side_a, side_b = _Side(a, which), _Side(b, which)
+    at = 0
+    while at < count:
+        (file_a, from_a, left_a), (file_b, from_b, left_b) = side_a.place(a_lo + at), side_b.place(b_lo + at)
+        size = min(count - at, left_a, left_b)
+        for lo, some in _blocks(side_a, side_b, file_a, file_b, from_a, from_b, size):
+            elements_a = side_a.elements(file_a, from_a + lo, some)
+            unequal = np.flatnonzero(elements_a != side_b.elements(file_b, from_b + lo, some))
+            if len(unequal):
+                yield at + lo + unequal
+        at += size
 
 
 def _blocks(
@@ -60,12 +56,10 @@ def _blocks(
 class _Side:
     """Elements of one directory."""
 
-    def __init__(self, folder: OlmoCoreFolder, which: int, stack: ExitStack) -> None:
-        self.files = [ComparedFile(str(paths[which])) for paths in folder.part_paths]
-        for file in self.files:
-            stack.callback(file.close)
-        self._part_starts = folder.part_starts
-        self.width = folder.id_bytes if which == IDS else 1
+    def __init__(self, folder: OlmoCoreFolder, which: int) -> None:
+        self.files = [part.files[which] for part in folder.parts]
+        self._part_starts = folder.parts.starts
+        self.width = folder.parts.dtype(which).itemsize
 
     def place(self, element: int) -> tuple[int, int, int]:
         """Part of an element, its number there, and how many there are from it to the part's end."""

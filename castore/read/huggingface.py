@@ -37,6 +37,8 @@ STREAM_SAMPLES = 2048
 SHARDS_MAX = 256
 """Most parts of a stream; workers and nodes take them in turn."""
 
+_READ_BYTES = 1 << 20
+
 _VERSION = 1  # of the files in the cache of ``datasets``
 
 
@@ -112,8 +114,11 @@ def _seal(path: Path) -> Path:
 
 
 def _digest_of(path: Path) -> str:
-    hasher = blake3()
-    hasher.update_mmap(path)
+    hasher, buffer = blake3(), bytearray(_READ_BYTES)
+    # Not through a map: a file that becomes shorter meanwhile would end the process.
+    with open_regular(path) as file:
+        while count := file.readinto(buffer):
+            hasher.update(memoryview(buffer)[:count])
     return hasher.hexdigest()
 
 

@@ -19,7 +19,8 @@ from castore.errors import InvalidInputError, SourceError
 from castore.format.samples import TOKENS_MAX, SpanColumn
 from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.olmo.folder import OlmoCoreFolder, check_statistics, spans_of
-from castore.olmo.scan import FolderScan, folder_sources
+from castore.olmo.parts import ContentHash
+from castore.olmo.scan import FolderScan, Reading, folder_sources
 from castore.olmo.sources import source_records, sources_in_mix_order
 from tests.support.olmo_core import DAMAGES, EOS, Document, damaged_folder, documents, write_bounds, write_folder
 
@@ -119,15 +120,16 @@ def test_equal_data_have_equal_digests(tmp_path: Path) -> None:
     assert OlmoCoreFolder(str(write_folder(tmp_path / "c", other))).digest() != folders[0].digest()
 
 
-@pytest.mark.parametrize("read", [0, 1, 7, 40])
-def test_what_was_read_already_is_not_hashed_twice(tmp_path: Path, read: int) -> None:
-    path = write_folder(tmp_path / "a", documents(40), part_items=128)
-    folder = OlmoCoreFolder(str(path))
-    folder.chosen(np.array([39, 3]))
-    folder.samples(20, 21)
-    for lo in range(read):
-        folder.samples(lo, lo + 1)
-    assert folder.digest() == OlmoCoreFolder(str(path)).digest()
+@pytest.mark.parametrize("part_items", [1 << 28, 128, 7])
+@pytest.mark.parametrize("dtype", ["<u1", "<u2", "<u4", "<u8"])
+def test_what_is_hashed_in_use_is_what_is_hashed_alone(tmp_path: Path, part_items: int, dtype: str) -> None:
+    path = str(write_folder(tmp_path / "a", documents(40), part_items=part_items, dtype=dtype))
+    for step in (1, 7, 40):
+        folder, seen = OlmoCoreFolder(path), ContentHash()
+        folder.samples(20, 21)  # and what is used for something else is not seen
+        for lo in range(0, 40, step):
+            folder.samples(lo, min(lo + step, 40), seen)
+        assert seen.digest(folder.shape) == OlmoCoreFolder(path).digest() == Reading.of(folder).content
 
 
 def test_which_documents_were_joined_is_in_the_digest(tmp_path: Path) -> None:
@@ -236,7 +238,7 @@ def test_boundaries_take_memory_for_what_they_hold(tmp_path: Path, monkeypatch: 
 def test_boundaries_are_the_same_however_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("castore.olmo.folder._BOUNDS_BYTES", size)
+    monkeypatch.setattr("castore.olmo.bounds._BOUNDS_BYTES", size)
     made = documents(40)
     assert read(OlmoCoreFolder(str(write_folder(tmp_path / "out", made)))) == made
     for text, said in ((b"0,5\n5,9", "start,end"), (b"0," + b"1" * 50, "start,end"), (b"0,5\n6,9\n", "line 1")):
