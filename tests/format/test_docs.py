@@ -40,7 +40,7 @@ def test_numbers_of_this_version() -> None:
     assert f"`chunk_bytes` = {split.CHUNK_BYTES}" in page("trees")
     assert f"`fanout` = {split.FANOUT}" in page("trees")
     assert f"`{manifest.HASH_NAME}`" in page("manifest")
-    assert f"`{order.PCG64_PERMUTATION}`" in page("manifest")
+    assert f"`{order.PCG64_PERMUTATION}`" in page("order")
     for constant in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB):
         assert f"0x{constant:016X}" in page("trees")
 
