@@ -29,11 +29,13 @@ from castore.format.files import (
 from castore.format.manifest import Manifest
 from castore.format.node import Entry, decode_node, encode_node
 from castore.format.order import Order, explicit_order
+from castore.format.packing import Packing
 from castore.format.run import Run
 from castore.format.samples import SpanColumn, sample_keys
 from castore.format.unit import Unit, recipe_digest, unit_name
 from castore.store.backend import MemoryBackend
 from castore.store.compress import pack, unpack
+from castore.store.imports import Imported, import_key, import_name
 from castore.store.marker import check_marker_bytes, open_layout
 from castore.store.objects import OBJECT_BYTES_MAX, object_key
 from castore.store.records import seal, unseal
@@ -176,6 +178,20 @@ def test_units(case: Case) -> None:
 def test_writes(case: Case) -> None:
     data = bytes.fromhex(case["hex"])
     assert Stored.decode(data).encode() == data == encode(from_json(case["value"]))
+
+
+@pytest.mark.parametrize("case", cases("imports"))
+def test_imports(case: Case) -> None:
+    data = bytes.fromhex(case["hex"])
+    assert Imported.decode(data).encode() == data == encode(from_json(case["value"]))
+
+
+def test_names_of_imports() -> None:
+    for case in load("imports")["names"]:
+        name = import_name(case["content"], case["shuffle_seed"], case["datasets"])
+        assert (name.hex(), import_key(name)) == (case["import_name"], case["key"])
+        spelled = ["castore/import-name", case["content"], case["shuffle_seed"], case["datasets"]]
+        assert digest_of(encode(spelled)) == name
 
 
 @pytest.mark.parametrize("case", cases("write", "names"))
@@ -348,6 +364,8 @@ DECODERS: dict[str, Callable[[bytes, Case], object]] = {
     "run": lambda data, case: Run.decode(data),
     "unit": lambda data, case: Unit.decode(data),
     "write": lambda data, case: Stored.decode(data),
+    "packings": lambda data, case: Packing.decode(data),
+    "imports": lambda data, case: Imported.decode(data),
     "files": lambda data, case: {"file": decode_file, "vocabulary": decode_vocabulary, "dropped": decode_dropped}[
         case["kind"]
     ](data),

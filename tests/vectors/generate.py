@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from castore.dataset import Dataset
 from castore.format.chunk import encode_spans, encode_values
 from castore.format.codec import Value, encode
 from castore.format.digest import Digest, digest_of
@@ -31,6 +32,7 @@ from castore.format.manifest import (
 from castore.format.node import Entry, encode_node
 from castore.format.object import Object
 from castore.format.order import Order, explicit_order
+from castore.format.packing import COLUMNS, packing_name
 from castore.format.run import (
     RUN_SOURCES_MAX,
     RUN_TEXT_BYTES_MAX,
@@ -43,15 +45,21 @@ from castore.format.run import (
 from castore.format.samples import Piece, Samples, sample_keys
 from castore.format.schema import DATA_ARRAYS, LENGTH, PROVENANCE_ARRAYS, TOKEN_IDS, Array
 from castore.format.unit import Slice, Unit, recipe_digest, unit_name
+from castore.store.imports import Imported, import_key, import_name
 from castore.store.marker import FORMAT_VERSION
 from castore.store.objects import object_key
+from castore.store.packings import packing_key
 from castore.store.records import seal
 from castore.store.refs import UNSAFE, RefEntry, entry_of_key
 from castore.store.units import unit_key
 from castore.store.writes import SourceTotal, Stored, write_key, write_name
+from castore.train.best_fit import tight_fit
+from castore.train.instances import PackingRule, pack_dataset
+from castore.train.report import Rule
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME, boundary_hashes, cut, level_hashes, sample_weights
 from tests.support.strategies import piece_of
+from tests.vectors import golden as golden_repository
 from tests.vectors.generator import samples
 from tests.vectors.values import to_json
 
@@ -489,7 +497,7 @@ def order() -> File:
         "chunks": [chunk.data.hex() for chunk in chunks_made],
     }
     return {
-        "about": "docs/format/manifest.md. first are the samples at the first 20 positions (fewer if take is less).",
+        "about": "docs/format/order.md. first are the samples at the first 20 positions (fewer if take is less).",
         "valid": cases,
         "explicit": [explicit],
         "explicit_invalid": list(explicit_invalid()),
@@ -848,7 +856,7 @@ def boundaries() -> File:
     ]
     return {
         "about": (
-            "docs/format/trees.md. WARNING: a boundary that moves makes every existing repository store its data a "
+            "docs/format/split.md. WARNING: a boundary that moves makes every existing repository store its data a "
             "second time. No improvement of the splitter may change these numbers; another rule takes another name."
         ),
         "hashes": {
@@ -1213,6 +1221,120 @@ def records() -> File:
     }
 
 
+# ---- accelerators
+
+
+def packings() -> File:
+    packed = [
+        ("nothing", 8, []),
+        ("equal documents as they come", 8, [3, 3, 3, 3, 3]),
+        ("the least space that holds it", 10, [6, 7, 8, 2, 3, 4]),
+        ("of equal spaces the one that came first", 10, [6, 6, 6, 2, 2, 2, 2, 2, 2]),
+        ("one document for each instance", 8, [8, 8, 8]),
+        ("best fit is one too many: filled again", 10, [6, 5, 5, 4, 3, 3, 2, 2]),
+        ("filled again, as often as there are documents", 12, [5, 5, 5, 5, 4, 4, 4, 4, 3, 3, 3, 3]),
+        ("of equal sums the longest documents", 20, [11, 11, 5, 4, 9, 3, 2, 6, 1, 8]),
+    ]
+    ids = [[1, 2, 9], [], [3, 9, 0, 4, 9], [5], [6, 7, 8, 9, 0, 1, 1, 1, 1, 9], [9], [2, 9, 0], [0, 3, 3, 9]]
+    permutation = [4, 1, 6, 0, 2, 7, 5, 3]
+    olmo = [(8, 9, None, False, 1000), (8, 9, 0, False, 1000), (4, 9, None, True, 1000), (4, 9, 0, True, 10)]
+    rules = [PackingRule(8), PackingRule(4)]
+    rules += [PackingRule(n, "olmo-core", (Rule(n, eos, bos, cut_up), part)) for n, eos, bos, cut_up, part in olmo]
+    cases = [packing_case(ids, order, rule) for rule in rules for order in (None, permutation)]
+    made = Object.of(bytes.fromhex(cases[0]["hex"]))
+    return {
+        "about": "docs/format/packings.md. packed: numbers of documents by instance, mode documents; valid: datasets "
+        "of the samples token_ids, none trained on, all of source 0, in an explicit order.",
+        "packed": [
+            {"name": name, "capacity": capacity, "lengths": lengths, "instances": by_instance(lengths, capacity)}
+            for name, capacity, lengths in packed
+        ],
+        "valid": cases,
+        "invalid": [
+            bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
+            bad("another algorithm", changed(made, "algorithm", to="best-fit-2"), "unsupported-version"),
+            bad("another kind", changed(made, "kind", to="castore/pack")),
+            bad("a root of 31 bytes", changed(made, "root", to=bytes(31))),
+            bad("a column too few", changed(made, "columns", "segment_start", drop=True)),
+            bad("a column too many", changed(made, "columns", "segment_end", to=bytes(32))),
+            bad("a column of half a digest", changed(made, "columns", "segment_start", to=bytes(16))),
+            bad("a column of a chunk too many", changed(made, "columns", "segment_start", to=bytes(64))),
+            bad("a count that is negative", changed(made, "tokens", to=-1)),
+            bad("no rule", changed(made, "rule", drop=True)),
+            bad("an unknown entry", changed(made, "time", to=1)),
+        ],
+    }
+
+
+def by_instance(lengths: list[int], capacity: int) -> list[list[int]]:
+    packed = tight_fit(np.array(lengths, np.int64), capacity)
+    ends = np.cumsum(packed.counts).tolist()
+    return [packed.documents[end - n : end].tolist() for n, end in zip(packed.counts.tolist(), ends, strict=True)]
+
+
+def packing_case(ids: list[list[int]], permutation: list[int] | None, rule: PackingRule) -> Case:
+    builder = SequenceBuilder(DATA_ARRAYS)
+    objects = builder.add(piece_of([(tuple(row), ()) for row in ids]))
+    roots, rest = builder.finish()
+    order_value, more = (None, []) if permutation is None else explicit_order(np.array(permutation))
+    trees = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
+    made = Manifest(len(ids), trees, RULE, order_value).encode()
+    stored = {o.digest: o.data for o in [*objects, *rest, *more, made]}
+    packing, chunks_made = pack_dataset(Dataset(stored.__getitem__, made.digest, None), rule)
+    stored |= {o.digest: o.data for o in chunks_made}
+    # Each column is one chunk, whose payload is its end.
+    payloads = {name: stored[packing.columns[name][0]][-4 * packing.rows(name) :] for name in COLUMNS}
+    columns = {name: np.frombuffer(payload, "<u4").tolist() for name, payload in payloads.items()}
+    name = packing_name(made.digest, rule.value())
+    held = [packing.encode().digest, *sorted({chunk.digest for chunk in chunks_made})]
+    return of_object(
+        f"{rule.value()}, {'stored order' if permutation is None else 'another order'}",
+        packing.encode(),
+        token_ids=ids,
+        order=permutation,
+        rule=rule.value(),
+        root=made.digest.hex(),
+        columns=columns,
+        key=packing_key(name),
+        record=seal(b"".join(held)).hex(),
+    )
+
+
+def imports() -> File:
+    full = Imported(digest("manifest"), (SourceRecord("gsm8k.jsonl", amount="3.0", samples=2),), 9)
+    made = Object.of(full.encode())
+    content, datasets = "ab" * 32, '[{"name": "gsm8k"}]'
+    return {
+        "about": "docs/format/imports.md. hex is the payload of the sealed record; names are how imports are found.",
+        "names": [
+            {
+                "content": content,
+                "shuffle_seed": seed,
+                "datasets": datasets,
+                "import_name": import_name(content, seed, datasets).hex(),
+                "key": import_key(import_name(content, seed, datasets)),
+            }
+            for seed in (None, 42)
+        ],
+        "valid": [document("one source", made)],
+        "invalid": [
+            bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
+            bad("another kind", changed(made, "kind", to="castore/unit")),
+            bad("a manifest of 31 bytes", changed(made, "manifest", to=bytes(31))),
+            bad("sources as a map", changed(made, "sources", to={})),
+            bad("a source without a name", changed(made, "sources", to=[{"amount": "1"}])),
+            bad("trainable as text", changed(made, "trainable", to="9")),
+            bad("no sources", changed(made, "sources", drop=True)),
+        ],
+    }
+
+
+def golden() -> File:
+    return golden_repository.expected()
+
+
 FILES: dict[str, Callable[[], File]] = {
     f.__name__: f
     for f in (
@@ -1231,6 +1353,9 @@ FILES: dict[str, Callable[[], File]] = {
         extra,
         frames,
         records,
+        packings,
+        imports,
+        golden,
     )
 }
 
@@ -1251,6 +1376,7 @@ def main() -> None:
     """Write all files."""
     for name in FILES:
         (FOLDER / f"{name}.json").write_text(text_of(name), encoding="ascii")
+    (FOLDER / "golden.tar").write_bytes(golden_repository.archive())
 
 
 if __name__ == "__main__":
