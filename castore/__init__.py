@@ -113,7 +113,7 @@ def open(  # noqa: A001 - callers write castore.open
 
 
 def zarr_store(url: str | PathLike[str], name: str, *, grid: str = "regular") -> CastoreStore:
-    """A dataset as a read-only zarr store: ``zarr.open_group(castore.zarr_store(url, name), mode="r")``.
+    """A dataset as a zarr store: ``zarr.open_group(castore.zarr_store(url, name))``. Every write is refused.
 
     The group has token_ids uint32[m], labels_mask bool[m], sample_offsets int64[n + 1], source uint32[n] and the extra
     arrays, in stored order; every byte is verified when it is read. What ``name`` means now is what is shown, also if

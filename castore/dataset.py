@@ -217,7 +217,7 @@ class Dataset(Columns):
         return export_dataset(self, folder, layout=layout, replace=replace, part_bytes=part_bytes, report=report)
 
     def zarr_store(self, *, grid: str = "regular") -> CastoreStore:
-        """A read-only store for ``zarr.open_group(dataset.zarr_store(), mode="r")``; it may be pickled.
+        """A store for ``zarr.open_group(dataset.zarr_store())``, which refuses every write; it may be pickled.
 
         The group has token_ids uint32[m], labels_mask bool[m], sample_offsets int64[n + 1], source uint32[n] and the
         extra arrays, in stored order; every byte is verified when it is read.
@@ -237,7 +237,7 @@ class Dataset(Columns):
             raise InvalidInputError("a dataset that is in no repository has no zarr store")
         # The store opens the repository again: zarr reads in threads of its own, and a repository belongs to one.
         reopen, where = self._reopen
-        return CastoreStore((*where, grid), partial(_zarr_content, reopen))
+        return CastoreStore((*where, grid), partial(_zarr_content, reopen), read_only=False)
 
     def to_hf(
         self, *, streaming: bool = False, ordered: bool = True, cache_dir: str | None = None

@@ -131,13 +131,14 @@ class BackendError(CastoreError):
 
     Attributes:
         transient: True if the same call may succeed when tried again.
+        full: True if there was no more room.
     """
 
     code = "backend"
 
-    def __init__(self, message: str, *, transient: bool = False) -> None:
+    def __init__(self, message: str, *, transient: bool = False, full: bool = False) -> None:
         super().__init__(message)
-        self.transient = transient
+        self.transient, self.full = transient, full
 
 
 class SignatureError(CastoreError):

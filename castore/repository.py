@@ -75,6 +75,7 @@ class Repository(Datasets):
         on_error: str = ON_ERROR,
         template_fallback: bool = False,
         date: str | None = None,
+        strict: bool = False,
         origin: Origin | None = None,
         report: Callable[[Progress], None] = lambda progress: None,
         warn: Callable[[str], None] = lambda line: None,
@@ -103,6 +104,8 @@ class Repository(Datasets):
             on_error: What to do at a row that cannot be read: ``stop`` there, or ``skip``, count it and go on.
             template_fallback: Take the tokenizer's own template for a name that is not known, as open-instruct does.
             date: What templates that ask for the date write, ``YYYY-MM-DD`` or with ``THH:MM:SS``; today by default.
+            strict: Stop at the first row that becomes a sample and loses something of what it has: a message that the
+                template does not write, tokens to the cut, a weight that is not heeded.
             report: Called after every unit.
             warn: Called with one line for each thing that the user should know.
 
@@ -129,6 +132,7 @@ class Repository(Datasets):
             revision=revision,
             template_fallback=template_fallback,
             date=date,
+            strict=strict,
         )
         move = Move(self.backend, name, "tokenize", origin, **why)
         units, recorded = UnitStore(self.backend), move.origin.recorded(__version__)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from castore_cli.context import State
-from castore_cli.formatting import echo_json, number, plural, visible
+from castore_cli.formatting import echo_json, lost_lines, number, plural, visible
 from castore_cli.parameters import (
     Number,
     Share,
@@ -36,6 +37,7 @@ class CheckOptions:
     trainer: str
     sequence_length: int
     max_loss: Share | None
+    strict: bool
     long_doc_strategy: str
     boundaries: str
     part_bytes: int | None
@@ -47,12 +49,24 @@ class CheckOptions:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be said of a dataset: what the trainer makes of it, why, and what may be dropped at most."""
+    """What is to be said of a dataset: what the trainer makes of it, why, and what may be dropped or lost at most."""
 
     data: Columns
     report: Report
     causes: list[Cause]
     max_loss: Share | None
+    strict: bool
+
+    @property
+    def lost(self) -> Mapping[str, Mapping[str, int]]:
+        """What rows lost that became samples, as it was counted when they were tokenized."""
+        statistics = self.data.statistics
+        return {} if statistics is None else statistics.lost
+
+    @property
+    def refused(self) -> bool:
+        """Whether the dataset is not as it was asked to be."""
+        return self.over or (self.strict and bool(self.lost))
 
     @property
     def over(self) -> bool:
@@ -70,6 +84,7 @@ class Verdict:
     metavar="SHARE",
     help="Exit 1 if more of the tokens, or of the trained ones, is dropped.",
 )
+@click.option("--strict", is_flag=True, help="Exit 1 if rows lost something when they were tokenized.")
 @click.option(
     "--long-doc-strategy",
     type=click.Choice(["truncate", "fragment"]),
@@ -96,7 +111,7 @@ def check(state: State, /, **parameters: Any) -> int:
 
     Shows the documents that OLMo-core's packed dataset finds, the tokens that it drops or merges, and why.
 
-    Exit codes: 0 done, 1 more is dropped than --max-loss allows, 2 trouble.
+    Exit codes: 0 done, 1 more is dropped than --max-loss allows, or --strict and rows lost something, 2 trouble.
     """
     from castore.olmo.layout import part_size
     from castore.train.causes import causes
@@ -115,12 +130,12 @@ def check(state: State, /, **parameters: Any) -> int:
     )
     with ProgressDisplay("checking", "tokens", as_json=options.as_json, quiet=options.quiet) as progress:
         report = check_olmo_core(data, rule, part_bytes=part_size(options.part_bytes), report=progress.update)
-    verdict = Verdict(data, report, causes(report), options.max_loss)
+    verdict = Verdict(data, report, causes(report), options.max_loss, options.strict)
     if options.as_json:
         echo_json(_document(verdict))
     else:
         _print(verdict)
-    return int(verdict.over)
+    return int(verdict.refused)
 
 
 def _eos(data: Columns) -> int:
@@ -152,6 +167,7 @@ def _document(verdict: Verdict) -> dict[str, Any]:
         "bos_token_id": rule.bos,
         "max_loss": verdict.max_loss.text if verdict.max_loss else None,
         "over_max_loss": verdict.over,
+        "lost": verdict.lost,
         "num_instances": report.instances,
         "documents_packed": report.pieces,
         "efficiency_packed": report.efficiency,
@@ -214,6 +230,8 @@ def _print(verdict: Verdict) -> None:
         f"  {plural(report.instances, 'instance')} of {number(report.rule.sequence_length)} tokens in "
         f"{plural(len(report.parts), 'part')}, {_percent(total.packed_tokens, _places(report))} full"
     )
+    for line in lost_lines(verdict.lost):
+        click.echo(f"  - lost when tokenized, {line}")
     for cause in verdict.causes:
         click.echo(f"  - {cause.text}")
     if not report.rule.metadata and (total.split or total.unended):

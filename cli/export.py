@@ -60,6 +60,9 @@ def export(
     if done.left_out:
         left_out = plural(done.left_out, "sample")
         click.echo(f"castore: warning: {left_out} without tokens: these files cannot hold that, left out", err=True)
+    if done.widened:
+        why = f"ids of added tokens outside the vocabulary are written: {done.widened}, which open-instruct would take"
+        click.echo(f"castore: warning: {why}; the trainer must be told", err=True)
     if as_json:
         echo_json({"folder": done.folder, "samples": done.samples, "tokens": done.tokens, "parts": done.parts})
     elif not quiet:

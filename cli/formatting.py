@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -38,6 +39,14 @@ def duration(seconds: float) -> str:
 def share(part: int, whole: int) -> str:
     """A percentage with one decimal."""
     return f"{100 * part / whole:.1f} %" if whole else "0 %"
+
+
+def lost_lines(lost: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What kept rows lost, a line for each reason: ``role-not-written: tool 2``."""
+    return [
+        f"{reason}: {', '.join(f'{visible(subject)} {number(count)}' for subject, count in counts.items())}"
+        for reason, counts in lost.items()
+    ]
 
 
 def plain(value: Any) -> Any:

@@ -20,11 +20,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import click  # noqa: E402
 
-from castore.errors import CastoreError, ConflictError  # noqa: E402
+from castore.errors import BackendError, CastoreError, ConflictError  # noqa: E402
 from castore.version import __version__  # noqa: E402
 from castore_cli.context import State  # noqa: E402
 from castore_cli.formatting import printable, visible  # noqa: E402
-from castore_cli.interrupt import EXIT_INTERRUPTED, leave_on_interrupt, raise_on_interrupt  # noqa: E402
+from castore_cli.interrupt import exit_code, leave_on_interrupt, raise_on_interrupt, what_came  # noqa: E402
 
 COMMANDS = {
     "tokenize": "Turn conversations into a dataset of the repository.",
@@ -86,9 +86,19 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt as error:  # click would forget what it says
+        except KeyboardInterrupt:  # click would forget which command it was
             leave_on_interrupt()
-            raise click.exceptions.Exit(_fail(str(error) or "interrupted", EXIT_INTERRUPTED)) from None
+            from castore_cli.kept import after_interrupt
+
+            said = after_interrupt(ctx.invoked_subcommand, what_came())
+            raise click.exceptions.Exit(_fail(said, exit_code())) from None
+        except BackendError as error:
+            if not error.full:
+                raise
+            from castore_cli.kept import after_full_disk
+
+            said = after_full_disk(ctx.invoked_subcommand, str(error))
+            raise click.exceptions.Exit(_fail(said, EXIT_TROUBLE)) from None
         except BrokenPipeError:  # click would exit with 1, which says "different"
             _silence_stdout()
             raise click.exceptions.Exit(EXIT_TROUBLE) from None
@@ -131,7 +141,7 @@ def main() -> None:
     try:
         status = castore.main(prog_name="castore", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        status = _fail("interrupted", EXIT_INTERRUPTED)
+        status = _fail(what_came(), exit_code())
     except click.UsageError as error:
         status = _misused(error)
     except click.ClickException as error:
@@ -170,7 +180,8 @@ def _open_streams() -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo(f"castore: {printable(message)}", err=True)  # it may quote anybody's text
+    with suppress(OSError):  # the terminal may be gone, and the exit code says enough
+        click.echo(f"castore: {printable(message)}", err=True)  # it may quote anybody's text
     return status
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from castore.errors import BackendError, InvalidInputError
-from castore.store.files import open_regular, write_whole
+from castore.store.files import is_full, open_regular, sweep, write_whole
 
 
 def write_file(path: str, content: bytes) -> None:
@@ -15,9 +15,10 @@ def write_file(path: str, content: bytes) -> None:
         BackendError: The operating system refused; what was there stays.
     """
     try:
+        sweep(os.path.dirname(path))  # noqa: PTH120
         write_whole(path, content)
     except OSError as error:
-        raise BackendError(f"{path}: {error.strerror or error}") from error
+        raise BackendError(f"{path}: {error.strerror or error}", full=is_full(error)) from error
 
 
 def check_page(path: str, mark: bytes, command: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from castore_cli.context import State, local_time, use_colour
-from castore_cli.formatting import echo_json, number, plural, share, visible
+from castore_cli.formatting import echo_json, lost_lines, number, plural, share, visible
 from castore_cli.parameters import dataset_argument, json_option
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ def _run_fields(run: Run, tokens: int) -> Iterator[tuple[str, str]]:
     statistics, origin, configuration = run.statistics, run.origin, run.configuration
     if statistics is not None:
         yield "trained", f"{number(statistics.trainable)} tokens, {share(statistics.trainable, tokens)}"
+        for line in lost_lines(statistics.lost):
+            yield "lost", line
     if configuration.tokenizer is not None:  # of what a program wrote nothing of this is known
         yield "tokenizer", configuration.tokenizer
         yield "template", configuration.chat_template or "the tokenizer's own"

@@ -9,7 +9,7 @@ import click
 
 from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
 from castore_cli.context import SEED_MAX, State, origin
-from castore_cli.formatting import echo_json, number, plural, share, size
+from castore_cli.formatting import echo_json, lost_lines, number, plural, share, size
 from castore_cli.parameters import Number, force_option, json_summary_option, message_option, silent_option
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class TokenizeOptions:
     mix_seed: int
     workers: int | None
     on_error: str
+    strict: bool
     name: str
     message: str
     force: bool
@@ -113,6 +114,12 @@ class TokenizeOptions:
     show_default=True,
     help="What to do at a row that cannot be read: stop there, or count it and go on.",
 )
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Stop at the first row that becomes a sample and loses something: a message that the template does not write, "
+    "tokens to the cut, a weight that is not heeded.",
+)
 @click.option("--as", "name", required=True, metavar="NAME", help="Name of the result in the repository.")
 @message_option
 @force_option
@@ -136,33 +143,29 @@ def tokenize(state: State, /, **parameters: Any) -> None:
         def report(progress: Progress) -> None:
             display.update(progress.rows_done, progress.rows_total, tokens=progress.tokens, reused=progress.rows_reused)
 
-        try:
-            result = repository.tokenize(
-                options.mix,
-                tokenizer=options.tokenizer,
-                name=options.name,
-                chat_template=options.chat_template,
-                template_fallback=options.template_fallback,
-                date=options.date,
-                max_seq_length=options.max_seq_length,
-                add_bos=options.add_bos,
-                last_turn=options.last_turn,
-                num_examples=options.num_examples,
-                shuffle_seed=None if options.no_shuffle else options.shuffle_seed,
-                mix_seed=options.mix_seed,
-                split=options.splits,
-                revision=options.revision,
-                workers=options.workers,
-                on_error=options.on_error,
-                origin=origin(options.message),
-                force=options.force,
-                report=report,
-                warn=_warn,
-            )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                "interrupted; what was tokenized is kept: run the same command again to go on from here"
-            ) from None
+        result = repository.tokenize(
+            options.mix,
+            tokenizer=options.tokenizer,
+            name=options.name,
+            chat_template=options.chat_template,
+            template_fallback=options.template_fallback,
+            date=options.date,
+            max_seq_length=options.max_seq_length,
+            add_bos=options.add_bos,
+            last_turn=options.last_turn,
+            num_examples=options.num_examples,
+            shuffle_seed=None if options.no_shuffle else options.shuffle_seed,
+            mix_seed=options.mix_seed,
+            split=options.splits,
+            revision=options.revision,
+            workers=options.workers,
+            on_error=options.on_error,
+            strict=options.strict,
+            origin=origin(options.message),
+            force=options.force,
+            report=report,
+            warn=_warn,
+        )
     if options.as_json:
         echo_json(_summary(result, options.name))
     elif not options.quiet:
@@ -183,6 +186,7 @@ def _summary(result: TokenizeResult, name: str) -> dict[str, object]:
         "tokens": result.tokens,
         "trainable": result.trainable,
         "dropped": dict(result.dropped),
+        "lost": result.lost,
         "units": {"total": progress.units, "reused": progress.units_reused},
         "rows": {"total": progress.rows_total, "reused": progress.rows_reused},
         "stored": {"objects": result.objects_new, "bytes": result.bytes_new},
@@ -199,6 +203,8 @@ def _print_summary(result: TokenizeResult, name: str) -> None:
     click.echo(
         f"  dropped  {plural(dropped, 'row')}" + (f": {reasons} (castore show {name} --dropped)" if dropped else "")
     )
+    for position, line in enumerate(lost_lines(result.lost)):
+        click.echo(f"  {'' if position else 'lost':<8} {line}")
     click.echo(
         f"  reused   {number(progress.rows_reused)} of {plural(progress.rows_total, 'row')} were tokenized before"
     )

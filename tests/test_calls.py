@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +138,10 @@ def test_a_repository_looks_after_itself(tmp_path: Path) -> None:
     assert [name.name for name in repository.du().names] == ["x", "y"]
     assert repository.du("x").freed > 0
     repository.remove("x")
-    done = repository.gc(grace_s=0, keep_log_s=0, keep_records_s=0, force=True)
+    yesterday = time.time() - 24 * 3600
+    for path in (tmp_path / "repo").rglob("*"):
+        os.utime(path, (yesterday, yesterday))  # what was stored in this very second is not older than nothing
+    done = repository.gc(grace_s=60, keep_log_s=0, keep_records_s=0, force=True)
     assert done.removed > 0
     with pytest.raises(InvalidInputError, match="a grace under 3600 s"):
         repository.gc(grace_s=0)

@@ -30,7 +30,7 @@ from castore.errors import InvalidInputError, MissingExtraError
 from castore.export.olmo_core import Exported, export_olmo_core
 from castore.export.whole_folder import write_folder
 from castore.format.samples import SpanColumn, offsets_of
-from castore.olmo.layout import part_size
+from castore.olmo.layout import id_width, part_size
 from castore.read.columns import Columns, vocab_size_of
 from castore.read.stream import in_order
 from castore.store.files import WholeFile, sync, write_whole
@@ -142,7 +142,7 @@ def _batches(data: Columns, folder: Path, report: Progress) -> Iterator[_Batch]:
 
 
 def _megatron(data: Columns, folder: Path, report: Progress) -> Exported:
-    small = vocab_size_of(data) < MEGATRON_UINT16_MAX
+    small = vocab_size_of(data) < MEGATRON_UINT16_MAX and id_width(data) <= 2
     dtype, code = (np.dtype("<u2"), 8) if small else (np.dtype("<i4"), 4)
     lengths = [np.zeros(0, np.int64)]
     with ExitStack() as files:

@@ -19,7 +19,7 @@ from castore.export.whole_folder import write_folder
 from castore.format.files import TEMPLATE_FILE, decode_file
 from castore.format.run import RunConfiguration, SourceRecord
 from castore.format.samples import Samples, SpanColumn, offsets_of
-from castore.olmo.layout import PART_BYTES, boundaries_file, id_bytes, ids_file, labels_file
+from castore.olmo.layout import PART_BYTES, boundaries_file, id_bytes, id_width, ids_file, labels_file
 from castore.read.columns import Columns, vocab_size_of
 from castore.read.stream import in_order
 from castore.store.files import WholeFile, sync, write_whole
@@ -38,6 +38,8 @@ class Exported:
         parts: Files of token ids.
         folder: Where they are.
         left_out: Samples without tokens, where files have no way to hold them.
+        widened: Empty, or the type of ids and that which open-instruct takes for the vocabulary's size, where an added
+            token outside it does not fit.
     """
 
     samples: int
@@ -45,6 +47,7 @@ class Exported:
     parts: int
     folder: str
     left_out: int = 0
+    widened: str = ""
 
 
 def export_olmo_core(
@@ -81,7 +84,7 @@ def _write(
     data: Columns, part: Path, shown: str, time_text: str, part_bytes: int, report: Callable[[int, int], None]
 ) -> Exported:
     counts = _Counts()
-    width = id_bytes(vocab_size_of(data))
+    width = id_width(data)
     with _Parts(part, width, part_bytes // width) as parts:
         for samples in in_order(data, str(part)):
             parts.write(samples)
@@ -92,7 +95,9 @@ def _write(
     _write_statistics(data, part, shown, time_text, counts.by_source(data))
     _write_tokenizer(data, part)
     sync(part)
-    return Exported(counts.samples, counts.tokens, parts.count, shown, counts.left_out)
+    said = vocab_size_of(data)
+    widened = f"uint{8 * width} in place of uint{8 * id_bytes(said)}" if width > id_bytes(said) else ""
+    return Exported(counts.samples, counts.tokens, parts.count, shown, counts.left_out, widened)
 
 
 # ---- files

@@ -58,11 +58,7 @@ def is_amount(text: str) -> bool:
 
 
 def unnamed_source(number: int) -> str:
-    """What a source is called of which no name is known: that of a dataset without a run record, or past its sources.
-
-    Args:
-        number: 0-based, as the array ``source`` has it.
-    """
+    """What source ``number`` (from 0, as in the array ``source``) is called where the run record has no name of it."""
     return f"source {number}"
 
 
@@ -96,6 +92,12 @@ def _counts(value: object, name: str) -> dict[str, int]:
         _text(reason, f"a reason of {name}")
         expect_count(count, f"{name} for {reason[:80]!r}")
     return counts
+
+
+def _lost(value: object, name: str) -> object:
+    for reason, counts in expect(dict, value, name).items():
+        _counts(counts, f"{name} for {_text(reason, f'a reason of {name}')[:80]!r}")
+    return value
 
 
 def _vocab_size(value: object, name: str) -> int:
@@ -247,6 +249,7 @@ class RunStatistics(_Entries):
         samples, tokens: Of the manifest.
         trainable: Tokens that are trained on.
         dropped: Rows that became no sample, by reason.
+        lost: What rows lost that became samples: counts by reason and by what was lost.
 
     Raises:
         InvalidInputError: An attribute is of another type or beyond its limits.
@@ -256,9 +259,11 @@ class RunStatistics(_Entries):
     tokens: int
     trainable: int
     dropped: Mapping[str, int] = field(default_factory=dict)
+    lost: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     checks: ClassVar[Mapping[str, _Check]] = {
         "dropped": _counts,
+        "lost": _lost,
         "samples": expect_count,
         "tokens": expect_count,
         "trainable": expect_count,

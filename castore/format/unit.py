@@ -7,7 +7,7 @@ copy, run or user they come from. It is an accelerator: nothing is lost when it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from castore.errors import FormatError
@@ -20,7 +20,7 @@ from castore.format.schema import KEY_BYTES, LABELS_MASK, TOKEN_IDS
 UNIT_KIND = "castore/unit"
 UNIT_VERSION = 1
 
-_ENTRIES = frozenset({"dropped", "kept", "keys", "lengths", "row_count", "slices", "trainable"})
+_ENTRIES = frozenset({"dropped", "kept", "keys", "lengths", "lost", "row_count", "slices", "trainable"})
 _CHUNK_NAMES = frozenset({TOKEN_IDS.name, LABELS_MASK.name})
 
 
@@ -54,6 +54,23 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class LostColumn:
+    """What rows lost of one kind, though they became samples.
+
+    Attributes:
+        reason: Why.
+        subject: What: a role, a field of messages of a role, or the like.
+        rows: Positions of the rows, ascending, uint32 little-endian.
+        counts: How often in each of them, uint32 little-endian, at least 1.
+    """
+
+    reason: str
+    subject: str
+    rows: bytes
+    counts: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
     """What became of the rows of a unit.
 
@@ -65,6 +82,7 @@ class Unit:
         trainable: Trainable tokens of all samples.
         dropped: Position and reason of every other row, ascending.
         slices: Where the samples lie, in order.
+        lost: What rows lost that became samples, ascending by reason and subject.
     """
 
     row_count: int
@@ -74,6 +92,7 @@ class Unit:
     trainable: int
     dropped: Sequence[tuple[int, str]]
     slices: Sequence[Slice]
+    lost: Sequence[LostColumn] = field(default_factory=list)
 
     @property
     def sample_count(self) -> int:
@@ -99,6 +118,17 @@ class Unit:
             raise FormatError(f"slices of a unit record do not hold its {count} samples")
         if not all(0 <= part.lo < part.hi <= part.count for part in self.slices):
             raise FormatError("a slice of a unit record is empty or outside its chunk")
+        if any((a.reason, a.subject) >= (b.reason, b.subject) for a, b in pairwise(self.lost)):
+            raise FormatError("what rows of a unit record lost does not ascend")
+        there = set(kept)
+        for column in self.lost:
+            if len(column.rows) % 4 or len(column.rows) != len(column.counts) or not column.rows:
+                raise FormatError("lists of what rows of a unit record lost differ in length")
+            rows = uint32s(column.rows)
+            if any(a >= b for a, b in pairwise(rows)) or not there.issuperset(rows):
+                raise FormatError("rows of a unit record that lost something do not ascend, or were not kept")
+            if not all(uint32s(column.counts)):
+                raise FormatError("a row of a unit record lost something no times")
 
     def encode(self) -> bytes:
         """Canonical bytes of the record."""
@@ -110,6 +140,7 @@ class Unit:
                 "keys": self.keys,
                 "kind": UNIT_KIND,
                 "lengths": self.lengths,
+                "lost": [[column.reason, column.subject, column.rows, column.counts] for column in self.lost],
                 "row_count": self.row_count,
                 "slices": [[dict(part.chunks), part.count, part.lo, part.hi, part.item_lo] for part in self.slices],
                 "trainable": self.trainable,
@@ -128,6 +159,7 @@ class Unit:
             expect_count(fields.get("trainable"), "trainable"),
             [_dropped(item) for item in expect(list, fields.get("dropped"), "dropped")],
             [_slice(item) for item in expect(list, fields.get("slices"), "slices")],
+            [_lost(item) for item in expect(list, fields.get("lost"), "lost")],
         )
 
 
@@ -136,6 +168,15 @@ def _dropped(value: Value) -> tuple[int, str]:
     if len(pair) != 2:
         raise FormatError("dropped row is not a pair")
     return expect_count(pair[0], "position of a dropped row"), expect(str, pair[1], "reason of a dropped row")
+
+
+def _lost(value: Value) -> LostColumn:
+    parts = expect(list, value, "what rows lost")
+    if len(parts) != 4:
+        raise FormatError("what rows lost does not have 4 elements")
+    texts = [expect(str, part, "reason or subject of what rows lost") for part in parts[:2]]
+    lists = [expect(bytes, part, "rows or counts of what rows lost") for part in parts[2:]]
+    return LostColumn(texts[0], texts[1], lists[0], lists[1])
 
 
 def _slice(value: Value) -> Slice:

@@ -28,6 +28,9 @@ class RowRenderer(Protocol):
 
     def __call__(self, messages: list[Message], tools: list[Message] | None, last_turn_only: bool) -> Rendered: ...
 
+    def text(self, messages: list[Message], tools: list[Message] | None) -> str:
+        """The conversation alone."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -69,10 +72,11 @@ class JinjaRows:
 
     def __call__(self, messages: list[Message], tools: list[Message] | None, last_turn_only: bool) -> Rendered:
         text = self._render(messages, tools)
+        missing = tuple(sorted(self._render.missing))
         indices = trainable_indices(messages, last_turn_only)
         turns = self._together(messages, tools, indices, text)
         if turns is not None:
-            return Rendered(text, turns)
+            return Rendered(text, turns, missing)
         turns = []
         try:
             for index in indices:
@@ -86,8 +90,12 @@ class JinjaRows:
         except (MemoryError, TemplateLimitError):
             raise
         except Exception:  # noqa: BLE001  templates raise anything; such a row has no labels and is counted as dropped
-            return Rendered(text, None)
-        return Rendered(text, turns)
+            return Rendered(text, None, missing)
+        return Rendered(text, turns, missing)
+
+    def text(self, messages: list[Message], tools: list[Message] | None) -> str:
+        """The conversation alone."""
+        return self._render(messages, tools)
 
     def _together(
         self, messages: list[Message], tools: list[Message] | None, indices: Sequence[int], text: str
@@ -141,6 +149,10 @@ class CompiledRows:
             through = prefix(index + 1, "") if index + 1 < len(messages) else Prefix(len(text), "")
             turns.append((index, header, through))
         return Rendered(text, turns)
+
+    def text(self, messages: list[Message], tools: list[Message] | None) -> str:
+        """The conversation alone."""
+        return self(messages, tools, True).text
 
 
 def _prefix(text: str, rendering: str) -> Prefix:

@@ -9,6 +9,7 @@ tokens do not add up to exactly its bytes is handed back, for the exact path of 
 from __future__ import annotations
 
 import re
+import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
@@ -19,13 +20,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from castore.ingest.labels import (
+    NO_CUT,
     NOT_DERIVABLE,
     NOTHING_TRAINABLE,
+    Cut,
     Message,
     Prefix,
     Rendered,
     Span,
+    cut_of,
     is_stable,
+    longer_header,
     merge_spans,
     verify_spans,
 )
@@ -48,10 +53,11 @@ class Row(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """One conversation done: its ids as native uint32 bytes, cut; its spans, or why it is dropped."""
+    """One conversation done: its ids as native uint32 bytes, cut; its spans, or why it is dropped; what was cut off."""
 
     ids: bytes
     spans: list[Span] | str
+    cut: Cut = NO_CUT
 
 
 class _Counted(NamedTuple):
@@ -142,11 +148,14 @@ class FastTokenizer:
             else:
                 row_ends = ends[firsts[number] : firsts[number + 1] + 1] - byte_firsts[number]
                 spans = _unstable_spans(plan, known, raw, row_ends, kept, max_length)
+            cut = NO_CUT
             if not isinstance(spans, str):
-                spans = merge_spans(spans, kept) or NOTHING_TRAINABLE
+                merged = merge_spans(spans, kept)
+                cut = cut_of(spans, merged, count, kept)
+                spans = merged or NOTHING_TRAINABLE
             if plan.row.rendered.turns is None:
                 spans = NOT_DERIVABLE
-            results.append(Labelled(ids[number][: kept * ID_BYTES], spans))
+            results.append(Labelled(ids[number][: kept * ID_BYTES], spans, cut))
         return results
 
     def _plan(self, row: Row) -> _RowPlan:
@@ -253,22 +262,26 @@ def _unstable_spans(
         ends: int64[tokens + 1]  bytes of the row in front of each of its tokens.
         kept: Tokens of the row after the cut.
         max_length: The cut.
+
+    Returns:
+        Spans of the whole row, not cut; or why the row has to be dropped.
     """
     totals = [*accumulate((len(known[part]) // ID_BYTES for part in plan.parts), initial=0)]
 
     def count(prefix: _Counted | None) -> int:
         if prefix is None:
             return 0
-        tokens = totals[prefix.shared_parts] + sum(len(known[part]) for part in prefix.tail_parts) // ID_BYTES
-        return tokens if max_length is None else min(tokens, max_length)
+        return totals[prefix.shared_parts] + sum(len(known[part]) for part in prefix.tail_parts) // ID_BYTES
 
     def decoded(start: int, end: int) -> str:
         piece = raw[int(ends[start]) : int(ends[end])]
         return piece if isinstance(piece, str) else piece.decode("utf-8", "replace")
 
-    spans = [(index, count(header), count(through)) for index, header, through in plan.counted or ()]
-    fault = verify_spans(plan.row.messages, plan.row.rendered.text, spans, kept, decoded)
-    return [(start, end) for _, start, end in spans] if fault is None else fault
+    uncut = [(index, count(header), count(through)) for index, header, through in plan.counted or ()]
+    most = max_length or sys.maxsize
+    spans = [(index, min(start, most), min(end, most)) for index, start, end in uncut]
+    fault = verify_spans(plan.row.messages, plan.row.rendered.text, spans, kept, decoded) or longer_header(uncut)
+    return [(start, end) for _, start, end in uncut] if fault is None else fault
 
 
 def _pack(ids: Sequence[int]) -> bytes:

@@ -14,13 +14,14 @@ from castore.format.codec import Value
 from castore.format.digest import Digest, digest_from_hex
 from castore.format.files import DROPPED_FILE, TEMPLATE_FILE, encode_dropped, encode_file
 from castore.format.object import Object
-from castore.format.order import Order
 from castore.format.run import RUN_SOURCES_MAX, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
 from castore.ingest.assembly import Assembly, Growth, recorded_order
 from castore.ingest.clock import parse_date
 from castore.ingest.defaults import ERRORS, FILE_SPLIT, MAIN_REVISION, MIX_SEED, ON_ERROR, SHUFFLE_SEED
+from castore.ingest.dropped import warnings_of_dropped, why_none
 from castore.ingest.hub import open_source
+from castore.ingest.lost import LostKey, totals
 from castore.ingest.mix import Amount, small_count_warning
 from castore.ingest.pool import open_pool
 from castore.ingest.run_writer import MixItem, Progress, RunWriter, Written
@@ -54,6 +55,7 @@ class TokenizeJob:
         mix_seed: Seed of the random choice of rows.
         workers: Processes; None for one for each processor.
         on_error: ``stop`` or ``skip``.
+        strict: Stop at a row that becomes a sample and loses something of what it has.
 
     Raises:
         InvalidInputError: A number out of its range, or no such ``on_error``.
@@ -74,6 +76,7 @@ class TokenizeJob:
     revision: str = MAIN_REVISION
     template_fallback: bool = False
     date: str | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         _check_number("max_seq_length", self.max_seq_length, 1)
@@ -111,6 +114,7 @@ class TokenizeResult:
         root: Digest of the manifest.
         samples, tokens, trainable: Counts of all samples.
         dropped: Rows that became no sample, by reason.
+        lost: What rows lost that became samples: counts by reason and by what was lost.
         progress: The last progress report: rows and units, and how many of them were found.
         objects_new, bytes_new: What the repository grew by.
     """
@@ -121,6 +125,7 @@ class TokenizeResult:
     tokens: int
     trainable: int
     dropped: Mapping[str, int]
+    lost: Mapping[str, Mapping[str, int]]
     progress: Progress
     objects_new: int
     bytes_new: int
@@ -186,14 +191,15 @@ def tokenize(
     pool = open_pool(make, job.on_error, job.workers)
     try:
         run_units = RunUnits(objects, units, **tree_sizes)
-        writer = RunWriter(assembly, run_units, pool, recipe, on_error=job.on_error, report=remember)
+        writer = RunWriter(assembly, run_units, pool, recipe, on_error=job.on_error, strict=job.strict, report=remember)
         written = writer.write(mix, job.mix_seed)
     finally:
         pool.close()
-    order = _order(job, written)
-    for item, source in zip(mix, written.counts, strict=True):
-        if source.samples == 0:
-            warn(f"{item.source.name}: none of the {source.selected} rows taken became a sample: all were dropped")
+    if written.samples == 0:
+        raise InvalidInputError(why_none(mix, written.counts))
+    order = recorded_order(job.shuffle_seed, job.num_examples, written.samples, "--num-examples")
+    for line in warnings_of_dropped(mix, written.counts):
+        warn(line)
     run_fields = _run_fields(job, written, mix, recipe, folder, origin)
     run, root = assembly.finish(order, run_fields, _files(written, folder, template))
     counts = written.counts
@@ -204,6 +210,7 @@ def tokenize(
         sum(count.tokens for count in counts),
         sum(count.trainable for count in counts),
         _dropped(written),
+        _lost(written),
         last,
         growth.objects_new,
         growth.bytes_new,
@@ -249,12 +256,6 @@ def _now(job: TokenizeJob, origin: RunOrigin) -> datetime.datetime:
     return parse_date(datetime.datetime.fromtimestamp(origin.time).date().isoformat())
 
 
-def _order(job: TokenizeJob, written: Written) -> Order | None:
-    if written.samples == 0:
-        raise InvalidInputError("no row became a sample: nothing has trainable tokens, or the amounts take no rows")
-    return recorded_order(job.shuffle_seed, job.num_examples, written.samples, "--num-examples")
-
-
 def _files(written: Written, folder: TokenizerFolder, template: ChatTemplate) -> dict[str, Object]:
     return {
         **folder.kept_files(),
@@ -288,6 +289,7 @@ def _run_fields(
             sum(count.tokens for count in written.counts),
             sum(count.trainable for count in written.counts),
             _dropped(written),
+            _lost(written),
         ),
         "origin": origin,
     }
@@ -314,6 +316,13 @@ def _source(item: MixItem, written: Written, index: int) -> SourceRecord:
 def _text(path: str) -> str:
     """A path as text: bytes of it that are no UTF-8 are spelled out."""
     return path.encode("utf-8", "backslashreplace").decode()
+
+
+def _lost(written: Written) -> dict[str, dict[str, int]]:
+    total: Counter[LostKey] = Counter()
+    for count in written.counts:
+        total.update(count.lost)
+    return totals(total)
 
 
 def _dropped(written: Written) -> dict[str, int]:

@@ -7,6 +7,7 @@ the same with less work where it can be sure of the same answer, and is tested a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +19,10 @@ REPLACEMENT = "\ufffd"
 
 Message = dict[str, Any]
 Span = tuple[int, int]
+Cut = tuple[int, int]
+"""Tokens of a row behind the cut, and those of them that would have been trained on."""
+
+NO_CUT: Cut = (0, 0)
 
 
 class Prefix(NamedTuple):
@@ -38,10 +43,12 @@ class Rendered(NamedTuple):
         text: The whole conversation.
         turns: Per trainable assistant message: its index, the rendering up to its header (generation prompt
             included), and the rendering up to its end. None if a template raised on one of these prefixes.
+        missing: Names of the special tokens that the template wrote for nothing, since the tokenizer lacks them.
     """
 
     text: str
     turns: list[tuple[int, Prefix, Prefix]] | None
+    missing: tuple[str, ...] = ()
 
 
 class Encoding(Protocol):
@@ -77,7 +84,7 @@ def exact_labels(
     encode: Callable[[str], Encoding],
     decode: Callable[[list[int]], str],
     max_length: int | None,
-) -> tuple[list[int], list[Span] | str]:
+) -> tuple[list[int], list[Span] | str, Cut]:
     """Encode a conversation and derive its trainable spans.
 
     Args:
@@ -88,23 +95,27 @@ def exact_labels(
         max_length: Tokens that are kept, from the front; None keeps all.
 
     Returns:
-        The token ids, and either the spans (half-open in tokens, ascending, apart, not empty) or the reason why the
-        row has to be dropped.
+        The token ids; either the spans (half-open in tokens, ascending, apart, not empty) or the reason why the row
+        has to be dropped; and what the cut took.
     """
     encoding = encode(rendered.text)
     ids = encoding.ids if max_length is None else encoding.ids[:max_length]
+    total = len(encoding.ids)
     if rendered.turns is None:
-        return ids, NOT_DERIVABLE
+        return ids, NOT_DERIVABLE, NO_CUT
     if is_stable(rendered):
-        spans = spans_from_offsets(encoding.offsets[: len(ids)], rendered)
+        spans = spans_from_offsets(encoding.offsets, rendered)
     else:
-        counted = _counted_spans(rendered, encode, max_length)
+        uncut = _counted_spans(rendered, encode)
+        most = max_length or sys.maxsize
+        counted = [(index, min(start, most), min(end, most)) for index, start, end in uncut]
         fault = verify_spans(messages, rendered.text, counted, len(ids), lambda a, b: decode(ids[a:b]))
+        fault = fault or longer_header(uncut)
         if fault is not None:
-            return ids, fault
-        spans = [(index_span[1], index_span[2]) for index_span in counted]
+            return ids, fault, NO_CUT
+        spans = [(start, end) for _, start, end in uncut]
     merged = merge_spans(spans, len(ids))
-    return ids, merged or NOTHING_TRAINABLE
+    return ids, merged or NOTHING_TRAINABLE, cut_of(spans, merged, total, len(ids))
 
 
 def spans_from_offsets(offsets: Sequence[Span], rendered: Rendered) -> list[Span]:
@@ -120,12 +131,24 @@ def spans_from_offsets(offsets: Sequence[Span], rendered: Rendered) -> list[Span
     ]
 
 
-def _counted_spans(
-    rendered: Rendered, encode: Callable[[str], Encoding], max_length: int | None
-) -> list[tuple[int, int, int]]:
+def cut_of(spans: Sequence[Span], merged: Sequence[Span], total: int, kept: int) -> Cut:
+    """What a cut took of a row.
+
+    Args:
+        spans: Of the whole row, as ``merge_spans`` takes them.
+        merged: What it made of them for the tokens that are kept.
+        total: Tokens of the whole row.
+        kept: Those that are kept.
+    """
+    if kept == total:
+        return NO_CUT
+    trained = sum(end - start for start, end in merge_spans(spans, total))
+    return total - kept, trained - sum(end - start for start, end in merged)
+
+
+def _counted_spans(rendered: Rendered, encode: Callable[[str], Encoding]) -> list[tuple[int, int, int]]:
     def count(prefix: Prefix) -> int:
-        tokens = len(encode(prefix.of(rendered.text)).ids)
-        return tokens if max_length is None else min(tokens, max_length)
+        return len(encode(prefix.of(rendered.text)).ids)
 
     return [(index, count(header) if index else 0, count(through)) for index, header, through in rendered.turns or ()]
 
@@ -166,6 +189,15 @@ def verify_spans(
         if tail and _says_later_content(messages, index, tail):
             return NOT_DERIVABLE
     return None
+
+
+def longer_header(spans: Sequence[tuple[int, int, int]]) -> str | None:
+    """Why nothing of a row can be trained on if no turn has more tokens than its header, else None.
+
+    Args:
+        spans: As ``verify_spans`` takes them, of the whole row.
+    """
+    return NOT_DERIVABLE if spans and all(start >= end for _, start, end in spans) else None
 
 
 def _says_later_content(messages: Sequence[Message], index: int, tail: str) -> bool:

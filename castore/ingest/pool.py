@@ -5,22 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from types import FrameType
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from castore.errors import WorkerDiedError
+from castore.errors import BackendError, WorkerDiedError
 from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
+from castore.store.files import is_full, remove
+from castore.store.processes import OWNER, is_dead, this_process
 
 WORKERS_BYTES_MIN = 6 * 1024 * 1024
 """Bytes of rows from which on workers are started: two of them save about a third of a second there."""
+
+
+_TOLD_WAIT_S = 5.0
+"""Seconds that a worker goes on when it is asked to end and cannot tell by whom."""
 
 
 class Result(Protocol):
@@ -74,11 +82,15 @@ class ProcessPool:
     def __init__(self, make: Callable[[], ChatTokenizer], on_error: str, workers: int) -> None:
         _limit_threads()
         self._workers = workers
+        with _interrupts_wait():
+            self._begin(make, on_error)
+
+    def _begin(self, make: Callable[[], ChatTokenizer], on_error: str) -> None:
         # Not among the arguments of a process: they go through a pipe that holds 64 KiB, and the standard library waits
         # for ever to write more to a process that died before it read.
         self._made = _handed_over((make, on_error))
         resource_tracker.ensure_running()  # multiprocessing would start it with the first worker, and unblock SIGINT
-        self._pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (self._made,))
+        self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), _start_worker, (self._made,))
 
     @property
     def depth(self) -> int:
@@ -97,8 +109,7 @@ class ProcessPool:
     def close(self) -> None:
         """End the workers; batches that have not begun are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._made)  # noqa: PTH108
+        remove(self._made)
 
 
 class AdaptivePool:
@@ -148,14 +159,26 @@ class _Remote:
             raise _worker_died() from error
 
 
+_HANDED = "castore-worker-"
+_HANDED_NAME = re.compile(rf"{_HANDED}({OWNER})-.*", re.DOTALL)
+
+
 def _handed_over(what: object) -> str:
-    """A file of this user's with something for the workers."""
-    descriptor, path = tempfile.mkstemp(prefix="castore-worker-")
+    """A file of this user's with something for the workers; those of killed processes go."""
+    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            named = _HANDED_NAME.fullmatch(entry.name)
+            if named and is_dead(named[1]) and entry.is_file(follow_symlinks=False):
+                remove(entry.path)
+    descriptor, path = tempfile.mkstemp(prefix=f"{_HANDED}{this_process()}-")
     try:
         with open(descriptor, "wb") as file:
             pickle.dump(what, file)
+    except OSError as error:
+        remove(path)
+        raise BackendError(f"{path}: {error.strerror or error}", full=is_full(error)) from error
     except BaseException:
-        os.unlink(path)  # noqa: PTH108
+        remove(path)
         raise
     return path
 
@@ -173,25 +196,32 @@ def _worker_died() -> WorkerDiedError:
     )
 
 
+_INTERRUPTS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
+"""What asks this process to end: Ctrl-C, a scheduler, a terminal that closes."""
+
+
 @contextlib.contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Block SIGINT in this thread; one that comes meanwhile is delivered at the end.
+    """Block what asks to end in this thread; what comes meanwhile is delivered at the end.
 
     Libraries have threads of their own, which do not block it and so get it; Python then would interrupt this thread
     all the same, with a worker half started. So it is kept here meanwhile.
     """
-    came: list[FrameType | None] = []
-    main = threading.current_thread() is threading.main_thread()  # only it may have handlers, or is interrupted
-    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(frame)) if main else None
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[tuple[int, FrameType | None]] = []
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # only it may have handlers, or is interrupted
+        for number in _INTERRUPTS:
+            if callable(signal.getsignal(number)):
+                handlers[number] = signal.signal(number, lambda number, frame: came.append((number, frame)))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if main:
-            signal.signal(signal.SIGINT, handler)
-        if came and callable(handler):
-            handler(signal.SIGINT, came[0])
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number, frame in came[:1]:
+            handlers[number](number, frame)
 
 
 _worker: tuple[ChatTokenizer, str] | None = None
@@ -199,8 +229,11 @@ _worker: tuple[ChatTokenizer, str] | None = None
 
 def _start_worker(handed_over: str) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # What asks to end may reach the whole group, and the parent decides what it means. It was blocked from the start.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    for work in (_end_with_parent, _end_if_told_by_parent):
+        threading.Thread(target=work, daemon=True).start()
     _limit_threads()
     with open(handed_over, "rb") as file:
         make, on_error = pickle.load(file)
@@ -220,6 +253,17 @@ def _end_with_parent() -> None:
         with contextlib.suppress(OSError):
             connection.wait([parent.sentinel])
         os._exit(1)
+
+
+def _end_if_told_by_parent() -> None:
+    """Obey a SIGTERM of the parent, by which the standard library ends what is left of a pool, and no other."""
+    if hasattr(signal, "sigwaitinfo"):
+        while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+            pass
+    else:  # macOS does not tell who sent it
+        signal.sigwait([signal.SIGTERM])
+        time.sleep(_TOLD_WAIT_S)
+    os._exit(1)
 
 
 def _limit_threads() -> None:

@@ -57,7 +57,9 @@ class JinjaRenderer:
 
     def __init__(self, text: str, special_tokens: dict[str, str], now: datetime.datetime | None = None) -> None:
         self._budget = Budget()
+        self._missing: set[str] = set()
         self._environment = _environment(self._budget, now)
+        self._environment.undefined = _recording(self._missing)
         self._template = compiled(self._environment, parsed(self._environment, text))
         by_turns = parsed(self._environment, text)
         self._twice = split_by_turns(by_turns, _MARK)
@@ -74,10 +76,16 @@ class JinjaRenderer:
             UnicodeEncodeError: The text has half a surrogate pair, from an escape in the template or in tools.
         """
         self._budget.start()
+        self._missing.clear()
         text = self._template.render(self._variables(messages, tools, add_generation_prompt))
         if not text.isascii():
             text.encode()
         return text
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Names of the special tokens that the last call wrote for nothing, since the tokenizer has none such."""
+        return frozenset(self._missing)
 
     def turns(self, messages: list[Message], tools: list[Message] | None) -> Turns | None:
         """The same with every prefix, in one rendering; None if the template may look ahead. Raises as a call does."""
@@ -99,6 +107,24 @@ class JinjaRenderer:
             "add_generation_prompt": prompt,
             **self._special_tokens,
         }
+
+
+def _recording(names: set[str]) -> type[jinja2.Undefined]:
+    """What stands for variables that are not there; notes the names of special tokens whose text is asked for."""
+    with _refusing():
+        from jinja2 import Undefined
+        from jinja2.utils import missing
+
+    class Missing(Undefined):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            name = self._undefined_name
+            if self._undefined_obj is missing and isinstance(name, str) and name.endswith("_token"):
+                names.add(name)
+            return super().__str__()
+
+    return Missing
 
 
 def head_variables(text: str) -> dict[str, Any]:

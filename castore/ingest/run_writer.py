@@ -21,6 +21,7 @@ from castore.format.files import DroppedRow
 from castore.format.samples import Piece, Samples, SpanColumn, sample_keys
 from castore.format.schema import LABELS_MASK, TOKEN_IDS
 from castore.ingest.assembly import Assembly
+from castore.ingest.lost import LostKey, told
 from castore.ingest.mix import Amount, Selection, select
 from castore.ingest.pool import Pool
 from castore.ingest.source import Source
@@ -53,7 +54,7 @@ class Progress:
 
 @dataclass(slots=True)
 class SourceCounts:
-    """What one entry of the mix contributed."""
+    """What one entry of the mix contributed, what became of its other rows, and what its samples lost."""
 
     rows: int
     selected: int
@@ -61,6 +62,7 @@ class SourceCounts:
     tokens: int = 0
     trainable: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    lost: Counter[LostKey] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class RunWriter:
         pool: Tokenizes.
         recipe: All that can change tokens.
         on_error: ``stop`` at the first bad row, or ``skip`` it.
+        strict: Whether a row that lost something stops the run, too.
         report: Called after every unit.
     """
 
@@ -101,15 +104,17 @@ class RunWriter:
         recipe: Mapping[str, Value],
         *,
         on_error: str = "stop",
+        strict: bool = False,
         report: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         self._assembly, self._units, self._pool = assembly, units, pool
-        self._recipe, self._stop = recipe, on_error == "stop"
+        self._recipe, self._stop, self._strict = recipe, on_error == "stop", strict
         self._report = report
         self._progress = Progress()
         self._waiting = 0  # tokens of picked rows that are tokenized and not yet put in order
         self._counts: list[SourceCounts] = []
         self._dropped: list[DroppedRow] = []
+        self._names: list[str] = []
 
     def write(self, mix: Sequence[MixItem], seed: int) -> Written:
         """Tokenize and store a mix; the sequence is ended then.
@@ -124,6 +129,7 @@ class RunWriter:
         selections = [_selection(item, seed) for item in mix]
         targets = [item.amount.target(item.source.row_count()) for item in mix]
         self._progress.rows_total = sum(targets)
+        self._names = [item.source.name for item in mix]
         feed = UnitFeed(self._units, self._pool, self._recipe, [item.source for item in mix], stop=self._stop)
         try:
             for index, (item, selection) in enumerate(zip(mix, selections, strict=True)):
@@ -176,6 +182,8 @@ class RunWriter:
         kept = (at < len(numbers)) & (numbers[np.minimum(at, len(numbers) - 1)] == picked) if len(numbers) else at < 0
         chosen = at[kept]  # sample of the source at each position of the result
         self._count_dropped_picks(units, picked, first=not selection.full_copies)
+        for place, unit in units:
+            self._count_lost(place, unit, picked)
         positions = np.full(len(numbers), -1, np.int64)
         positions[chosen] = np.arange(len(chosen))
         reorder = BucketSort(lengths[chosen])
@@ -227,6 +235,7 @@ class RunWriter:
     def _append(self, place: UnitPlace, unit: UnitSamples, *, first: bool) -> None:
         """Append a unit to the sequence; ``first`` unless an earlier copy of it was counted for the report of rows."""
         is_new = self._units.is_new(place.name, unit)
+        self._count_lost(place, unit)
         with self._assembly.step:
             if is_new:
                 self._units.begin(place.name, unit, self._assembly.samples, self._assembly.tokens)
@@ -258,6 +267,21 @@ class RunWriter:
             for position, reason in unit.dropped:
                 if int(place.numbers[position]) in wanted:
                     self._count_dropped(place, position, reason, first)
+
+    def _count_lost(self, place: UnitPlace, unit: UnitSamples, picked: NDArray[np.int64] | None = None) -> None:
+        """Count what the rows of a unit lost, or those of them that were picked."""
+        first: list[tuple[int, LostKey]] = []
+        for column in unit.lost:
+            rows, counts = np.frombuffer(column.rows, "<u4"), np.frombuffer(column.counts, "<u4")
+            if picked is not None:
+                taken = np.isin(place.numbers[rows], picked)
+                rows, counts = rows[taken], counts[taken]
+            if len(rows):
+                self._counts[place.source].lost[column.reason, column.subject] += int(counts.sum(dtype=np.int64))
+                first.append((int(rows[0]), (column.reason, column.subject)))
+        if self._strict and first:
+            position, key = min(first)
+            raise SourceError(self._names[place.source], told(key), row=int(place.lines[position]))
 
     def _count_dropped(self, place: UnitPlace, position: int, reason: str, first: bool) -> None:
         self._counts[place.source].dropped[reason.partition(":")[0]] += 1

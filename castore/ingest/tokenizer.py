@@ -7,7 +7,7 @@ import json
 import os
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from castore.ingest.compiled import row_renderer
 from castore.ingest.fastpath import ID_BYTES, FastTokenizer, Labelled, Row
 from castore.ingest.labels import NOTHING_TRAINABLE, exact_labels
 from castore.ingest.limits import TemplateLimitError
+from castore.ingest.lost import CUT, TOKEN_MISSING, Lost, LostCounter, LostKey
 from castore.ingest.render import CLOCK
 from castore.ingest.templates import ChatTemplate
 from castore.ingest.tokenizer_folder import TOKENIZER, TokenizerFolder
@@ -51,6 +52,7 @@ class TokenizedRows:
         span_ends: uint32[sum(span_counts)]  Half-open ends; spans ascend, and do not touch.
         dropped: Position in the batch and reason of the other rows, ascending: ``nothing-trainable``,
             ``labels-not-derivable``, ``cut-inside-character`` or ``bad-row: <field>: <message>``.
+        lost: Position in the batch of the rows that are kept and lost something, ascending, and what.
     """
 
     rows: Uint32s
@@ -60,6 +62,7 @@ class TokenizedRows:
     span_starts: Uint32s
     span_ends: Uint32s
     dropped: list[tuple[int, str]]
+    lost: list[tuple[int, Lost]] = field(default_factory=list)
 
 
 class ChatTokenizer:
@@ -98,6 +101,7 @@ class ChatTokenizer:
         # A template that does not name the clock gets none, so that the recipe cannot miss one.
         self._now = now if CLOCK in template.text else None
         self._render = row_renderer(template.text, folder.special_tokens, self._now, jinja_only=exact_only)
+        self._lost = LostCounter(self._render.text, last_turn_only=last_turn_only)
         self._parse_json, self._json_error = json_parser()
         self._tokenizer: Tokenizer | None = None
         self._fast: FastTokenizer | None = None
@@ -151,11 +155,14 @@ class ChatTokenizer:
             raise InvalidInputError(f"on_error must be 'stop' or 'skip', not {on_error!r}")
         self._load()
         done: list[Labelled] = []
+        lost: list[tuple[int, Lost]] = []
         for start, end in _stretches(rows):
-            done += self._stretch(rows, start, end, on_error == "skip")
-        return _gather(done)
+            done += self._stretch(rows, start, end, on_error == "skip", lost)
+        return _gather(done, lost)
 
-    def _stretch(self, rows: Sequence[bytes], start: int, end: int, skip: bool) -> list[Labelled]:
+    def _stretch(
+        self, rows: Sequence[bytes], start: int, end: int, skip: bool, lost: list[tuple[int, Lost]]
+    ) -> list[Labelled]:
         results: list[Labelled | None] = []
         good: list[tuple[int, Conversation, Row]] = []
         for index in range(start, end):
@@ -173,9 +180,14 @@ class ChatTokenizer:
             fast = self._fast.run([row for _, _, row in good], self._max_length)
             for (place, _, _), labelled in zip(good, fast, strict=True):
                 results[place] = labelled
-        for place, _, row in good:
-            if results[place] is None:
-                results[place] = self._exact(row)
+        for place, conversation, row in good:
+            labelled = results[place]
+            if labelled is None:
+                labelled = results[place] = self._exact(row)
+            if not isinstance(labelled.spans, str):
+                found = self._lost_of(conversation, row, labelled)
+                if found:
+                    lost.append((start + place, found))
         return [result for result in results if result is not None]
 
     def _read(self, raw: bytes) -> tuple[Conversation, Row]:
@@ -193,17 +205,29 @@ class ChatTokenizer:
             ) from error
         return conversation, Row(conversation.messages, rendered)
 
+    def _lost_of(self, conversation: Conversation, row: Row, labelled: Labelled) -> dict[LostKey, int]:
+        """What a row that is kept lost."""
+        lost = self._lost.count(conversation.messages, conversation.tools, row.rendered.text)
+        for name in row.rendered.missing:
+            lost[TOKEN_MISSING, name] = 1
+        tokens, trainable = labelled.cut
+        if tokens:
+            lost |= {(CUT, "rows"): 1, (CUT, "tokens"): tokens}
+        if trainable:
+            lost[CUT, "trainable tokens"] = trainable
+        return lost
+
     def _exact(self, row: Row) -> Labelled:
         tokenizer = self._tokenizer
         assert tokenizer is not None
-        ids, spans = exact_labels(
+        ids, spans, cut = exact_labels(
             row.messages,
             row.rendered,
             lambda text: tokenizer.encode(text, add_special_tokens=False),
             lambda some: tokenizer.decode(some, skip_special_tokens=False),
             self._max_length,
         )
-        return Labelled(array("I", ids).tobytes(), spans)
+        return Labelled(array("I", ids).tobytes(), spans, cut)
 
     def _load(self) -> None:
         if self._tokenizer is not None:
@@ -230,13 +254,13 @@ def _stretches(rows: Sequence[bytes]) -> list[tuple[int, int]]:
     return stretches
 
 
-def _gather(results: Sequence[Labelled]) -> TokenizedRows:
+def _gather(results: Sequence[Labelled], lost: list[tuple[int, Lost]]) -> TokenizedRows:
     kept: list[int] = []
     dropped: list[tuple[int, str]] = []
     ids: list[bytes] = []
     counts: list[int] = []
     flat: list[tuple[int, int]] = []
-    for index, (row_ids, spans) in enumerate(results):
+    for index, (row_ids, spans, _) in enumerate(results):
         if isinstance(spans, str):
             dropped.append((index, spans))
             continue
@@ -254,4 +278,5 @@ def _gather(results: Sequence[Labelled]) -> TokenizedRows:
         span_starts=np.ascontiguousarray(edges[:, 0]),
         span_ends=np.ascontiguousarray(edges[:, 1]),
         dropped=dropped,
+        lost=lost,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from castore.errors import CorruptionError
 from castore.format.chunk import decode_values
 from castore.format.samples import Column, Piece, Samples, SpanColumn, sample_keys
 from castore.format.schema import DATA_ARRAYS, KEY_BYTES, LABELS_MASK, TOKEN_IDS
-from castore.format.unit import Slice, Unit
+from castore.format.unit import LostColumn, Slice, Unit
+from castore.ingest.lost import Lost, LostKey
 from castore.ingest.tokenizer import TokenizedRows
 from castore.store.objects import ObjectStore
 
@@ -48,6 +49,7 @@ class UnitSamples:
         keys: Their keys, uint8[n, 16].
         trainable: Trainable tokens of all samples.
         dropped: Position and reason of every other row.
+        lost: What rows lost that became samples.
         parts: All samples in order.
         stored: True if the repository has a record of the unit.
     """
@@ -58,6 +60,7 @@ class UnitSamples:
     keys: NDArray[np.uint8]
     trainable: int
     dropped: list[tuple[int, str]]
+    lost: list[LostColumn]
     parts: list[UnitPart]
     stored: bool
 
@@ -91,6 +94,7 @@ class UnitSamples:
             self.trainable,
             self.dropped,
             slices,
+            self.lost,
         )
 
 
@@ -101,7 +105,22 @@ def tokenized_unit(rows: TokenizedRows, row_count: int) -> UnitSamples:
     keys = sample_keys(rows.token_ids, rows.lengths)
     trainable = int((spans.stops - spans.starts).sum(dtype=np.int64))
     parts = [UnitPart(0, len(samples), lambda: samples, None)] if len(samples) else []
-    return UnitSamples(row_count, rows.rows, rows.lengths, keys, trainable, rows.dropped, parts, False)
+    return UnitSamples(
+        row_count, rows.rows, rows.lengths, keys, trainable, rows.dropped, _columns(rows.lost), parts, False
+    )
+
+
+def _columns(lost: Sequence[tuple[int, Lost]]) -> list[LostColumn]:
+    """What rows lost, by what it is."""
+    by_key: dict[LostKey, list[tuple[int, int]]] = {}
+    for row, some in lost:
+        for key, count in some.items():
+            by_key.setdefault(key, []).append((row, count))
+    columns = []
+    for (reason, subject), counted in sorted(by_key.items()):
+        rows, counts = np.array(counted, dtype="<u4").T
+        columns.append(LostColumn(reason, subject, rows.tobytes(), counts.tobytes()))
+    return columns
 
 
 def stored_unit(unit: Unit, objects: ObjectStore) -> UnitSamples:
@@ -120,6 +139,7 @@ def stored_unit(unit: Unit, objects: ObjectStore) -> UnitSamples:
         np.frombuffer(unit.keys, np.uint8).reshape(-1, KEY_BYTES),
         unit.trainable,
         list(unit.dropped),
+        list(unit.lost),
         parts,
         True,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from castore.errors import InvalidInputError
-from castore.read.columns import Columns, vocab_size_of
+from castore.read.columns import Columns, ids_end_of, vocab_size_of
 
 PART_BYTES = 1 << 30
 """Bytes of ids in a full part."""
@@ -38,8 +38,27 @@ def part_size(asked: int | None) -> int:
 
 
 def id_bytes(vocab_size: int) -> int:
-    """Bytes of one exported id: the smallest unsigned type that holds ``vocab_size - 1``."""
+    """Bytes of one id of a vocabulary: the smallest unsigned type that holds ``vocab_size - 1``."""
     return next(width for width in (1, 2, 4, 8) if vocab_size - 1 < 1 << 8 * width)
+
+
+def id_width(data: Columns) -> int:
+    """Bytes of one exported id of a dataset.
+
+    Those that open-instruct takes, which come from its vocabulary without added tokens outside it; more if an id of an
+    exported sample does not fit them. All ids are read only if there may be such ids.
+    """
+    said = id_bytes(vocab_size_of(data))
+    return max(said, id_bytes(data.largest_id + 1)) if _may_overflow(data, said) else said
+
+
+def _may_overflow(data: Columns, width: int) -> bool:
+    """Whether an id may not fit: of a directory all do, and four bytes hold all."""
+    if width >= 4 or not data.root or data.run is None:
+        return False
+    how = data.run.configuration
+    by_program = how.mix_seed is None and how.imported is None  # which may give ids that the tokenizer does not have
+    return by_program or ids_end_of(data) > 1 << 8 * width
 
 
 def ids_file(part: int) -> str:
@@ -63,7 +82,9 @@ PLACED_SAMPLES_MAX = 1 << 16
 
 def place_is_cheap(data: Columns) -> bool:
     """Whether finding a place takes no more time than people would want to wait for it unasked."""
-    return data.manifest.order is None or data.manifest.samples <= PLACED_SAMPLES_MAX
+    if data.manifest.samples <= PLACED_SAMPLES_MAX:
+        return True
+    return data.manifest.order is None and not _may_overflow(data, id_bytes(vocab_size_of(data)))
 
 
 def place_of(data: Columns, sample: int, index: int, array: str) -> Place | None:
@@ -74,7 +95,7 @@ def place_of(data: Columns, sample: int, index: int, array: str) -> Place | None
     start = _export_start(data, sample)
     if start is None:
         return None
-    width = id_bytes(vocab_size_of(data))
+    width = id_width(data)
     part, item = divmod(start + index, data.part_items or PART_BYTES // width)
     return Place(labels_file(part), item) if array == "labels_mask" else Place(ids_file(part), item * width)
 

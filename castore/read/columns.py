@@ -174,6 +174,13 @@ class Columns(Arrays):
     # ---- reading
 
     @cached_property
+    def largest_id(self) -> int:
+        """The largest token id among the samples of the recorded order, -1 without any; all ids are read for it."""
+        from castore.read.whole import largest_id
+
+        return largest_id(self, self.positions)
+
+    @cached_property
     def reader(self) -> RangeReader:
         """Reads samples and ranges of arrays, and keeps the chunks that were decoded last."""
         from castore.read.reader import Reader
@@ -201,6 +208,15 @@ class Columns(Arrays):
 
 
 def vocab_size_of(data: Columns) -> int:
-    """Vocabulary size of the tokenizer, which decides the width of exported ids; 2**32 where it was not recorded."""
+    """Vocabulary size of the tokenizer, without added tokens outside it; 2**32 where it was not recorded.
+
+    It decides the width of exported ids where they fit that: ``castore.olmo.layout.id_width`` knows.
+    """
     size = data.run.configuration.vocab_size if data.run else None
     return 1 << 32 if size is None else size
+
+
+def ids_end_of(data: Columns) -> int:
+    """One more than the largest id that the tokenizer has, added tokens and gaps included."""
+    size, vocabulary = vocab_size_of(data), data.vocabulary
+    return size if vocabulary is None else max(size, len(vocabulary))

@@ -15,15 +15,15 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from castore.errors import BackendError, MissingExtraError
+from castore.errors import BackendError, InvalidInputError, MissingExtraError
 from castore.format.codec import Value, encode
 from castore.format.digest import digest_hex, digest_of
 from castore.format.samples import SpanColumn, offsets_of
 from castore.format.schema import IGNORED_LABEL
-from castore.read.columns import vocab_size_of
+from castore.read.columns import ids_end_of
 from castore.read.reader import Batch, Reader
 from castore.read.stream import in_order
-from castore.store.files import WholeFile, open_regular, write_whole
+from castore.store.files import WholeFile, is_full, open_regular, sweep, write_whole
 
 if TYPE_CHECKING:
     import datasets
@@ -50,7 +50,7 @@ def _library() -> Any:
 
 def _features(data: Columns) -> Any:
     library = _library()
-    width = "int32" if vocab_size_of(data) <= 1 << 31 else "int64"
+    width = "int32" if ids_end_of(data) <= 1 << 31 else "int64"
     types = {"input_ids": width, "labels": width, "attention_mask": "int8"}
     return library.Features({name: library.Sequence(library.Value(dtype)) for name, dtype in types.items()})
 
@@ -58,6 +58,10 @@ def _features(data: Columns) -> Any:
 def _columns(ids: NDArray[np.uint32], mask: NDArray[np.bool_], dtype: str) -> dict[str, NDArray[Any]]:
     """The columns of consecutive samples as flat arrays."""
     input_ids = ids.astype(dtype)
+    if dtype == "int32" and len(ids) and input_ids.min() < 0:
+        raise InvalidInputError(
+            f"token id {ids.max()} is outside the vocabulary that was recorded, and does not fit {dtype}"
+        )
     labels = np.where(mask, input_ids, np.array(IGNORED_LABEL, dtype))
     return {"input_ids": input_ids, "labels": labels, "attention_mask": np.ones(len(ids), np.int8)}
 
@@ -86,9 +90,10 @@ def load_dataset(data: Columns, *, ordered: bool, cache_dir: str | None) -> data
     try:
         if not _is_whole(path):
             folder.mkdir(parents=True, exist_ok=True)
+            sweep(str(folder))
             _write(data, path, features, ordered)
     except OSError as error:
-        raise BackendError(f"{folder}: {error.strerror or error}") from error
+        raise BackendError(f"{folder}: {error.strerror or error}", full=is_full(error)) from error
     found: datasets.Dataset = library.Dataset.from_file(str(path))
     return found
 

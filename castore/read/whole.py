@@ -33,6 +33,25 @@ def whole_lengths(data: Arrays) -> NDArray[np.uint32]:
     return lengths
 
 
+def largest_id(data: Arrays, positions: NDArray[np.int64]) -> int:
+    """The largest token id of the samples at ``positions`` (int64[k]); -1 if they have none."""
+    tree, chunks = data.tree("token_ids"), data.passing()
+    count, largest = data.manifest.samples, -1
+    used = np.zeros(count, np.bool_)
+    used[positions] = True
+    lengths = None if used.all() else whole_lengths(data)
+    for leaf in leaves(data.fetch, tree):
+        ids = np.frombuffer(chunks.values(leaf, tree.array).items, "<u4")
+        if lengths is not None:
+            own = lengths[leaf.start : leaf.stop]
+            if int(own.sum(dtype=np.int64)) != len(ids):
+                raise CorruptionError(f"lengths of samples {leaf.start} to {leaf.stop} do not add up to their tokens")
+            ids = ids[np.repeat(used[leaf.start : leaf.stop], own)]
+        if len(ids):
+            largest = max(largest, int(ids.max()))
+    return largest
+
+
 def span_column(data: Arrays, array: Array, *consecutive: Leaf) -> SpanColumn:
     """The spans at leaves of an array that is stored as spans.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -35,7 +36,8 @@ class CastoreStore(Store):
     Args:
         identity: What makes two stores equal, and what ``opener`` takes.
         opener: Opens the content.
-        read_only: Must be True.
+        read_only: What the store says of itself. ``zarr.open_group(store)`` takes no store that says True unless it is
+            told ``mode="r"``, so that a store for users says False. Either refuses every write.
     """
 
     supports_writes = False
@@ -44,9 +46,7 @@ class CastoreStore(Store):
     supports_partial_writes = False
 
     def __init__(self, identity: tuple[str, ...], opener: Callable[..., Content], *, read_only: bool = True) -> None:
-        if not read_only:
-            raise InvalidInputError("a dataset is never changed: write another one, and open it read-only")
-        super().__init__(read_only=True)
+        super().__init__(read_only=read_only)
         self._identity, self._opener = identity, opener
         self._content: Content | None = None
         self._lock = Lock()  # a repository is used by one thread at a time
@@ -56,7 +56,7 @@ class CastoreStore(Store):
         return type(self)(self._identity, self._opener, read_only=read_only)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._identity, self._opener)
+        return partial(type(self), read_only=self.read_only), (self._identity, self._opener)
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self._identity == other._identity
@@ -126,29 +126,33 @@ class CastoreStore(Store):
 
     # ---- writing
 
+    @staticmethod
+    def _refuse() -> NoReturn:
+        raise ValueError("a dataset is in read-only mode and does not support writing: write another one")
+
     async def set(self, key: str, value: Buffer) -> None:
         """Refused: ``ValueError``."""
-        self._check_writable()
+        self._refuse()
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Refused: ``ValueError``."""
-        self._check_writable()
+        self._refuse()
 
     async def set_partial_values(self, key_start_values: Iterable[tuple[str, int, Any]]) -> None:
         """Refused: ``ValueError``."""
-        self._check_writable()
+        self._refuse()
 
     async def delete(self, key: str) -> None:
         """Refused: ``ValueError``."""
-        self._check_writable()
+        self._refuse()
 
     async def delete_dir(self, prefix: str) -> None:
         """Refused: ``ValueError``."""
-        self._check_writable()
+        self._refuse()
 
     async def clear(self) -> None:
         """Refused: ``ValueError``."""
-        self._check_writable()
+        self._refuse()
 
 
 def _slice_of(byte_range: ByteRequest | None) -> Callable[[int], slice]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from castore.errors import BackendError
 from castore.format.samples import Samples, SpanColumn, offsets_of
+from castore.store.files import is_full
 
 WINDOW_BYTES = 48 * 1024 * 1024
 """Token bytes of one window: with the copies made while it is put in order, about four times that in memory."""
@@ -110,7 +111,7 @@ class _Window:
             try:
                 self._file.write(np.ascontiguousarray(tokens).data)
             except OSError as error:
-                raise BackendError(f"temporary file: {error.strerror}") from error
+                raise BackendError(f"temporary file: {error.strerror}", full=is_full(error)) from error
         self._positions.append(positions)
         starts = take_ragged(spans.starts, span_offsets, chosen)
         self._spans.append(SpanColumn(spans.counts[chosen], starts, take_ragged(spans.stops, span_offsets, chosen)))

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from castore.errors import BackendError
+from castore.store.processes import is_dead, this_process
 
 # A sync mostly waits, and the file system gathers those that wait for it: 256 files of 50 KB take 0.055 s one by one
 # and 0.031 s in 8 threads; 16 and 32 are no better (ext4 on a quick virtual disk, 2 cores).
@@ -162,7 +163,21 @@ def write_whole(path: str | os.PathLike[str], data: bytes, *, durable: bool = Tr
 
 def temporary_name(folder: str) -> str:
     """A name for a file in a folder that no other process uses, here or on another machine."""
-    return os.path.join(folder, f"{TEMP_PREFIX}{os.getpid()}-{os.urandom(8).hex()}")
+    return os.path.join(folder, f"{TEMP_PREFIX}{this_process()}-{os.urandom(8).hex()}")
+
+
+def is_left(name: str) -> bool:
+    """Whether a file has a name of ``temporary_name``, of a process that is known to be gone."""
+    owner = name.removeprefix(TEMP_PREFIX).rpartition("-")[0]
+    return name.startswith(TEMP_PREFIX) and owner.count("-") == 2 and is_dead(owner)
+
+
+def sweep(folder: str) -> None:
+    """Remove the temporary files that processes left in a folder that are known to be gone, as well as possible."""
+    with suppress(OSError), os.scandir(folder or ".") as entries:
+        for entry in entries:
+            if is_left(entry.name) and entry.is_file(follow_symlinks=False):
+                remove(entry.path)
 
 
 def write_at(fd: int, data: memoryview, at: int) -> None:
@@ -191,7 +206,12 @@ def sync(path: str | os.PathLike[str]) -> None:
 def failed(action: str, path: str, error: OSError) -> BackendError:
     """The error to raise for one of the operating system: what could not be done, where, and why."""
     reason = _REASONS.get(error.errno or 0) or error.strerror or type(error).__name__
-    return BackendError(f"{action} {path}: {reason}", transient=error.errno in _TRANSIENT)
+    return BackendError(f"{action} {path}: {reason}", transient=error.errno in _TRANSIENT, full=is_full(error))
+
+
+def is_full(error: OSError) -> bool:
+    """Whether there is no more room: on the disk, or in what this user may take of it."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def read_exactly(fd: int, size: int) -> bytes:

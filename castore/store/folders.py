@@ -17,6 +17,7 @@ from castore.store.files import (
     ABSENT,
     TEMP_PREFIX,
     failed,
+    is_left,
     modified,
     open_new,
     remove,
@@ -123,7 +124,10 @@ class Folders:
             raise
 
     def _sweep(self, folder: str) -> None:
-        """Remove old temporary files of processes that were killed, once per instance and folder."""
+        """Remove temporary files of processes that are gone, once per instance and folder.
+
+        Of another machine's processes nobody knows that, so theirs go when they are old.
+        """
         if folder in self._swept:
             return
         self._swept.add(folder)
@@ -131,7 +135,7 @@ class Folders:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith(TEMP_PREFIX) and modified(entry) < oldest:
+                    if entry.name.startswith(TEMP_PREFIX) and (is_left(entry.name) or modified(entry) < oldest):
                         remove(entry.path)
         except OSError as error:
             raise failed("cannot list", folder, error) from error

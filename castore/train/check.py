@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.format.samples import Samples
-from castore.olmo.layout import PART_BYTES, id_bytes
+from castore.olmo.layout import PART_BYTES, id_width
 from castore.read.blocks import Ints, SampleBlock, blocks_of, with_next
-from castore.read.columns import Columns, vocab_size_of
+from castore.read.columns import Columns
 from castore.read.stream import in_order
 from castore.train.best_fit import best_fit_instances
 from castore.train.report import COUNTS, PackingCounts, Part, Report, Rule, Tally
@@ -50,7 +50,7 @@ def check_olmo_core(
     return analyse(
         in_order(data, None),
         rule,
-        part_bytes // id_bytes(vocab_size_of(data)),
+        part_bytes // id_width(data),
         cut_length=data.run.configuration.max_seq_length if data.run else None,
         report=lambda done: report(done, data.manifest.tokens),
     )

@@ -22,9 +22,9 @@ from castore.format.digest import Digest
 from castore.format.object import Object
 from castore.format.packing import COLUMNS, PACKING_CHUNK, Packing
 from castore.format.samples import TOKENS_MAX, offsets_of
-from castore.olmo.layout import PART_BYTES, id_bytes
+from castore.olmo.layout import PART_BYTES, id_width
 from castore.read.blocks import Ints, blocks_of, with_next
-from castore.read.columns import Columns, vocab_size_of
+from castore.read.columns import Columns
 from castore.read.stream import in_order
 from castore.read.tokenizer import special_token_id
 from castore.read.whole import whole_lengths
@@ -150,7 +150,7 @@ def packing_rule(
     bos = None if bos is None else _integer(bos, "BOS")
     if eos is None:
         raise InvalidInputError("no tokenizer with an EOS token was recorded: give the id of EOS")
-    part_items = part_bytes // id_bytes(vocab_size_of(data))
+    part_items = part_bytes // id_width(data)
     if part_items < 1:
         raise InvalidInputError(f"part_bytes {part_bytes}: no id is so small")
     return PackingRule(sequence_length, mode, (Rule(sequence_length, eos, bos, fragment), part_items))

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import shutil
-import socket
 import tempfile
 import weakref
 from bisect import bisect_right
@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import BackendError
-from castore.format.digest import digest_of
 from castore.format.samples import offsets_of
 from castore.read.reader import Reader
 from castore.read.whole import whole_lengths
-from castore.store.files import write_at
+from castore.store.files import is_full, write_at
+from castore.store.processes import OWNER, is_dead, this_process
 from castore.tree.walk import leaves
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ READER_BYTES = 16 << 20
 """Bytes of decoded chunks that are kept beside the files, for samples that have no room in them."""
 
 _PREFIX = "castore-cache-"
+_NAME = re.compile(rf"{_PREFIX}({OWNER})-.*", re.DOTALL)
 
 
 class TokenCache:
@@ -69,7 +70,7 @@ class TokenCache:
             _sweep(place)
             if bytes_max is None:
                 bytes_max = shutil.disk_usage(place).free // 2
-            self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_machine()}-{os.getpid()}-", dir=place))
+            self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{this_process()}-", dir=place))
             weakref.finalize(self, _remove, self.folder, os.getpid())
             offsets.tofile(self.folder / "offsets")
             np.array([*starts, len(data)], np.int64).tofile(self.folder / "starts")
@@ -78,7 +79,9 @@ class TokenCache:
                 with (self.folder / name).open("wb") as file:
                     file.truncate(max(size, 1))  # an empty file cannot be mapped
         except OSError as error:
-            raise BackendError(f"{place}: no files for a cache: {error.strerror or error}") from error
+            raise BackendError(
+                f"{place}: no files for a cache: {error.strerror or error}", full=is_full(error)
+            ) from error
         self._room = room
         self._open()
 
@@ -170,27 +173,7 @@ def _remove(folder: Path, owner: int) -> None:
 
 def _sweep(place: Path) -> None:
     """Remove what processes left that were killed."""
-    mine = f"{_PREFIX}{_machine()}-"
-    for folder in place.glob(f"{mine}*"):
-        owner = folder.name.removeprefix(mine).partition("-")[0]
-        if owner.isdecimal() and not _lives(int(owner)):
+    for folder in place.glob(f"{_PREFIX}*"):
+        named = _NAME.fullmatch(folder.name)
+        if named and is_dead(named[1]) and not folder.is_symlink():
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _machine() -> str:
-    """Where a process number means one process: this machine, and in it the container."""
-    try:
-        space = Path("/proc/self/ns/pid").readlink()
-    except OSError:  # not on Linux
-        space = Path()
-    return digest_of(f"{socket.gethostname()} {space}".encode()).hex()[:12]
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True

@@ -101,7 +101,8 @@ class SequenceBuilder:
         objects: list[Object] = []
         for size in self._samples.push(level_hashes(hashes, 0), sample_weights(piece.lengths)):
             self._end_run(size, objects)
-        self._split_levels(objects)
+            # Not once for all of them: objects come in the same order however the samples came in pieces.
+            self._split_levels(objects)
         return objects
 
     def finish(self) -> tuple[dict[str, Root], list[Object]]:

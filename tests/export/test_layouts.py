@@ -17,10 +17,12 @@ from castore.dataset import Dataset
 from castore.errors import BackendError, CorruptionError, InvalidInputError, MissingExtraError
 from castore.export import layouts
 from castore.export.layouts import export_layout
+from castore.export.mark import MARK_FILE
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.objects import object_key
 from castore.tree.walk import leaves
+from tests.export.earlier import earlier_export
 from tests.support.jobs import example_rows, run_job, with_vocab_size, write_rows
 
 Rows = list[tuple[list[int], list[int], str]]
@@ -168,12 +170,15 @@ def test_parquet(data: Dataset, rows: Rows, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(layouts, "PARQUET_GROUP_TOKENS", 1500)
     done = export_layout(data, str(tmp_path / "out"), "parquet")
     found: list[Any] = []
-    for path in sorted((tmp_path / "out").iterdir()):
+    for path in sorted((tmp_path / "out").glob("*.parquet")):
         table = parquet.read_table(path)
         assert table.schema.metadata[b"castore.root"] == data.root.hex().encode()
         found += zip(*(table.column(name).to_pylist() for name in ("token_ids", "labels_mask", "source")), strict=True)
     assert found == rows
-    assert len(list((tmp_path / "out").iterdir())) == done.parts
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        MARK_FILE, *(f"part-{number:05d}.parquet" for number in range(done.parts)),
+    ]  # fmt: skip
+    assert parquet.read_table(tmp_path / "out").num_rows == done.samples  # the folder as a whole
     if part_tokens == 1 << 28:
         assert done.parts == 1
 
@@ -191,12 +196,11 @@ def test_parquet_without_pyarrow_is_told(data: Dataset, tmp_path: Path, monkeypa
 @pytest.mark.parametrize("layout", OTHERS)
 def test_a_folder_is_complete_or_absent(backend: MemoryBackend, tmp_path: Path, layout: str) -> None:
     out = tmp_path / "out"
-    out.mkdir()
-    (out / "index.json").write_text("mine")
+    earlier_export(out, "index.json")
     data = Repository(backend)["x"]
     with pytest.raises(InvalidInputError, match="already holds files"):
         export_layout(data, str(out), layout)
-    assert [path.name for path in out.iterdir()] == ["index.json"]
+    assert sorted(path.name for path in out.iterdir()) == [MARK_FILE, "index.json"]
 
     key = object_key(list(leaves(data.fetch, data.tree("token_ids")))[-1].entry.digest)
     stored = backend.get(key, 1 << 30)
@@ -204,11 +208,11 @@ def test_a_folder_is_complete_or_absent(backend: MemoryBackend, tmp_path: Path, 
     backend.put(key, stored[:-1] + bytes([stored[-1] ^ 1]))
     with pytest.raises(CorruptionError):
         export_layout(Repository(backend)["x"], str(out), layout, replace=True)
-    assert [path.name for path in tmp_path.rglob("*")] == ["out", "index.json"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [MARK_FILE, "index.json", "out"]
 
     backend.put(key, stored)
     export_layout(Repository(backend)["x"], str(out), layout, replace=True)
-    assert not (out / "index.json").exists() or (out / "index.json").read_text() != "mine"
+    assert not (out / "index.json").exists() or (out / "index.json").read_text() != "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -52,7 +52,7 @@ class Written:
             provenance,
             configuration=RunConfiguration(shuffle_seed=5),
             sources=[SourceRecord("ä.jsonl", amount="3.0", digest=file.digest), SourceRecord("other", samples=2)],
-            statistics=RunStatistics(len(rows), 1 << 40, 7, {"empty": 2}),
+            statistics=RunStatistics(len(rows), 1 << 40, 7, {"empty": 2}, {"weight-ignored": {"a": 2}}),
             files={"a": file.digest},
             origin=RunOrigin("ada", "0.1", "here", "", 1),
         )
@@ -138,7 +138,8 @@ def test_documents(both: tuple[Written, dict[str, Any]]) -> None:
     assert (found["root"], found["run"]) == (written.root.hex(), written.run.hex())
     assert found["split"] == written.split.value()
     assert found["files"] == {"a": b"{}".hex()}
-    counts = {"samples": len(written.rows), "tokens": 1 << 40, "trainable": 7, "dropped": {"empty": 2}}
+    counts: dict[str, Any] = {"samples": len(written.rows), "tokens": 1 << 40, "trainable": 7, "dropped": {"empty": 2}}
+    counts["lost"] = {"weight-ignored": {"a": 2}}
     assert found["statistics"] == counts
     assert found["configuration"]["shuffle_seed"] == 5
     assert found["origin"] == {"author": "ada", "castore": "0.1", "host": "here", "message": "", "time": 1}

@@ -15,6 +15,7 @@ from castore.diff.compare import compare
 from castore.diff.edits import token_lists
 from castore.diff.open_folders import open_folders
 from castore.errors import InvalidInputError, SourceError
+from castore.export.mark import MARK_FILE
 from castore.export.olmo_core import export_olmo_core
 from castore.ingest.import_folder import ImportResult
 from castore.ingest.job import Sizes
@@ -59,6 +60,7 @@ def statistics(folder: Path) -> Any:
 def without_places(folder: Path) -> dict[str, bytes]:
     """Contents of a folder; of the statistics without what says where and when."""
     found = contents(folder)
+    found.pop(MARK_FILE, None)  # which has their digests
     document = json.loads(found["dataset_statistics.json"])
     del document["output_directory"], document["timestamp"]
     found["dataset_statistics.json"] = json.dumps(document).encode()
@@ -69,8 +71,9 @@ def without_places(folder: Path) -> dict[str, bytes]:
 
 
 def parts(folder: Path) -> dict[str, bytes]:
-    """Contents of a folder without the statistics."""
-    return {name: data for name, data in contents(folder).items() if not name.startswith("dataset_statistics")}
+    """Contents of a folder without the statistics, and without the mark that has their digests."""
+    without = ("dataset_statistics", MARK_FILE)
+    return {name: data for name, data in contents(folder).items() if not name.startswith(without)}
 
 
 @pytest.fixture

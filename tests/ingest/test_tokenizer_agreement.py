@@ -33,6 +33,7 @@ def both_ways(
     usual = ChatTokenizer(folder, found, length, last_turn_only=last).tokenize(rows, on_error="skip")
     exact = ChatTokenizer(folder, found, length, last_turn_only=last, exact_only=True).tokenize(rows, on_error="skip")
     assert usual.dropped == exact.dropped
+    assert usual.lost == exact.lost
     for name in ARRAYS:
         assert np.array_equal(getattr(usual, name), getattr(exact, name)), name
     return usual

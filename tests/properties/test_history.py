@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from castore.format.samples import Piece, Samples
@@ -19,6 +19,7 @@ def bounds(places: list[int], count: int) -> list[int]:
 
 
 @given(row_lists, edges)
+@example([((0,) * 6, ()), ((), ()), ((), ()), ((0, 1), ()), ((), ())] * 16, [69])
 def test_batches_do_not_show(rows: list[Row], places: list[int]) -> None:
     whole, parts = build(rows), build(rows, batches=bounds(places, len(rows)))
     assert parts.root == whole.root

@@ -21,6 +21,7 @@ import pytest
 from castore.errors import BackendError, ConflictError, CorruptionError
 from castore.format.digest import Digest
 from castore.store.local import LocalBackend
+from castore.store.processes import this_process
 from castore.store.refs import RefStore
 
 LIMIT = 1 << 20
@@ -101,7 +102,27 @@ backend.create("a/lost", b"x")
     assert list(backend.list("")) == ["a/flushed"]
     assert backend.get("a/lost", LIMIT) is None
     assert backend.create("a/lost", b"y")
-    assert len(files(tmp_path)) == 3  # the third is the dead process's temporary file
+    backend.put("a/more", b"z")
+    backend.flush()
+    assert files(tmp_path) == ["a/flushed", "a/lost", "a/more"], "the next process removes what the dead one left"
+
+
+def test_temporary_files_of_the_dead_go_and_others_stay(tmp_path: Path) -> None:
+    machine, number, start = this_process().split("-")
+    names = {
+        "dead": f".castore-tmp-{machine}-{number}-{int(start) + 1}-0a",
+        "alive": f".castore-tmp-{machine}-{number}-{start}-0a",
+        "elsewhere": f".castore-tmp-0123456789ab-{number}-1-0a",
+        "odd": ".castore-tmp---",
+    }
+    (tmp_path / "tmp").mkdir()
+    for name in names.values():
+        (tmp_path / "tmp" / name).write_bytes(b"")
+    backend = LocalBackend(str(tmp_path))
+    backend.put("o/1", b"")
+    backend.flush()
+    left = {path.name for path in (tmp_path / "tmp").iterdir()}
+    assert left == {names["alive"], names["elsewhere"], names["odd"]}
 
 
 def test_old_temporary_files_are_removed_and_young_ones_stay(tmp_path: Path) -> None:

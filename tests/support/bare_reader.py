@@ -185,7 +185,7 @@ CONFIGURATION_ENTRIES = {
     "tokenizer": TEXT,
     "vocab_size": range(1, (1 << 63) + 1),
 }
-STATISTICS_ENTRIES = {"dropped": dict, "samples": COUNT, "tokens": COUNT, "trainable": COUNT}
+STATISTICS_ENTRIES = {"dropped": dict, "lost": {"": dict}, "samples": COUNT, "tokens": COUNT, "trainable": COUNT}
 ORIGIN_ENTRIES = {"author": TEXT, "castore": TEXT, "host": TEXT, "message": TEXT, "time": COUNT}
 
 
@@ -202,7 +202,7 @@ def check_run(run: dict[str, Any]) -> None:
 
 
 def check_entries(value: dict[str, Any], kinds: dict[str, Any], may_be_nil: set[str]) -> None:
-    """That a map has exactly these entries; a range stands for the integers in it."""
+    """That a map has exactly these entries; a range stands for the integers in it, a map for maps of its one type."""
     assert value.keys() == kinds.keys()
     for name, kind in kinds.items():
         entry = value[name]
@@ -211,6 +211,9 @@ def check_entries(value: dict[str, Any], kinds: dict[str, Any], may_be_nil: set[
         elif isinstance(kind, range):
             assert type(entry) is int
             assert entry in kind
+        elif isinstance(kind, dict):
+            assert type(entry) is dict
+            check_entries(entry, dict.fromkeys(entry, kind[""]), set())
         else:
             assert type(entry) is kind
             assert kind is not dict or all(type(count) is int and count >= 0 for count in entry.values())

@@ -15,7 +15,7 @@ from multiprocessing import parent_process
 
 from castore.ingest import job, pool
 from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
-from castore_cli.main import main
+from castore_cli.start import main
 from tests.support.jobs import PROCESS_SIZES
 
 _tokenize = ChatTokenizer.tokenize

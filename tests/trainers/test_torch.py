@@ -24,7 +24,7 @@ from castore.dataset import Dataset
 from castore.errors import CorruptionError, FormatError, InvalidInputError
 from castore.export.olmo_core import export_olmo_core
 from castore.store.objects import object_key
-from castore.train import token_cache
+from castore.store.processes import this_process
 from castore.train.token_cache import TokenCache
 from castore.tree.walk import leaves
 from tests.support.commands import castore as run
@@ -216,13 +216,15 @@ def test_files_go_with_the_process(repository: Path, tmp_path: Path) -> None:
 
 
 def test_files_of_others_are_left_alone(data: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "castore-cache-elsewhere-999999999-x").mkdir()  # a process of another machine or container
-    (tmp_path / f"castore-cache-{token_cache._machine()}-{os.getpid()}-x").mkdir()  # one that lives
-    (tmp_path / f"castore-cache-{token_cache._machine()}-999999999-x").mkdir()  # one that was killed
+    (tmp_path / "castore-cache-0123456789ab-999999999-1-x").mkdir()  # a process of another machine or container
+    lives = this_process()
+    (tmp_path / f"castore-cache-{lives}-x").mkdir()
+    killed = f"{lives.partition('-')[0]}-999999999-1"
+    (tmp_path / f"castore-cache-{killed}-x").mkdir()
     TokenCache(data, folder=str(tmp_path))
     left = {path.name for path in tmp_path.iterdir() if path.name.endswith("-x")}
     assert len(left) == 2
-    assert not any("999999999" in name and "elsewhere" not in name for name in left)
+    assert not any("999999999" in name and "0123456789ab" not in name for name in left)
 
 
 def test_damage_is_told_by_the_worker_that_meets_it(data: Dataset, repository: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ from castore.format.run import (
 )
 from castore.format.samples import Piece, Samples, sample_keys
 from castore.format.schema import DATA_ARRAYS, LENGTH, PROVENANCE_ARRAYS, TOKEN_IDS, Array
-from castore.format.unit import Slice, Unit, recipe_digest, unit_name
+from castore.format.unit import LostColumn, Slice, Unit, recipe_digest, unit_name
 from castore.store.imports import Imported, import_key, import_name
 from castore.store.marker import FORMAT_VERSION
 from castore.store.objects import object_key
@@ -579,7 +579,13 @@ def run() -> File:
             ),
             SourceRecord("t0.jsonl", amount="5000"),
         ),
-        RunStatistics(3, 42, 4, {"empty": 1, "nothing-trainable": 2}),
+        RunStatistics(
+            3,
+            42,
+            4,
+            {"empty": 1, "nothing-trainable": 2},
+            {"cut-at-max-length": {"rows": 1, "tokens": 5}, "role-not-written": {"developer": 1, "tool": 2}},
+        ),
         {"tokenizer/tokenizer.json": digest("file"), "vocabulary": digest("vocabulary")},
         RunOrigin("ada", "0.1", "engine", "a note", 1_700_000_000),
     )
@@ -611,6 +617,8 @@ def run() -> File:
             ),
             *bad_part(plain.encode(), "statistics", RunStatistics),
             bad("no statistics", changed(made, "statistics", drop=True)),
+            bad("what rows lost without counts", changed(made, "statistics", "lost", "role-not-written", to=3)),
+            bad("what rows lost less than none", changed(made, "statistics", "lost", to={"a": {"b": -1}})),
             bad("statistics of other samples", changed(plain.encode(), "statistics", "samples", to=2)),
             bad("more trainable tokens than tokens", changed(plain.encode(), "statistics", "trainable", to=43)),
             *bad_part(plain.encode(), "origin", RunOrigin),
@@ -692,10 +700,16 @@ def unit() -> File:
         9,
         [(1, "no-trainable-tokens"), (4, "bad-row: messages is missing")],
         [Slice(chunks_of, 40, 39, 40, 1234), Slice(more, 2, 0, 2, 0)],
+        [
+            LostColumn("cut-at-max-length", "tokens", u32(3), u32(70_000)),
+            LostColumn("role-not-written", "developer", u32(0, 3), u32(1, 1)),
+            LostColumn("role-not-written", "tool", u32(2), u32(4)),
+        ],
     )
     nothing = Unit(1, b"", b"", b"", 0, [(0, "empty")], [])
     made = Object.of(full.encode())
     one = fields_of(made)["slices"][0]
+    lost = fields_of(made)["lost"]
     recipe = {"max_seq_length": None, "template": digest("template")}
     names = [
         {
@@ -720,6 +734,16 @@ def unit() -> File:
             bad("kept is no whole uint32", changed(made, "kept", to=b"\x00\x00\x00")),
             bad("a length too few", changed(made, "lengths", to=u32(1, 2))),
             bad("a key cut short", changed(made, "keys", to=bytes(47))),
+            bad("nothing of what rows lost", changed(made, "lost", drop=True)),
+            bad("what rows lost out of order", changed(made, "lost", to=lost[::-1])),
+            bad("what rows lost twice", changed(made, "lost", to=[lost[0], lost[0]])),
+            bad("what rows lost cut short", changed(made, "lost", to=[lost[0][:3]])),
+            bad("a count of what rows lost too few", changed(made, "lost", to=[["a", "b", u32(0, 2), u32(1)]])),
+            bad("a row that was dropped and lost something", changed(made, "lost", to=[["a", "b", u32(1), u32(1)]])),
+            bad("rows that lost something descend", changed(made, "lost", to=[["a", "b", u32(2, 0), u32(1, 1)]])),
+            bad("a row that lost something no times", changed(made, "lost", to=[["a", "b", u32(0), u32(0)]])),
+            bad("no row that lost something", changed(made, "lost", to=[["a", "b", b"", b""]])),
+            bad("rows that lost something in 3 bytes", changed(made, "lost", to=[["a", "b", bytes(3), bytes(3)]])),
             bad("slices that hold too few", changed(made, "slices", to=[one])),
             bad("an empty slice", changed(made, "slices", to=[[one[0], 40, 37, 40, 0], [one[0], 40, 1, 1, 0]])),
             bad("a slice outside its chunk", changed(made, "slices", to=[[one[0], 2, 0, 3, 0]])),
