@@ -298,7 +298,7 @@ def test_an_array_of_another_type(
     says = f"array {known.name} is {dtype}, one a {known.axis}"
     with pytest.raises(FormatError, match=says):
         list(Repository(LocalBackend(str(repo)))["evil"])
-    for command in (("show", "evil"), ("export", "evil", str(tmp_path / "folder")), ("cat", "evil", "0")):
+    for command in (("show", "evil"), ("export", "evil", str(tmp_path / "folder")), ("cat", "evil", "--sample", "0")):
         assert says in run(*command, status=2).err
     assert "object-malformed" in names_of(check(LocalBackend(str(repo))))
 
