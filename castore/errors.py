@@ -113,6 +113,13 @@ class UnsupportedVersionError(FormatError):
         )
         self.found, self.supported = found, supported
 
+    @classmethod
+    def unknown(cls, what: str) -> UnsupportedVersionError:
+        """That something has a name, not a number, that this castore does not know: an algorithm, a codec, a hash."""
+        error = cls(what, "?", 0)
+        error.args = (f"{what} is unknown to this castore: install a newer castore",)
+        return error
+
 
 class CorruptionError(CastoreError):
     """Stored bytes are not what their name, size or checksum says."""

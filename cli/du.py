@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from castore_cli.context import State
-from castore_cli.formatting import echo_json, plural, size
+from castore_cli.formatting import echo_json, plural, size, visible
 from castore_cli.parameters import dataset_argument, json_option, quiet_option
 
 
@@ -48,7 +48,7 @@ def du(state: State, names: tuple[str, ...], as_json: bool, quiet: bool) -> None
         return
     head = ("name", "logical", "stored", "unique", "shared", "would free", "author")
     table = [
-        (r.name, size(r.logical), size(r.stored), size(r.unique), size(r.shared), size(r.freed), r.author)
+        (r.name, size(r.logical), size(r.stored), size(r.unique), size(r.shared), size(r.freed), visible(r.author))
         for r in done.names
     ]
     widths = [max(len(line[i]) for line in (head, *table)) for i in range(len(head))]

@@ -64,7 +64,10 @@ def echo_json(value: Any) -> None:
     """One JSON document on stdout."""
     import json
 
-    click.echo(json.dumps(plain(value), ensure_ascii=False))
+    text = json.dumps(plain(value), ensure_ascii=False)
+    if not text.isprintable():  # what a terminal would obey means the same when it is escaped
+        text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    click.echo(text)
 
 
 def visible(text: str) -> str:

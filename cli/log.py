@@ -8,7 +8,7 @@ import click
 
 from castore.errors import CastoreError
 from castore_cli.context import State, local_time
-from castore_cli.formatting import echo_json
+from castore_cli.formatting import echo_json, visible
 from castore_cli.parameters import dataset_argument, json_option
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def log(state: State, name: str, as_json: bool) -> None:
     for back, entry in enumerate(entries):
         root = _root(repository, entry.target)
         shown = "removed" if entry.target is None else "unreadable" if root is None else root.hex()[:12]
-        first_line = entry.message.partition("\n")[0]
-        click.echo(f"{name}@{{{back}}}  {shown:<12}  {local_time(entry.time_s)}  {entry.author}  {first_line}")
+        who, why = visible(entry.author), visible(entry.message.partition("\n")[0])
+        click.echo(f"{name}@{{{back}}}  {shown:<12}  {local_time(entry.time_s)}  {who}  {why}")
 
 
 def _root(repository: Repository, target: Digest | None) -> Digest | None:

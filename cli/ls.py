@@ -6,7 +6,7 @@ import click
 
 from castore.errors import CastoreError
 from castore_cli.context import State, local_time
-from castore_cli.formatting import echo_json, plural
+from castore_cli.formatting import echo_json, plural, visible
 from castore_cli.parameters import dataset_argument, json_option
 
 
@@ -60,11 +60,11 @@ def _padded(text: str, width: int, right: bool) -> str:
 def _columns(row: dict[str, object], room: str) -> list[str]:
     """What a line has; ``room`` behind one sample or token keeps numbers below each other."""
     if "error" in row:
-        return [str(row["name"]), str(row["error"])]
+        return [str(row["name"]), visible(str(row["error"]))]
     root, samples, tokens, time_s = row["root"], row["samples"], row["tokens"], row.get("time", 0)
     assert isinstance(root, bytes)
     assert isinstance(samples, int)
     assert isinstance(tokens, int)
     assert isinstance(time_s, int)
     counts = [plural(n, word) + room * (n == 1) for n, word in ((samples, "sample"), (tokens, "token"))]
-    return [str(row["name"]), root.hex()[:12], *counts, local_time(time_s), str(row.get("author", ""))]
+    return [str(row["name"]), root.hex()[:12], *counts, local_time(time_s), visible(str(row.get("author", "")))]

@@ -25,6 +25,7 @@ SEVERITY_AND_ADVICE = {
     "wrong-kind": (ERROR, "it was written so: report it, and make the dataset again with a sound castore"),
     "wrong-boundaries": (ERROR, "the data is right, but not shared with others: make the dataset again"),
     "wrong-lengths": (ERROR, "it was written so: report it, and make the dataset again with a sound castore"),
+    "wrong-keys": (ERROR, "it was written so: report it, and make the dataset again with a sound castore"),
     "wrong-order": (ERROR, "install the numpy that wrote it, or make the dataset again"),
     "ref-gap": (ERROR, "run 'castore fsck --repair-from URL' with a copy of this repository"),
     "ref-damaged": (ERROR, "run 'castore fsck --repair-from URL' with a copy of this repository"),

@@ -122,8 +122,7 @@ class _Check:
                 self.findings.add("log-target-missing", where, f"meant {self.graph.name(index).hex()[:12]} once")
         for name, index, text in self.graph.broken_links():
             self.findings.add(name, self.graph.key(index), text)
-        if self.share >= 1:
-            self._datasets(list(current))
+        self._datasets(list(current))
         held = check_records(self.backend, self.census, self.repairer, self.findings)
         used[: len(held)] |= held
         self.done.unreferenced = int((~used[: len(self.census)]).sum())
@@ -186,7 +185,7 @@ class _Check:
                 for _, data in self.objects.get_many(digests[at:]):
                     at += 1
                     yield data
-            except (CorruptionError, BackendError, NotFoundError) as error:
+            except (CorruptionError, BackendError, NotFoundError, UnsupportedVersionError) as error:
                 at += 1
                 yield error
 
@@ -196,6 +195,9 @@ class _Check:
         if isinstance(answer, CorruptionError):
             data = self.repairer.object(digest)
             self.findings.add("object-damaged", key, str(answer).partition(": run ")[0], repaired=data is not None)
+        elif isinstance(answer, UnsupportedVersionError):  # a newer codec, or a flipped byte
+            data = self.repairer.object(digest)
+            self.findings.add("object-newer", key, str(answer), repaired=data is not None)
         elif isinstance(answer, NotFoundError):
             data = None  # it went since the listing; a link to it will be missed by name
         elif isinstance(answer, CastoreError):
@@ -278,11 +280,11 @@ class _Check:
     # ---- datasets
 
     def _datasets(self, targets: Iterable[int]) -> None:
-        """Derive trees anew from keys and lengths, once for each manifest."""
+        """Derive trees anew from keys and lengths, and compare arrays with one another, once for each dataset."""
         seen: set[tuple[object, ...]] = set()
         for index in targets:
             if index >= len(self.census):
                 continue
             digest = self.census.digest(index)
-            for name, text in dataset_faults(self.objects, self.graph, digest, seen):
+            for name, text in dataset_faults(self.objects, self.graph, digest, seen, self.share):
                 self.findings.add(name, object_key(digest), text)

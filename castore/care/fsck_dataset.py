@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
+from castore.care.fsck_samples import sample_faults
 from castore.care.graph import Graph
 from castore.care.skeleton import Skeleton, skeleton_of
-from castore.errors import CastoreError, CorruptionError, FormatError
+from castore.errors import CastoreError, CorruptionError, FormatError, UnsupportedVersionError
 from castore.format.chunk import decode_values
 from castore.format.digest import Digest
 from castore.format.fields import kind_of
 from castore.format.manifest import Manifest, Root
 from castore.format.run import RUN_KIND, Run
-from castore.format.schema import DATA_ARRAYS, KEY, KEY_BYTES, LENGTH, PROVENANCE_ARRAYS, Array
+from castore.format.schema import KEY, KEY_BYTES, LENGTH, PROVENANCE_ARRAYS, Array
 from castore.store.objects import ObjectStore
-from castore.tree.split import TARGET_MAX
+from castore.tree.split import RULE_NAME
 from castore.tree.walk import Tree, leaves
 
 Trees = dict[str, tuple[Array, Root]]
 
 
 def dataset_faults(
-    objects: ObjectStore, graph: Graph, target: Digest, seen: set[tuple[object, ...]]
+    objects: ObjectStore, graph: Graph, target: Digest, seen: set[tuple[object, ...]], share: float = 1.0
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with a dataset whose objects are whole: name of the finding, and what it is.
 
@@ -34,7 +36,8 @@ def dataset_faults(
         objects: The repository's objects.
         graph: What is known of them.
         target: A run record or manifest.
-        seen: Trees that were looked at already; those of this dataset are added.
+        seen: Trees and chunks that were looked at already; those of this dataset are added.
+        share: Part of the chunks that was read. What takes all of them is left out unless it is 1.
     """
     try:
         data = objects.get(target)
@@ -50,6 +53,12 @@ def dataset_faults(
     known = (manifest.split, *((name, root.digest) for name, (_, root) in sorted(trees.items())))
     if not manifest.samples or not {KEY.name, LENGTH.name} <= trees.keys():
         return
+    if share < 1:
+        if known not in seen:
+            seen.add(known)
+            with suppress(CastoreError):
+                yield from sample_faults(objects, trees, graph.was_read, seen)
+        return
     if known not in seen:
         try:
             keys = _column(objects, trees, KEY.name).reshape(-1, KEY_BYTES)
@@ -60,13 +69,19 @@ def dataset_faults(
             return  # counts are wrong, which was found before; and an order of so many may take any memory
         seen.add(known)
         rule = manifest.split
-        if max(rule.chunk_bytes, rule.fanout) <= TARGET_MAX:
-            yield from _skeleton_faults(
-                graph, trees, skeleton_of(keys, lengths, rule.chunk_bytes, rule.fanout), lengths
-            )
+        cuts = []
+        if rule.name == RULE_NAME:
+            skeleton = skeleton_of(keys, lengths, rule.chunk_bytes, rule.fanout)
+            yield from (cuts := list(_skeleton_faults(graph, trees, skeleton, lengths)))
+        if not cuts:  # else lengths and chunks do not belong together
+            del keys, lengths
+            with suppress(CastoreError):
+                yield from sample_faults(objects, trees, graph.was_read, seen)
     if manifest.order is not None:
         try:
             manifest.order.positions(objects.get)
+        except UnsupportedVersionError as error:
+            yield "object-newer", str(error)
         except (CorruptionError, FormatError) as error:
             yield "wrong-order", str(error)
         except CastoreError:
@@ -75,7 +90,7 @@ def dataset_faults(
 
 def _type_faults(trees: Trees) -> Iterator[tuple[str, str]]:
     """Arrays of another type than the format has for their names."""
-    for known in (*DATA_ARRAYS, *PROVENANCE_ARRAYS):
+    for known in PROVENANCE_ARRAYS:  # those of the data a manifest cannot have otherwise
         found = trees[known.name][0] if known.name in trees else known
         if found != known:
             yield "wrong-kind", f"array {known.name} is {found.dtype}, one a {found.axis}, of grain {found.grain}"

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from castore.care.census import Census
 from castore.care.findings import Findings
 from castore.care.repair import Repairer
-from castore.errors import BackendError, CastoreError, CorruptionError, FormatError, NotFoundError
+from castore.errors import (
+    BackendError,
+    CastoreError,
+    CorruptionError,
+    FormatError,
+    NotFoundError,
+    UnsupportedVersionError,
+)
 from castore.format.digest import Digest
 from castore.store import kinds
 from castore.store.backend import Backend, NotAValueError
@@ -28,12 +35,13 @@ def check_marker(backend: Backend, repairer: Repairer, findings: Findings) -> No
     Raises:
         NotFoundError: There is nothing at all.
         FormatError: There is something else.
+        UnsupportedVersionError: It is of a newer format.
     """
     try:
         open_layout(backend, create=False)
         return
-    except NotFoundError:
-        raise
+    except (NotFoundError, UnsupportedVersionError):
+        raise  # a marker of a newer castore is not to be replaced
     except (FormatError, CorruptionError, BackendError) as error:
         if not any(True for folder in (OBJECTS_FOLDER, REFS.folder) for _ in backend.list(folder)):
             raise
@@ -99,6 +107,8 @@ def _check_log(
                 entries[sequence] = RefEntry.decode(name, sequence, data, key)
         except BackendError as error:
             _note_unreadable(findings, key, error)
+        except UnsupportedVersionError as error:
+            findings.add("object-newer", key, str(error))
         except (CorruptionError, FormatError) as error:
             bad[sequence] = "ref-damaged", str(error)
     if newest >= len(sequences) + GAP_MAX:

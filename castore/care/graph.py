@@ -115,6 +115,11 @@ class Graph:
         samples, items = _view(self._samples, np.int64), _view(self._items, np.int64)
         return counts, self.links()[1][at], samples[at], items[at]
 
+    def was_read(self, digest: bytes) -> bool:
+        """Whether an object was read and found whole."""
+        number = self.number(digest)
+        return number < len(self.kind) and bool(self.kind[number] != ObjectKind.UNREAD)
+
     def is_known(self, numbers: NDArray[np.int64]) -> bool:
         """Whether all of some objects were read."""
         if (numbers < 0).any() or (numbers >= len(self.kind)).any():

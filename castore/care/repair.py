@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from castore.errors import CorruptionError, NotFoundError
+from castore.errors import CorruptionError, NotFoundError, UnsupportedVersionError
 from castore.format.digest import Digest
 from castore.store.backend import Backend
 from castore.store.marker import open_layout
@@ -33,7 +33,7 @@ class Repairer:
             return None
         try:
             _, frame, data = next(iter(self._good.get_frames([digest])))
-        except (NotFoundError, CorruptionError):
+        except (NotFoundError, CorruptionError, UnsupportedVersionError):
             return None
         self._objects.put_frame(digest, frame)
         return data

@@ -16,7 +16,7 @@ from castore.format.fields import decode_map, expect, expect_count, expect_entri
 from castore.format.node import LEVEL_MAX, Entry, encode_node, node_entries, node_fields
 from castore.format.object import Object
 from castore.format.order import Order
-from castore.format.schema import Array
+from castore.format.schema import DATA_ARRAYS, TOKEN_IDS, Array
 
 FORMAT_VERSION = 1
 """Version of every document that names one. A reader refuses what is newer (``docs/format/versions.md``)."""
@@ -28,11 +28,14 @@ _ENTRIES = frozenset({"arrays", "hash", "order", "samples", "split"})
 _ARRAY_ENTRIES = frozenset({"axis", "digests", "dtype", "grain", "items", "level", "samples"})
 _SPLIT_ENTRIES = frozenset({"chunk_bytes", "fanout", "rule"})
 
-SAMPLES_MAX = 1 << 40
-"""Most samples that a reader accepts, twenty thousand times a large mix; a claim beyond it would only take memory."""
+SAMPLES_MAX = 1 << 32
+"""Most samples: as many as the 32 bits number that orders and packings have for one. Eighty times a large mix."""
 
 CHUNK_BYTES_MIN, FANOUT_MIN = 64, 4
 """Smallest parameters of a split rule: below them a tree would not get lower towards its root."""
+
+CHUNK_BYTES_MAX, FANOUT_MAX = 1 << 26, 1 << 11
+"""Largest ones: a run of twice as much is a chunk that an object holds, or a node of ``CHILDREN_MAX``."""
 
 ROOT_ENTRIES_MAX = 4096
 """Most entries of a root that a reader accepts; a builder makes at most twice the fan-out."""
@@ -86,8 +89,12 @@ class SplitRule(NamedTuple):
             expect_count(fields["chunk_bytes"], "chunk_bytes"),
             expect_count(fields["fanout"], "fanout"),
         )
-        if rule.chunk_bytes < CHUNK_BYTES_MIN or rule.fanout < FANOUT_MIN:
-            raise FormatError(f"split rule with chunk_bytes {rule.chunk_bytes} and fanout {rule.fanout} is too small")
+        for what, value, least, most in (
+            ("chunk_bytes", rule.chunk_bytes, CHUNK_BYTES_MIN, CHUNK_BYTES_MAX),
+            ("fanout", rule.fanout, FANOUT_MIN, FANOUT_MAX),
+        ):
+            if not least <= value <= most:
+                raise FormatError(f"{what} of the split rule is {value}, outside {least} to {most}")
         return rule
 
 
@@ -127,10 +134,26 @@ def trees_of(value: Value, samples: int) -> dict[str, tuple[Array, Root]]:
         root = Root(level, tuple(node_entries(fields, f"root of {name}", ROOT_ENTRIES_MAX)))
         if root.samples != samples:
             raise FormatError(f"array {name} covers {root.samples} samples, not {samples}")
-        if level >= LEVEL_MAX or (samples > 0 and level < array.grain):
+        # Without samples there is one form: no object would tell two levels apart, and the roots would differ.
+        if level >= LEVEL_MAX or (level < array.grain if samples else level > 0):
             raise FormatError(f"array {name} has its root at level {level}")
+        if array.axis == "sample" and any(entry.items != entry.samples for entry in root.entries):
+            raise FormatError(f"array {name} has another number of elements than of samples")
         trees[name] = (array, root)
     return trees
+
+
+def _check_data_arrays(trees: Mapping[str, tuple[Array, Root]]) -> None:
+    """That the arrays are there which every dataset has, as every dataset has them, all over the same tokens."""
+    for known in DATA_ARRAYS:
+        if known.name not in trees:
+            raise FormatError(f"manifest lacks the array {known.name}")
+        if (found := trees[known.name][0]) != known:
+            raise FormatError(f"array {known.name} is {found.dtype}, one a {found.axis}, of grain {found.grain}")
+    tokens = trees[TOKEN_IDS.name][1].items
+    for array, root in trees.values():
+        if array.axis == "token" and root.items != tokens:
+            raise FormatError(f"array {array.name} has {root.items} elements for {tokens} tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +198,14 @@ class Manifest:
         """
         fields = decode_map(data, MANIFEST_KIND, FORMAT_VERSION, _ENTRIES)
         if fields.get("hash") != HASH_NAME:
-            raise UnsupportedVersionError(f"manifest with hash {fields.get('hash')!r}", "?", FORMAT_VERSION)
+            raise UnsupportedVersionError.unknown(f"the hash {str(fields.get('hash'))[:80]!r} of a manifest")
         samples = expect_count(fields.get("samples"), "samples")
+        trees = trees_of(fields.get("arrays"), samples)
+        _check_data_arrays(trees)
         order = fields.get("order")
         return cls(
             samples,
-            trees_of(fields.get("arrays"), samples),
+            trees,
             SplitRule.of(fields.get("split")),
             None if order is None else Order.of(order, samples),
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from castore.errors import CorruptionError, FormatError
+from castore.errors import CorruptionError, FormatError, UnsupportedVersionError
 from castore.format.chunk import decode_values, encode_values
 from castore.format.codec import Value
 from castore.format.digest import DIGEST_BYTES, Digest, digest_of
@@ -35,7 +35,7 @@ class Order:
     """An order of all samples, of which the first ``take`` are used.
 
     Attributes:
-        algorithm: ``PCG64_PERMUTATION`` or ``EXPLICIT``.
+        algorithm: ``PCG64_PERMUTATION`` or ``EXPLICIT``, or one of a newer castore, which can be kept and not applied.
         seed: Of the algorithm; 0 for an explicit order.
         count: Number of samples that are permuted.
         digest: BLAKE3-256 of the whole permutation as little-endian uint64. numpy does not promise that a seed gives
@@ -66,15 +66,17 @@ class Order:
         Raises:
             CorruptionError: The installed numpy draws another permutation than the recorded one, or the chunks hold
                 another.
+            FormatError: What the chunks hold is no permutation, or is cut elsewhere than it must be.
+            UnsupportedVersionError: The algorithm is not known.
         """
         if self.algorithm == PCG64_PERMUTATION:
             permutation = _drawn(self.seed, self.count)
             why = "this numpy draws other numbers than the one that wrote the manifest"
         elif self.algorithm == EXPLICIT and fetch is not None:
-            permutation = _joined([fetch(digest) for digest in self.chunks])
+            permutation = _joined((fetch(digest) for digest in self.chunks), self.count)
             why = "its chunks hold another one"
         else:
-            raise FormatError(f"order algorithm {self.algorithm!r} is unknown: a newer castore wrote it")
+            raise UnsupportedVersionError.unknown(f"the order algorithm {self.algorithm[:80]!r}")
         if len(permutation) != self.count or _digest_of(permutation) != self.digest:
             raise CorruptionError(f"the order of {self.count} samples is not the recorded one: {why}")
         _check_permutation(permutation)
@@ -109,9 +111,12 @@ class Order:
             raise FormatError(f"order of {order.count} samples, first {order.take}, over {samples} samples")
         if order.algorithm == EXPLICIT and order.seed:
             raise FormatError(f"an explicit order has the seed {order.seed}, where it has none")
-        chunk_count = -(-samples // EXPLICIT_CHUNK) if order.algorithm == EXPLICIT else 0
-        if len(raw) != chunk_count * DIGEST_BYTES:
-            raise FormatError(f"order has {len(raw)} bytes of digests for {chunk_count} chunks")
+        if len(raw) % DIGEST_BYTES:
+            raise FormatError(f"order has {len(raw)} bytes of digests")
+        if order.algorithm in (EXPLICIT, PCG64_PERMUTATION):  # how many another one has is not known
+            chunk_count = -(-samples // EXPLICIT_CHUNK) if order.algorithm == EXPLICIT else 0
+            if len(order.chunks) != chunk_count:
+                raise FormatError(f"order has {len(order.chunks)} chunks, not {chunk_count}")
         return order
 
 
@@ -148,8 +153,16 @@ def _drawn(seed: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(count).astype(np.int64, copy=False)
 
 
-def _joined(chunks: list[bytes]) -> NDArray[np.int64]:
+def _joined(chunks: Iterable[bytes], count: int) -> NDArray[np.int64]:
+    """The entries of an explicit order of ``count`` samples, whose chunks must be cut where all writers cut them."""
     import numpy as np
 
-    parts = [np.frombuffer(decode_values(chunk, "uint32").items, "<u4") for chunk in chunks]
-    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
+    parts, left = [np.zeros(0, np.uint32)], count
+    for chunk in chunks:
+        values = decode_values(chunk, "uint32")
+        expected = min(left, EXPLICIT_CHUNK)
+        if values.sample_count != expected or values.item_count != expected:
+            raise FormatError(f"a chunk of the order has {values.item_count} entries, not {expected}")
+        parts.append(np.frombuffer(values.items, "<u4"))
+        left -= expected
+    return np.concatenate(parts).astype(np.int64)

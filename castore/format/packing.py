@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from castore.errors import FormatError
+from castore.errors import FormatError, UnsupportedVersionError
 from castore.format.codec import Value, encode
 from castore.format.digest import DIGEST_BYTES, Digest, digest_of
 from castore.format.fields import decode_map, expect, expect_count
@@ -81,7 +81,7 @@ class Packing:
         names = frozenset({"algorithm", "columns", "root", "rule", *_COUNTS})
         fields = decode_map(data, PACKING_KIND, PACKING_VERSION, names)
         if fields["algorithm"] != ALGORITHM:
-            raise FormatError(f"packing algorithm {fields['algorithm']!r} is unknown: a newer castore wrote it")
+            raise UnsupportedVersionError.unknown(f"the packing algorithm {str(fields['algorithm'])[:80]!r}")
         root = Digest(expect(bytes, fields["root"], "root of a packing"))
         if len(root) != DIGEST_BYTES:
             raise FormatError(f"root of a packing is {len(root)} bytes")

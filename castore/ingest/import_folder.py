@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import CorruptionError, InvalidInputError, NotFoundError, SourceError
+from castore.errors import CorruptionError, FormatError, InvalidInputError, NotFoundError, SourceError
 from castore.format.digest import Digest
 from castore.format.files import TEMPLATE_FILE, VOCABULARY_FILE, encode_file, encode_vocabulary
 from castore.format.manifest import Manifest
@@ -164,7 +164,7 @@ def _found(
         below = (digest for tree in trees for digest, _ in reachable(objects.get, tree))
         chunks = () if manifest.order is None else manifest.order.chunks
         return done if objects.renew_whole((*chunks, *below)) else None
-    except (NotFoundError, CorruptionError):
+    except (NotFoundError, CorruptionError, FormatError):
         return None
 
 

@@ -30,6 +30,33 @@ class Imported:
     sources: Sequence[SourceRecord]
     trainable: int
 
+    def encode(self) -> bytes:
+        """The payload of the record."""
+        return encode(
+            {
+                "format": IMPORT_VERSION,
+                "kind": IMPORT_KIND,
+                "manifest": self.manifest,
+                "sources": [source.value() for source in self.sources],
+                "trainable": self.trainable,
+            }
+        )
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Imported:
+        """Read the payload of a record.
+
+        Raises:
+            FormatError: It is none.
+            UnsupportedVersionError: Written by a newer castore.
+        """
+        fields = decode_map(payload, IMPORT_KIND, IMPORT_VERSION, frozenset({"manifest", "sources", "trainable"}))
+        return cls(
+            expect_digest(fields["manifest"], "manifest of an import record"),
+            sources_of(fields["sources"]),
+            expect_count(fields["trainable"], "trainable"),
+        )
+
 
 def import_name(content: str, shuffle_seed: int | None, statistics: Value) -> Digest:
     """Name of the record of a directory with this content digest, undone shuffle and statistics of its datasets."""
@@ -47,43 +74,27 @@ class ImportStore:
 
         Its age is renewed: a collection removes records that are not used for long.
         """
-        key = _key(name)
+        key = import_key(name)
         try:
             if not self._backend.touch(key):
                 return None
             data = self._backend.get(key, IMPORT_BYTES_MAX)
-            return None if data is None else _decode(unseal(data, key))
+            return None if data is None else Imported.decode(unseal(data, key))
         except (CorruptionError, FormatError):
             return None
 
     def put(self, name: Digest, record: Imported) -> None:
         """Store a record; durable after the next flush of the backend. What it names must be durable before."""
-        document: Value = {
-            "format": IMPORT_VERSION,
-            "kind": IMPORT_KIND,
-            "manifest": record.manifest,
-            "sources": [source.value() for source in record.sources],
-            "trainable": record.trainable,
-        }
-        self._backend.put(_key(name), seal(encode(document)))
+        self._backend.put(import_key(name), seal(record.encode()))
 
 
-def _key(name: Digest) -> str:
+def import_key(name: Digest) -> str:
+    """The key of the record of an import."""
     return record_key(IMPORTS.folder, name)
 
 
-def _decode(payload: bytes) -> Imported:
-    """Read the payload of a record; ``FormatError`` if it is none."""
-    fields = decode_map(payload, IMPORT_KIND, IMPORT_VERSION, frozenset({"manifest", "sources", "trainable"}))
-    return Imported(
-        expect_digest(fields["manifest"], "manifest of an import record"),
-        sources_of(fields["sources"]),
-        expect_count(fields["trainable"], "trainable"),
-    )
-
-
 def _references(data: bytes, key: str) -> list[Digest]:
-    return [_decode(unseal(data, key)).manifest]
+    return [Imported.decode(unseal(data, key)).manifest]
 
 
 IMPORTS = RecordKind("imports", IMPORT_BYTES_MAX, _references, Holds.DATASETS, expires=True)

@@ -62,7 +62,9 @@ class Move:
         who = who._replace(message=message or who.message, author=author or who.author)
         self.origin, self._name, self._reason = who, name, who.message or reason
         check_ref_name(name)
-        RefEntry(name, 0, None, who.time_s, who.author, self._reason).encode()
+        entry = RefEntry(name, 0, None, who.time_s, who.author, self._reason)
+        entry.check_text()
+        entry.encode()
         self._refs = RefStore(backend)
         self._refs.require_writable()
         self.expected = self._refs.current(name)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
-from castore.errors import CorruptionError, InvalidInputError, NotFoundError
+from castore.errors import CorruptionError, InvalidInputError, NotFoundError, UnsupportedVersionError
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of, is_digest_hex
 from castore.format.object import Object
 from castore.store.backend import Backend, SweptError
@@ -142,6 +142,7 @@ class ObjectStore:
         Raises:
             NotFoundError: There is no such object.
             CorruptionError: What is stored is not this object.
+            UnsupportedVersionError: It is stored in a frame of a codec that is not known.
         """
         key = object_key(digest)
         found = self._cached(digest, key)
@@ -160,7 +161,7 @@ class ObjectStore:
         frame = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
         if frame is None or self._cache is None:
             return None
-        with suppress(CorruptionError):
+        with suppress(CorruptionError, UnsupportedVersionError):
             data = unpack(frame, OBJECT_BYTES_MAX)
             if digest_of(data) == digest:
                 return data
@@ -209,6 +210,11 @@ class ObjectStore:
             data = unpack(frame, OBJECT_BYTES_MAX)
         except CorruptionError as error:
             raise self._damaged(key, str(error)) from error
+        except UnsupportedVersionError as error:
+            # What only a newer castore can open is not to be deleted. A byte that was flipped looks the same.
+            raise UnsupportedVersionError.unknown(
+                f"object {key} in {self._backend.url} is stored with a codec that"
+            ) from error
         if digest_of(data) != digest:
             raise self._damaged(key, "its bytes have another digest")
         return data

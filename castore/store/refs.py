@@ -18,8 +18,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic, sleep
-
-import msgpack
+from typing import TypeAlias, cast
 
 from castore.errors import (
     BackendError,
@@ -27,9 +26,11 @@ from castore.errors import (
     CorruptionError,
     FormatError,
     InvalidInputError,
+    NotCanonicalError,
     NotFoundError,
     UnsupportedVersionError,
 )
+from castore.format.codec import Value, decode, encode
 from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, is_digest_hex
 from castore.store.backend import Backend, everything
 from castore.store.records import Holds, RecordKind, seal, unseal
@@ -79,8 +80,6 @@ class RefEntry:
             raise InvalidInputError(f"ref {self.name}: a target takes {DIGEST_BYTES} bytes, not {len(self.target)}")
         if len(self.nonce) != _NONCE_BYTES:
             raise InvalidInputError(f"ref {self.name}: a nonce takes {_NONCE_BYTES} bytes, not {len(self.nonce)}")
-        _check_text(self.name, "author", self.author, "")
-        _check_text(self.name, "message", self.message, "\n\t")
 
     def encode(self) -> bytes:
         """The stored bytes of the entry.
@@ -100,35 +99,52 @@ class RefEntry:
         Raises:
             CorruptionError: The bytes do not match their checksum, or belong to another place in the log.
             UnsupportedVersionError: They were written by a newer castore.
+            NotCanonicalError: They are an entry, spelled in another way than the permitted one.
             FormatError: They are no entry.
         """
         payload = unseal(data, what)
         try:
-            fields = msgpack.unpackb(payload, raw=False, use_list=True, strict_map_key=True)
-        except (ValueError, TypeError) as error:
-            raise FormatError(f"{what} is no ref entry: {error or 'bad msgpack'}") from error
+            fields = decode(payload)
+        except NotCanonicalError as error:
+            raise NotCanonicalError(f"{what}: {error}") from error
+        except FormatError as error:
+            raise FormatError(f"{what} is no ref entry: {error}") from error
         if not isinstance(fields, list) or len(fields) < 2 or fields[0] != _KIND or type(fields[1]) is not int:
             raise FormatError(f"{what} is no ref entry")
-        if fields[1] > REF_ENTRY_VERSION:
+        if fields[1] != REF_ENTRY_VERSION:
             raise UnsupportedVersionError(what, fields[1], REF_ENTRY_VERSION)
         if [type(field) for field in fields[2:]] not in (_TYPES, _TYPES_REMOVED):
             raise FormatError(f"{what} is no ref entry: its fields have other types")
-        _, _, found_name, found, target, time_s, author, message, nonce = fields
+        found_name, found, target, time_s, author, message, nonce = cast(_Fields, tuple(fields[2:]))
         if (found_name, found) != (name, sequence):
             raise CorruptionError(f"{what} holds entry {found} of {found_name!r}: it was moved or copied here")
         try:
-            entry = cls(name, sequence, target, time_s, author, message, nonce)
+            return cls(name, sequence, target, time_s, author, message, nonce)
         except InvalidInputError as error:
             raise FormatError(f"{what} is no ref entry: {error}") from error
-        if entry._payload() != payload:
-            raise FormatError(f"{what} is not spelled as ref entries are")
-        return entry
 
     def _payload(self) -> bytes:
-        head = [_KIND, REF_ENTRY_VERSION, self.name, self.sequence, self.target]
-        return bytes(msgpack.packb([*head, self.time_s, self.author, self.message, self.nonce], use_bin_type=True))
+        head: list[Value] = [_KIND, REF_ENTRY_VERSION, self.name, self.sequence, self.target]
+        return encode([*head, self.time_s, self.author, self.message, self.nonce])
+
+    def check_text(self) -> None:
+        """Refuse an author or message that no writer may store: one that a terminal would obey.
+
+        Which characters these are is a list of code points, so that it is one on every machine. A reader takes every
+        text, and spells out what it shows: an entry can never be taken back.
+
+        Raises:
+            InvalidInputError: There is such a character.
+        """
+        for what, text, permitted in (("author", self.author, ""), ("message", self.message, "\n\t")):
+            for character in text:
+                if is_unsafe(ord(character)) and character not in permitted:
+                    raise InvalidInputError(
+                        f"ref {self.name}: the {what} contains the unprintable character {character!r}"
+                    )
 
 
+_Fields: TypeAlias = tuple[str, int, Digest | None, int, str, str, bytes]
 _TYPES = [str, int, bytes, int, str, str, bytes]
 _TYPES_REMOVED = [str, int, type(None), int, str, str, bytes]
 
@@ -276,6 +292,7 @@ class RefStore:
         """Write the entry after ``before``; None if another writer was first."""
         sequence = 0 if before is None else before.sequence + 1
         entry = RefEntry(name, sequence, new, time_s, author, message, os.urandom(_NONCE_BYTES))
+        entry.check_text()
         made = self._backend.create(entry_key(name, sequence), entry.encode())
         # A store that tried again after a lost answer says "exists" of our own entry.
         return entry if made or self._entry(name, sequence) == entry else None
@@ -383,11 +400,22 @@ def _pause(lost: int, round_s: float) -> None:
     sleep(random() * min(_PAUSE_MAX_S, round_s * 2 ** min(lost + 1, 4)))
 
 
-def _check_text(name: str, what: str, text: str, permitted: str) -> None:
-    """Keep out what would disturb the terminal of whoever reads the log, and what is not Unicode."""
-    for character in text:
-        if not character.isprintable() and character not in permitted:
-            raise InvalidInputError(f"ref {name}: the {what} contains the unprintable character {character!r}")
+UNSAFE = (
+    (0x00, 0x1F),  # controls
+    (0x7F, 0x9F),
+    (0x061C, 0x061C),  # marks, embeddings, overrides and isolates of writing from right to left
+    (0x200E, 0x200F),
+    (0x202A, 0x202E),
+    (0x2066, 0x2069),
+    (0x2028, 0x2029),  # ends of lines and paragraphs
+    (0xD800, 0xDFFF),  # no characters
+)
+"""Code points that a writer keeps out of authors and messages, newlines and tabs of a message aside: first and last."""
+
+
+def is_unsafe(code_point: int) -> bool:
+    """Whether a code point is one of ``UNSAFE``."""
+    return any(first <= code_point <= last for first, last in UNSAFE)
 
 
 def _conflict(name: str, expected: Digest | None, found: Digest | None) -> ConflictError:

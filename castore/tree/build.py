@@ -1,7 +1,7 @@
 """Building the trees of all arrays over one skeleton, a piece of the sequence at a time.
 
 ``SequenceBuilder`` returns objects; it stores none. Objects come out children first. What it returns in the end is a
-function of the samples alone: neither the pieces they came in nor what was reused shows (``docs/format/trees.md``).
+function of the samples alone: neither the pieces they came in nor what was reused shows (``docs/format/split.md``).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ wanted weight of a run:
    ``hash32 * target // weight`` is smallest, the last one on a tie; and right there if there is no such item.
 
 Cuts are a function of the sequence alone and find back to each other soon after an edit: rule 2 is local, and rule 3
-picks the same item from overlapping windows. ``docs/format/trees.md`` has the specification,
+picks the same item from overlapping windows. ``docs/format/split.md`` has the specification,
 ``tests/support/reference.py`` a slow and obvious implementation.
 """
 

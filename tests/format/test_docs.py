@@ -36,13 +36,13 @@ def test_numbers_of_this_version() -> None:
     assert (writes.WRITE_VERSION, imports.IMPORT_VERSION, signatures.SIGNATURE_VERSION) == (1, 1, 1)
     assert packing.PACKING_VERSION == 1
     assert f"`{packing.ALGORITHM}`" in page("packings")
-    assert f"`{split.RULE_NAME}`" in page("trees")
-    assert f"`chunk_bytes` = {split.CHUNK_BYTES}" in page("trees")
-    assert f"`fanout` = {split.FANOUT}" in page("trees")
+    assert f"`{split.RULE_NAME}`" in page("split")
+    assert f"`chunk_bytes` = {split.CHUNK_BYTES}" in page("split")
+    assert f"`fanout` = {split.FANOUT}" in page("split")
     assert f"`{manifest.HASH_NAME}`" in page("manifest")
-    assert f"`{order.PCG64_PERMUTATION}`" in page("manifest")
+    assert f"`{order.PCG64_PERMUTATION}`" in page("order")
     for constant in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB):
-        assert f"0x{constant:016X}" in page("trees")
+        assert f"0x{constant:016X}" in page("split")
 
 
 def test_every_kind_is_told_of() -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import pytest
 
-from castore.errors import CastoreError
+from castore.errors import CastoreError, InvalidInputError
 from castore.format.chunk import decode_spans, decode_values, encode_values
 from castore.format.codec import decode, encode
 from castore.format.digest import Digest, digest_of
@@ -27,19 +29,21 @@ from castore.format.files import (
 from castore.format.manifest import Manifest
 from castore.format.node import Entry, decode_node, encode_node
 from castore.format.order import Order, explicit_order
+from castore.format.packing import Packing
 from castore.format.run import Run
 from castore.format.samples import SpanColumn, sample_keys
 from castore.format.unit import Unit, recipe_digest, unit_name
 from castore.store.backend import MemoryBackend
 from castore.store.compress import pack, unpack
-from castore.store.marker import open_layout
+from castore.store.imports import Imported, import_key, import_name
+from castore.store.marker import check_marker_bytes, open_layout
 from castore.store.objects import OBJECT_BYTES_MAX, object_key
 from castore.store.records import seal, unseal
-from castore.store.refs import RefEntry
+from castore.store.refs import RefEntry, RefStore, entry_key, entry_of_key, is_ref_name, is_unsafe
 from castore.store.units import unit_key
 from castore.store.writes import Stored, write_key, write_name
 from castore.tree.split import cut, level_hashes
-from tests.support import reference
+from tests.support import pcg64, reference
 from tests.vectors import generate
 from tests.vectors.generator import samples
 from tests.vectors.values import from_json, to_json
@@ -131,6 +135,39 @@ def test_explicit_orders() -> None:
         assert [chunk.data.hex() for chunk in chunks] == case["chunks"]
 
 
+@pytest.mark.parametrize("case", load("order")["draws"], ids=lambda case: str(case["seed"]))
+def test_draws_by_the_text_and_by_numpy(case: Case) -> None:
+    seed = from_json(case["seed"])
+    assert [f"{n:016x}" for n in pcg64.seed_words(seed)] == case["seed_words"]
+    assert [f"{n:016x}" for n in islice(pcg64.draws_64(seed), 8)] == case["draws_64"]
+    assert list(islice(pcg64.draws_32(seed), 8)) == case["draws_32"]
+    halves = pcg64.draws_32(seed)
+    assert [pcg64.up_to(halves, most) for most in case["bounds"]] == case["draws_up_to_bounds"]
+    assert pcg64.permutation(seed, 12) == case["permutation_of_12"]
+    by_hand = np.array(pcg64.permutation(seed, 5000), "<u8")
+    assert digest_of(by_hand.tobytes()).hex() == case["digest_of_permutation_of_5000"]
+    for count in (0, 1, 2, 3, 4, 5, 17, 256, 257, 3000):
+        assert pcg64.permutation(seed, count) == Order.shuffled(seed, count).positions().tolist()
+
+
+@pytest.mark.parametrize("case", cases("order", "explicit_invalid"))
+def test_explicit_orders_that_are_none(case: Case) -> None:
+    stored = {digest_of(data): data for data in map(bytes.fromhex, case["chunks"])}
+    order = Order.of(from_json(case["value"]), 4)
+    with pytest.raises(CastoreError) as caught:
+        order.positions(stored.__getitem__)
+    assert caught.value.code == case["error"]
+
+
+def test_an_unknown_order_is_kept_and_not_applied() -> None:
+    case = load("order")["unknown"]
+    order = Order.of(from_json(case["value"]), 4)
+    assert to_json(order.value()) == case["value"]
+    with pytest.raises(CastoreError) as caught:
+        order.positions(lambda digest: b"")
+    assert caught.value.code == case["error"]
+
+
 @pytest.mark.parametrize("case", cases("unit"))
 def test_units(case: Case) -> None:
     data = bytes.fromhex(case["hex"])
@@ -141,6 +178,20 @@ def test_units(case: Case) -> None:
 def test_writes(case: Case) -> None:
     data = bytes.fromhex(case["hex"])
     assert Stored.decode(data).encode() == data == encode(from_json(case["value"]))
+
+
+@pytest.mark.parametrize("case", cases("imports"))
+def test_imports(case: Case) -> None:
+    data = bytes.fromhex(case["hex"])
+    assert Imported.decode(data).encode() == data == encode(from_json(case["value"]))
+
+
+def test_names_of_imports() -> None:
+    for case in load("imports")["names"]:
+        name = import_name(case["content"], case["shuffle_seed"], case["datasets"])
+        assert (name.hex(), import_key(name)) == (case["import_name"], case["key"])
+        spelled = ["castore/import-name", case["content"], case["shuffle_seed"], case["datasets"]]
+        assert digest_of(encode(spelled)) == name
 
 
 @pytest.mark.parametrize("case", cases("write", "names"))
@@ -221,6 +272,56 @@ def test_marker() -> None:
     assert backend.get(marker["key"], 100) == bytes.fromhex(marker["hex"])
 
 
+@pytest.mark.parametrize("case", cases("records", "marker_invalid"))
+def test_markers_that_are_none(case: Case) -> None:
+    with pytest.raises(CastoreError) as caught:
+        check_marker_bytes(bytes.fromhex(case["hex"]), "place")
+    assert caught.value.code == case["error"]
+
+
+def test_names_of_refs() -> None:
+    names = load("records")["names"]
+    assert [name for name in names["valid"] if not is_ref_name(name)] == []
+    assert [name for name in names["invalid"] if is_ref_name(name)] == []
+
+
+def test_keys_of_entries() -> None:
+    for case in load("records")["keys"]:
+        place = entry_of_key(case["key"])
+        assert (None if place is None else list(place)) == case["entry"], case
+
+
+@pytest.mark.parametrize("case", cases("records", "log"))
+def test_logs(case: Case) -> None:
+    backend = MemoryBackend()
+    for sequence in case["entries"]:
+        backend.create(entry_key("r", sequence), RefEntry("r", sequence, None, 1, "", "").encode())
+    refs = RefStore(backend)
+    newest = refs.read("r")
+    assert (None if newest is None else newest.sequence) == case["newest"]
+    if case["error"] is None:
+        assert len(refs.log("r")) == len(case["entries"])
+        return
+    with pytest.raises(CastoreError) as caught:
+        refs.log("r")
+    assert caught.value.code == case["error"]
+
+
+def test_text_that_no_writer_stores_and_every_reader_takes() -> None:
+    unsafe = load("records")["unsafe"]
+    for field in ("author", "message"):
+        for text in unsafe["taken"][field]:
+            replace(RefEntry("r", 0, None, 1, "", ""), **{field: text}).check_text()
+        for text in unsafe["refused"][field]:
+            entry = replace(RefEntry("r", 0, None, 1, "", ""), **{field: text})
+            assert RefEntry.decode("r", 0, entry.encode(), "entry") == entry
+            with pytest.raises(InvalidInputError, match=f"the {field} contains the unprintable character"):
+                entry.check_text()
+    points = {point for first, last in unsafe["ranges"] for point in range(first, last + 1)}
+    assert points == {point for point in range(0x110000) if is_unsafe(point)}
+    assert all(not chr(point).isprintable() for point in points)
+
+
 # ---- boundaries
 
 
@@ -263,6 +364,8 @@ DECODERS: dict[str, Callable[[bytes, Case], object]] = {
     "run": lambda data, case: Run.decode(data),
     "unit": lambda data, case: Unit.decode(data),
     "write": lambda data, case: Stored.decode(data),
+    "packings": lambda data, case: Packing.decode(data),
+    "imports": lambda data, case: Imported.decode(data),
     "files": lambda data, case: {"file": decode_file, "vocabulary": decode_vocabulary, "dropped": decode_dropped}[
         case["kind"]
     ](data),

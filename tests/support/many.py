@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from castore.format.chunk import encode_values
+from castore.format.chunk import encode_spans, encode_values
 from castore.format.digest import Digest
 from castore.format.manifest import Manifest, Root, SplitRule
 from castore.format.node import Entry, encode_node
-from castore.format.schema import TOKEN_IDS
+from castore.format.samples import sample_keys
+from castore.format.schema import KEY, LABELS_MASK, LENGTH, SOURCE, TOKEN_IDS
 from castore.store.backend import ListingEntry, MemoryBackend
 from castore.store.marker import open_layout
 from castore.store.objects import digest_of_key, object_key
@@ -52,7 +53,19 @@ class ManyObjects(MemoryBackend):
                 parents.append(Entry(node.digest, sum(e.samples for e in group), sum(e.items for e in group)))
             entries = parents
         trees = {"token_ids": (TOKEN_IDS, Root(level, tuple(entries)))}
-        manifest = Manifest(len(chunks), trees, SplitRule("rank-4", 1 << 18, FANOUT), None).encode()
+        count = len(chunks)
+        ids, ones = np.arange(count, dtype=np.uint32), np.ones(count, np.uint32)
+        others = {
+            LABELS_MASK: encode_spans(bytes(4 * count), b"", b""),
+            LENGTH: encode_values("uint32", count, ones.tobytes()),
+            KEY: encode_values("bytes16", count, sample_keys(ids, ones).tobytes()),
+            SOURCE: encode_values("uint32", count, bytes(4 * count)),
+        }
+        for array, made in others.items():
+            self._keep(made.digest, made.data)
+            trees[array.name] = array, Root(array.grain, (Entry(made.digest, count, count),))
+        # Cut by a rule that is not known, so that only links and samples are compared.
+        manifest = Manifest(count, trees, SplitRule("one-each", 1 << 18, FANOUT), None).encode()
         self._keep(manifest.digest, manifest.data)
         return manifest.digest
 

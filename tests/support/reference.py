@@ -1,4 +1,4 @@
-"""The tree of docs/format/trees.md, slow and obvious: whole lists, no streaming, no numpy, nothing of castore.tree."""
+"""The tree of docs/format/split.md, slow and obvious: whole lists, no streaming, no numpy, nothing of castore.tree."""
 
 from __future__ import annotations
 

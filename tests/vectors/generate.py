@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from castore.dataset import Dataset
 from castore.format.chunk import encode_spans, encode_values
 from castore.format.codec import Value, encode
 from castore.format.digest import Digest, digest_of
 from castore.format.files import DroppedRow, encode_dropped, encode_file, encode_vocabulary
-from castore.format.manifest import Manifest, Root, SplitRule
+from castore.format.manifest import (
+    CHUNK_BYTES_MAX,
+    CHUNK_BYTES_MIN,
+    FANOUT_MAX,
+    FANOUT_MIN,
+    Manifest,
+    Root,
+    SplitRule,
+)
 from castore.format.node import Entry, encode_node
 from castore.format.object import Object
 from castore.format.order import Order, explicit_order
+from castore.format.packing import COLUMNS, packing_name
 from castore.format.run import (
     RUN_SOURCES_MAX,
     RUN_TEXT_BYTES_MAX,
@@ -35,15 +45,21 @@ from castore.format.run import (
 from castore.format.samples import Piece, Samples, sample_keys
 from castore.format.schema import DATA_ARRAYS, LENGTH, PROVENANCE_ARRAYS, TOKEN_IDS, Array
 from castore.format.unit import LostColumn, Slice, Unit, recipe_digest, unit_name
+from castore.store.imports import Imported, import_key, import_name
 from castore.store.marker import FORMAT_VERSION
 from castore.store.objects import object_key
+from castore.store.packings import packing_key
 from castore.store.records import seal
-from castore.store.refs import RefEntry
+from castore.store.refs import UNSAFE, RefEntry, entry_of_key
 from castore.store.units import unit_key
 from castore.store.writes import SourceTotal, Stored, write_key, write_name
+from castore.train.best_fit import tight_fit
+from castore.train.instances import PackingRule, pack_dataset
+from castore.train.report import Rule
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME, boundary_hashes, cut, level_hashes, sample_weights
 from tests.support.strategies import piece_of
+from tests.vectors import golden as golden_repository
 from tests.vectors.generator import samples
 from tests.vectors.values import to_json
 
@@ -346,13 +362,48 @@ def small_manifest(order: Order | None = None) -> Manifest:
 
 def manifest() -> File:
     empty = Manifest(0, {a.name: (a, Root(0, ())) for a in DATA_ARRAYS}, RULE, None)
-    tall = Manifest(6, {TOKEN_IDS.name: (TOKEN_IDS, Root(3, tuple(entries((2, 0), (4, 2**40)))))}, RULE, None)
+    below = {"token": entries((2, 0), (4, 2**40)), "sample": entries((2, 2), (4, 4))}
+    tall = Manifest(6, {a.name: (a, Root(3, tuple(below[a.axis]))) for a in DATA_ARRAYS}, RULE, None)
+    most = entries((2**31, 7), (2**31, 0)), entries((2**31, 2**31), (2**31, 2**31))
+    roots = {a.name: (a, Root(31, tuple(most[a.axis == "sample"]))) for a in DATA_ARRAYS}
+    largest = Manifest(2**32, roots, SplitRule("rank-5", CHUNK_BYTES_MAX, FANOUT_MAX), None)
+    smallest = replace(small_manifest(), split=SplitRule(RULE_NAME, CHUNK_BYTES_MIN, FANOUT_MIN))
+    newer = small_manifest(Order("feistel-1", 7, 3, digest("order"), 3, (digest("chunk 0"), digest("chunk 1"))))
+    nothing = empty.encode()
     small, shuffled = small_manifest().encode(), small_manifest(Order.shuffled(42, 3, 2)).encode()
     order = dict(fields_of(shuffled)["order"])
     explicit = small_manifest(explicit_order(np.array([2, 0, 1]))[0])
     invalid = [
         bad("a newer format", changed(small, "format", to=2), "unsupported-version"),
         bad("format 0", changed(small, "format", to=0), "unsupported-version"),
+        *(bad(f"no array {a.name}", changed(small, "arrays", a.name, drop=True)) for a in DATA_ARRAYS),
+        *(
+            bad(f"{name} with {entry} {value}", changed(small, "arrays", name, entry, to=value))
+            for name, entry, value in (
+                ("token_ids", "dtype", "uint64"),
+                ("token_ids", "grain", 1),
+                ("labels_mask", "dtype", "uint8"),
+                ("length", "dtype", "uint64"),
+                ("length", "axis", "token"),
+                ("key", "dtype", "uint32"),
+                ("source", "grain", 0),
+            )
+        ),
+        bad("masks of other tokens", changed(small, "arrays", "labels_mask", "items", to=[30, 13])),
+        bad("lengths of other samples", changed(small, "arrays", "length", "items", to=[4])),
+        bad("chunk_bytes 1", changed(small, "split", "chunk_bytes", to=1)),
+        bad("chunk_bytes 63", changed(small, "split", "chunk_bytes", to=CHUNK_BYTES_MIN - 1)),
+        bad("chunk_bytes 2**26 + 1", changed(small, "split", "chunk_bytes", to=CHUNK_BYTES_MAX + 1)),
+        bad("fanout 0", changed(small, "split", "fanout", to=0)),
+        bad("fanout 3", changed(small, "split", "fanout", to=FANOUT_MIN - 1)),
+        bad("fanout 2049", changed(small, "split", "fanout", to=FANOUT_MAX + 1)),
+        *(
+            bad(f"no samples, {name} at level {level}", changed(nothing, "arrays", name, "level", to=level))
+            for name, level in (("token_ids", 3), ("token_ids", 1), ("key", 1))
+        ),
+        bad("2**32 + 1 samples", replace(largest, samples=2**32 + 1, arrays=one_more(largest)).encode().data),
+        bad("an explicit order with a seed", changed(explicit.encode(), "order", "seed", to=7)),
+        bad("an unknown order of half a digest", changed(newer.encode(), "order", "chunks", to=bytes(16))),
         bad("another hash", changed(small, "hash", to="sha-256"), "unsupported-version"),
         bad("no hash", changed(small, "hash", drop=True), "format"),
         bad("format is text", changed(small, "format", to="1")),
@@ -395,9 +446,31 @@ def manifest() -> File:
                 ("three samples, shuffled, two used", small_manifest(Order.shuffled(42, 3, 2))),
                 ("three samples, an explicit order", explicit),
                 ("a tall tree", tall),
+                ("the most samples, the largest targets, an unknown rule", largest),
+                ("the smallest targets", smallest),
+                ("an unknown order with chunks: read, not applied", newer),
             )
         ],
         "invalid": invalid,
+    }
+
+
+def one_more(value: Manifest) -> dict[str, tuple[Array, Root]]:
+    """The arrays of a manifest with one sample more."""
+    return {
+        name: (
+            array,
+            Root(
+                root.level,
+                (
+                    root.entries[0]._replace(
+                        samples=root.entries[0].samples + 1, items=root.entries[0].items + (array.axis == "sample")
+                    ),
+                    *root.entries[1:],
+                ),
+            ),
+        )
+        for name, (array, root) in value.arrays.items()
     }
 
 
@@ -424,10 +497,62 @@ def order() -> File:
         "chunks": [chunk.data.hex() for chunk in chunks_made],
     }
     return {
-        "about": "docs/format/manifest.md. first are the samples at the first 20 positions (fewer if take is less).",
+        "about": "docs/format/order.md. first are the samples at the first 20 positions (fewer if take is less).",
         "valid": cases,
         "explicit": [explicit],
+        "explicit_invalid": list(explicit_invalid()),
+        "draws": [draws(seed) for seed in (0, 42, 2**32 - 1, 2**32, 2**63 - 1)],
+        "unknown": {"value": to_json(unknown_order().value()), "error": "unsupported-version"},
     }
+
+
+def draws(seed: int) -> Case:
+    """What numpy draws on the way to a permutation; 64-bit numbers are hexadecimal."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    bounds = [1, 2, 3, 1000, 2**16, 2**31, 2**32 - 1]
+    low_first = [half for n in np.random.PCG64(seed).random_raw(4).tolist() for half in (n & (2**32 - 1), n >> 32)]
+    return {
+        "seed": to_json(seed),
+        "seed_words": [f"{n:016x}" for n in np.random.SeedSequence(seed).generate_state(4, np.uint64).tolist()],
+        "draws_64": [f"{n:016x}" for n in np.random.PCG64(seed).random_raw(8).tolist()],
+        "draws_32": low_first,
+        "permutation_of_12": generator.permutation(12).tolist(),
+        "bounds": bounds,
+        "draws_up_to_bounds": drawn_up_to(np.random.PCG64(seed), bounds),
+        "digest_of_permutation_of_5000": digest_of(
+            np.random.default_rng(seed).permutation(5000).astype("<u8").tobytes()
+        ).hex(),
+    }
+
+
+def drawn_up_to(bits: Any, bounds: list[int]) -> list[int]:
+    """Masked rejection, which numpy has no name for that one could call; by the halves that it draws."""
+    halves = (half for n in iter(lambda: int(bits.random_raw()), None) for half in (n & (2**32 - 1), n >> 32))
+    return [next(m for h in halves if (m := h & (2 ** most.bit_length() - 1)) <= most) for most in bounds]
+
+
+def unknown_order() -> Order:
+    return Order("feistel-1", 7, 4, digest("order"), 4, (digest("chunk 0"),))
+
+
+def explicit_invalid() -> Iterator[Case]:
+    """Explicit orders whose map is as it should be, and whose chunks are not."""
+
+    def case(name: str, error: str, permutation: list[int], chunk: bytes) -> Case:
+        bound = digest_of(u64(*permutation))
+        value = Order("explicit", 0, 4, bound, 4, (digest_of(chunk),)).value()
+        return {"name": name, "value": to_json(value), "chunks": [chunk.hex()], "error": error}
+
+    def chunk(*numbers: int, samples: int = 4) -> bytes:
+        return encode_values("uint32", samples, u32(*numbers)).data
+
+    yield case("a sample twice", "format", [3, 1, 1, 2], chunk(3, 1, 1, 2))
+    yield case("a sample that is not there", "format", [4, 1, 0, 2], chunk(4, 1, 0, 2))
+    yield case("too few entries", "format", [0, 1, 2, 3], chunk(0, 1, 2, samples=3))
+    yield case("too many entries", "format", [0, 1, 2, 3], chunk(0, 1, 2, 3, 0, samples=5))
+    yield case("another sample count", "format", [0, 1, 2, 3], chunk(0, 1, 2, 3, samples=3))
+    yield case("another dtype", "format", [0, 1, 2, 3], encode_values("uint64", 4, u64(0, 1, 2, 3)).data)
+    yield case("another permutation than its digest says", "corruption", [0, 1, 2, 3], chunk(3, 1, 0, 2))
 
 
 def run() -> File:
@@ -755,7 +880,7 @@ def boundaries() -> File:
     ]
     return {
         "about": (
-            "docs/format/trees.md. WARNING: a boundary that moves makes every existing repository store its data a "
+            "docs/format/split.md. WARNING: a boundary that moves makes every existing repository store its data a "
             "second time. No improvement of the splitter may change these numbers; another rule takes another name."
         ),
         "hashes": {
@@ -938,10 +1063,16 @@ def frames() -> File:
         ),
     ]
     good = zstd_raw(b"abc")
+
+    def windowed(descriptor: int) -> bytes:  # by RFC 8878: exponent and mantissa of the window, content size in 4 bytes
+        return b"\x01\x28\xb5\x2f\xfd\x80" + bytes([descriptor]) + b"\x03\x00\x00\x00" + good[6:]
+
+    valid.append(("zstd, the largest window", windowed(17 << 3), b"abc"))
     no_size = b"\x28\xb5\x2f\xfd\x00\x58" + good[6:]  # a window descriptor in place of the content size
     invalid = [
         ("empty", b""),
-        ("unknown codec", b"\x04abc"),
+        ("unknown codec 4", b"\x04abc"),
+        ("unknown codec 255", b"\xff"),
         ("no zstd frame", b"\x01abc"),
         ("zstd without a body", b"\x01"),
         ("zstd cut short", b"\x01" + good[:-1]),
@@ -951,6 +1082,8 @@ def frames() -> File:
         ("zstd of unknown content size", b"\x01" + no_size),
         ("zstd that says less than it holds", b"\x01" + good[:5] + b"\x02" + good[6:]),
         ("zstd that says more than it holds", b"\x01" + good[:5] + b"\x04" + good[6:]),
+        ("zstd with a window of 144 MiB", windowed(17 << 3 | 1)),
+        ("zstd with a window of 2 TiB", windowed(31 << 3)),
         ("zstd that claims 2**32 - 1 bytes", b"\x01\x28\xb5\x2f\xfd\xa0\xff\xff\xff\xff" + good[6:]),
         ("a skippable frame first", b"\x01" + bytes.fromhex("502a4d1800000000") + good),
         ("split without its header", b"\x02\x00\x00"),
@@ -973,15 +1106,41 @@ def frames() -> File:
             "every decoder takes these and refuses the invalid ones (limit: 2**28 bytes)."
         ),
         "valid": [{"name": name, "frame": frame.hex(), "data": data.hex()} for name, frame, data in valid],
-        "invalid": [{"name": name, "frame": frame.hex(), "error": "corruption"} for name, frame in invalid],
+        "invalid": [
+            {
+                "name": name,
+                "frame": frame.hex(),
+                "error": "unsupported-version" if name.startswith("unknown codec") else "corruption",
+            }
+            for name, frame in invalid
+        ],
     }
+
+
+REF_NAMES = ("a", "golden/olmo-3", "a.b_c+d-e", "A/b/9", "x" * 200, "0" * 19, "0" * 21, "0" * 63, "a.locks", "HEAD")
+REF_NAMES_BAD = (
+    *("", "/", "a/", "/a", "a//b", ".a", "a/.b", "-a", "a/-b", "a.", "a./b", "a..b", "a.lock", "a.lock/b", "x" * 201),
+    *("0" * 20, "a/" + "1" * 20, "0" * 64, "A" * 64, "a" * 64, "a b", "a:b", "a@b", "a~b", "a\\b", "ä", "a\n", "a*"),
+)
+REF_KEYS = (
+    "refs/a/00000000000000000000",
+    "refs/golden/olmo/00000000000000000300",
+    "refs/a/09223372036854775807",
+    "refs/a/09223372036854775808",
+    "refs/a/0000000000000000000",
+    "refs/a/.00000000000000000000",
+    "refs/00000000000000000000",
+    "refs/a",
+    "refs/.a/00000000000000000000",
+    "ref/a/00000000000000000000",
+)
 
 
 def records() -> File:
     def packed(*fields: Any) -> bytes:
         return seal(encode(list(fields)))
 
-    target = digest("run")
+    target, nonce = digest("run"), bytes(range(16))
     ref = [
         ("first", RefEntry("golden/olmo", 0, target, 1_700_000_000, "ada", "tokenize", bytes(range(16)))),
         ("removed", RefEntry("golden/olmo", 300, None, 0, "", "", bytes(16))),
@@ -989,8 +1148,9 @@ def records() -> File:
             "text beyond ASCII",
             RefEntry("x", 2**63 - 1, target, 2**63 - 1, "Ada Łovelace", "two\nlines\tand a tab", b"\xff" * 16),
         ),
+        ("joined emoji and a character of the future", RefEntry("x", 0, target, 1, "\U0002fffd", "👩\u200d🔬", nonce)),
+        ("what no writer may write: a line end and an escape", RefEntry("x", 0, target, 1, "a\nb", "\x1b[2J", nonce)),
     ]
-    nonce = bytes(range(16))
     good = packed("castore/ref", 1, "r", 0, target, 5, "a", "m", nonce)
     long_time = good[:-32].replace(target + b"\x05", target + b"\xcc\x05")
     ref_bad = [
@@ -999,7 +1159,7 @@ def records() -> File:
         ("of another place in the log", packed("castore/ref", 1, "r", 1, target, 5, "a", "m", nonce), "corruption"),
         ("of another ref", packed("castore/ref", 1, "s", 0, target, 5, "a", "m", nonce), "corruption"),
         ("a newer version", packed("castore/ref", 2, 0, "whatever"), "unsupported-version"),
-        ("version 0", packed("castore/ref", 0, "r", 0, target, 5, "a", "m", nonce), "format"),
+        ("version 0", packed("castore/ref", 0, "r", 0, target, 5, "a", "m", nonce), "unsupported-version"),
         ("another kind", packed("castore/refs", 1, "r", 0, target, 5, "a", "m", nonce), "format"),
         ("a map", seal(encode({})), "format"),
         ("a field too few", packed("castore/ref", 1, "r", 0, target, 5, "a", "m"), "format"),
@@ -1008,9 +1168,10 @@ def records() -> File:
         ("a short target", packed("castore/ref", 1, "r", 0, target[:31], 5, "a", "m", nonce), "format"),
         ("a short nonce", packed("castore/ref", 1, "r", 0, target, 5, "a", "m", nonce[:15]), "format"),
         ("a negative time", packed("castore/ref", 1, "r", 0, target, -1, "a", "m", nonce), "format"),
-        ("an author of two lines", packed("castore/ref", 1, "r", 0, target, 5, "a\nb", "m", nonce), "format"),
-        ("an escape in the message", packed("castore/ref", 1, "r", 0, target, 5, "a", "\x1b[2J", nonce), "format"),
-        ("a time that is not minimal", seal(long_time), "format"),
+        ("a time that is not minimal", seal(long_time), "not-canonical"),
+        ("a time of 2**63", packed("castore/ref", 1, "r", 0, target, 2**63, "a", "m", nonce), "format"),
+        ("an author that is bytes", packed("castore/ref", 1, "r", 0, target, 5, b"a", "m", nonce), "format"),
+        ("something behind it", seal(good[:-32] + b"\x00"), "format"),
         ("not msgpack", seal(b"\xc1"), "format"),
     ]
     return {
@@ -1034,8 +1195,168 @@ def records() -> File:
         "refs_invalid": [
             {"name": name, "sequence": 0, "hex": data.hex(), "error": error} for name, data, error in ref_bad
         ],
+        "unsafe": {
+            "about": "docs/format/repository.md, refs: code points that no writer may put into an author or message "
+            "([first, last]), less newline and tab in a message; a reader takes them.",
+            "ranges": [list(pair) for pair in UNSAFE],
+            "refused": {
+                "author": ["\n", "\t", "a\x1b[2J"],
+                "message": ["\r", "\x00", "\x85", "\u2028", "\u202e", "\u2066"],
+            },
+            "taken": {
+                "author": ["", "Ada Łovelace", "\u200d", "\U0002fffd"],
+                "message": ["a\n\tb", "👩\u200d🔬", "\u00ad"],
+            },
+        },
+        "log": [
+            {"name": name, "entries": present, "newest": newest, "error": error}
+            for name, present, newest, error in (
+                ("no entry", [], None, None),
+                ("one entry", [0], 0, None),
+                ("three entries", [0, 1, 2], 2, None),
+                ("a hole in the middle", [0, 2], 2, "corruption"),
+                ("no first entry", [1, 2], 2, "corruption"),
+            )
+        ],
+        "names": {"valid": list(REF_NAMES), "invalid": list(REF_NAMES_BAD)},
+        "keys": [
+            {"key": key, "entry": None if (place := entry_of_key(key)) is None else list(place)} for key in REF_KEYS
+        ],
         "marker": {"key": "format", "hex": (b"castore repository, format %d\n" % FORMAT_VERSION).hex()},
+        "marker_invalid": [
+            {"name": name, "hex": data.hex(), "error": error}
+            for name, data, error in (
+                ("empty", b"", "format"),
+                ("of another program", b"repository format 1\n", "format"),
+                ("no end of line", b"castore repository, format 1", "format"),
+                ("two ends of line", b"castore repository, format 1\n\n", "format"),
+                ("an end of line of Windows", b"castore repository, format 1\r\n", "format"),
+                ("a leading zero", b"castore repository, format 01\n", "format"),
+                ("number 0", b"castore repository, format 0\n", "format"),
+                ("no number", b"castore repository, format \n", "format"),
+                ("a sign", b"castore repository, format +1\n", "format"),
+                ("a space behind it", b"castore repository, format 1 \n", "format"),
+                ("upper case", b"Castore repository, format 1\n", "format"),
+                ("number 2", b"castore repository, format 2\n", "unsupported-version"),
+                ("nine digits", b"castore repository, format 999999999\n", "unsupported-version"),
+                ("ten digits", b"castore repository, format 9999999999\n", "format"),
+            )
+        ],
     }
+
+
+# ---- accelerators
+
+
+def packings() -> File:
+    packed = [
+        ("nothing", 8, []),
+        ("equal documents as they come", 8, [3, 3, 3, 3, 3]),
+        ("the least space that holds it", 10, [6, 7, 8, 2, 3, 4]),
+        ("of equal spaces the one that came first", 10, [6, 6, 6, 2, 2, 2, 2, 2, 2]),
+        ("one document for each instance", 8, [8, 8, 8]),
+        ("best fit is one too many: filled again", 10, [6, 5, 5, 4, 3, 3, 2, 2]),
+        ("filled again, as often as there are documents", 12, [5, 5, 5, 5, 4, 4, 4, 4, 3, 3, 3, 3]),
+        ("of equal sums the longest documents", 20, [11, 11, 5, 4, 9, 3, 2, 6, 1, 8]),
+    ]
+    ids = [[1, 2, 9], [], [3, 9, 0, 4, 9], [5], [6, 7, 8, 9, 0, 1, 1, 1, 1, 9], [9], [2, 9, 0], [0, 3, 3, 9]]
+    permutation = [4, 1, 6, 0, 2, 7, 5, 3]
+    olmo = [(8, 9, None, False, 1000), (8, 9, 0, False, 1000), (4, 9, None, True, 1000), (4, 9, 0, True, 10)]
+    rules = [PackingRule(8), PackingRule(4)]
+    rules += [PackingRule(n, "olmo-core", (Rule(n, eos, bos, cut_up), part)) for n, eos, bos, cut_up, part in olmo]
+    cases = [packing_case(ids, order, rule) for rule in rules for order in (None, permutation)]
+    made = Object.of(bytes.fromhex(cases[0]["hex"]))
+    return {
+        "about": "docs/format/packings.md. packed: numbers of documents by instance, mode documents; valid: datasets "
+        "of the samples token_ids, none trained on, all of source 0, in an explicit order.",
+        "packed": [
+            {"name": name, "capacity": capacity, "lengths": lengths, "instances": by_instance(lengths, capacity)}
+            for name, capacity, lengths in packed
+        ],
+        "valid": cases,
+        "invalid": [
+            bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
+            bad("another algorithm", changed(made, "algorithm", to="best-fit-2"), "unsupported-version"),
+            bad("another kind", changed(made, "kind", to="castore/pack")),
+            bad("a root of 31 bytes", changed(made, "root", to=bytes(31))),
+            bad("a column too few", changed(made, "columns", "segment_start", drop=True)),
+            bad("a column too many", changed(made, "columns", "segment_end", to=bytes(32))),
+            bad("a column of half a digest", changed(made, "columns", "segment_start", to=bytes(16))),
+            bad("a column of a chunk too many", changed(made, "columns", "segment_start", to=bytes(64))),
+            bad("a count that is negative", changed(made, "tokens", to=-1)),
+            bad("no rule", changed(made, "rule", drop=True)),
+            bad("an unknown entry", changed(made, "time", to=1)),
+        ],
+    }
+
+
+def by_instance(lengths: list[int], capacity: int) -> list[list[int]]:
+    packed = tight_fit(np.array(lengths, np.int64), capacity)
+    ends = np.cumsum(packed.counts).tolist()
+    return [packed.documents[end - n : end].tolist() for n, end in zip(packed.counts.tolist(), ends, strict=True)]
+
+
+def packing_case(ids: list[list[int]], permutation: list[int] | None, rule: PackingRule) -> Case:
+    builder = SequenceBuilder(DATA_ARRAYS)
+    objects = builder.add(piece_of([(tuple(row), ()) for row in ids]))
+    roots, rest = builder.finish()
+    order_value, more = (None, []) if permutation is None else explicit_order(np.array(permutation))
+    trees = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
+    made = Manifest(len(ids), trees, RULE, order_value).encode()
+    stored = {o.digest: o.data for o in [*objects, *rest, *more, made]}
+    packing, chunks_made = pack_dataset(Dataset(stored.__getitem__, made.digest, None), rule)
+    stored |= {o.digest: o.data for o in chunks_made}
+    # Each column is one chunk, whose payload is its end.
+    payloads = {name: stored[packing.columns[name][0]][-4 * packing.rows(name) :] for name in COLUMNS}
+    columns = {name: np.frombuffer(payload, "<u4").tolist() for name, payload in payloads.items()}
+    name = packing_name(made.digest, rule.value())
+    held = [packing.encode().digest, *sorted({chunk.digest for chunk in chunks_made})]
+    return of_object(
+        f"{rule.value()}, {'stored order' if permutation is None else 'another order'}",
+        packing.encode(),
+        token_ids=ids,
+        order=permutation,
+        rule=rule.value(),
+        root=made.digest.hex(),
+        columns=columns,
+        key=packing_key(name),
+        record=seal(b"".join(held)).hex(),
+    )
+
+
+def imports() -> File:
+    full = Imported(digest("manifest"), (SourceRecord("gsm8k.jsonl", amount="3.0", samples=2),), 9)
+    made = Object.of(full.encode())
+    content, datasets = "ab" * 32, '[{"name": "gsm8k"}]'
+    return {
+        "about": "docs/format/imports.md. hex is the payload of the sealed record; names are how imports are found.",
+        "names": [
+            {
+                "content": content,
+                "shuffle_seed": seed,
+                "datasets": datasets,
+                "import_name": import_name(content, seed, datasets).hex(),
+                "key": import_key(import_name(content, seed, datasets)),
+            }
+            for seed in (None, 42)
+        ],
+        "valid": [document("one source", made)],
+        "invalid": [
+            bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
+            bad("another kind", changed(made, "kind", to="castore/unit")),
+            bad("a manifest of 31 bytes", changed(made, "manifest", to=bytes(31))),
+            bad("sources as a map", changed(made, "sources", to={})),
+            bad("a source without a name", changed(made, "sources", to=[{"amount": "1"}])),
+            bad("trainable as text", changed(made, "trainable", to="9")),
+            bad("no sources", changed(made, "sources", drop=True)),
+        ],
+    }
+
+
+def golden() -> File:
+    return golden_repository.expected()
 
 
 FILES: dict[str, Callable[[], File]] = {
@@ -1056,6 +1377,9 @@ FILES: dict[str, Callable[[], File]] = {
         extra,
         frames,
         records,
+        packings,
+        imports,
+        golden,
     )
 }
 
@@ -1076,6 +1400,7 @@ def main() -> None:
     """Write all files."""
     for name in FILES:
         (FOLDER / f"{name}.json").write_text(text_of(name), encoding="ascii")
+    (FOLDER / "golden.tar").write_bytes(golden_repository.archive())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,108 @@
+"""The golden repository: ``tests/vectors/golden.tar``, a few samples under a name, the same bytes wherever it is made.
+
+No compressor has a say in it: its zstd frames are single blocks of raw bytes. ``docs/format/walk-through.md`` reads it.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+from typing import Any
+
+import numpy as np
+
+from castore.format.files import encode_file
+from castore.format.manifest import Manifest, SplitRule
+from castore.format.object import Object
+from castore.format.order import Order
+from castore.format.run import Run, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
+from castore.format.schema import DATA_ARRAYS
+from castore.store.objects import object_key
+from castore.store.refs import RefEntry, entry_key
+from castore.tree.build import SequenceBuilder
+from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
+from tests.support.strategies import Row, piece_of
+
+NAME = "golden/tiny"
+ROWS: list[Row] = [
+    ((1, 2, 70000), ((1, 3),)),
+    ((), ()),
+    ((3, 4, 5, 100257), ((0, 1), (2, 4))),
+]
+SOURCES = (0, 0, 1)
+
+
+def zstd_block(content: bytes) -> bytes:
+    """A zstd frame of one raw block (RFC 8878), with its content size in four bytes."""
+    block = (1 | len(content) << 3).to_bytes(3, "little")
+    return b"\x28\xb5\x2f\xfd\xa0" + struct.pack("<I", len(content)) + block + content
+
+
+def frames(made: Object) -> bytes:
+    """A stored frame; which codec it has is a matter of taste."""
+    data, tail = made.data, made.u32_tail
+    if tail is None:
+        return b"\x01" + zstd_block(data) if b"castore/run" in data else b"\x00" + data
+    numbers = np.frombuffer(data[tail:], "<u4")
+    if numbers.max(initial=0) < 224:
+        streams = data[:tail] + numbers.astype(np.uint8).tobytes()
+        return struct.pack("<BII", 3, tail, len(numbers)) + zstd_block(streams)
+    high = np.packbits(numbers >> 16 != 0, bitorder="little").tobytes()
+    planes = data[:tail] + (numbers & 0xFFFF).astype("<u2").tobytes() + high
+    return struct.pack("<BBII", 2, 1, tail, len(numbers)) + zstd_block(planes)
+
+
+def content() -> dict[str, bytes]:
+    """Values by key."""
+    builder = SequenceBuilder(DATA_ARRAYS)
+    piece = piece_of(ROWS)
+    piece.scalars = {"source": np.array(SOURCES, np.uint32)}
+    objects = builder.add(piece)
+    roots, rest = builder.finish()
+    trees = {array.name: (array, roots[array.name]) for array in DATA_ARRAYS}
+    order = Order.shuffled(42, len(ROWS))
+    manifest = Manifest(len(ROWS), trees, SplitRule(RULE_NAME, CHUNK_BYTES, FANOUT), order).encode()
+    template = encode_file(b"{{ text }}")
+    run = Run(
+        manifest.digest,
+        len(ROWS),
+        configuration=RunConfiguration(shuffle_seed=42, vocab_size=100_278),
+        sources=(SourceRecord("a.jsonl", amount="1.0", samples=2), SourceRecord("b.jsonl", samples=1)),
+        statistics=RunStatistics(3, 7, 5),
+        files={"chat_template": template.digest},
+        origin=RunOrigin("ada", "0.1", "engine", "a note", 1_700_000_000),
+    ).encode()
+    found = {object_key(made.digest): frames(made) for made in (*objects, *rest, manifest, template, run)}
+    found["format"] = b"castore repository, format 1\n"
+    for sequence, target, message in ((0, None, "never was"), (1, run.digest, "tokenize")):
+        entry = RefEntry(NAME, sequence, target, 1_700_000_000, "ada", message, bytes(range(16)))
+        found[entry_key(NAME, sequence)] = entry.encode()
+    return found
+
+
+def expected() -> dict[str, Any]:
+    """What a reader finds, as JSON."""
+    found = content()
+    return {
+        "about": "docs/format/walk-through.md. What golden.tar holds: its name, and by sample in stored order ids, "
+        "spans and source; order is the sample at each position.",
+        "name": NAME,
+        "run": RefEntry.decode(NAME, 1, found[entry_key(NAME, 1)], "entry").target.hex(),  # type: ignore[union-attr]
+        "token_ids": [list(ids) for ids, _ in ROWS],
+        "spans": [[list(span) for span in spans] for _, spans in ROWS],
+        "source": list(SOURCES),
+        "order": Order.shuffled(42, len(ROWS)).positions().tolist(),
+        "keys": sorted(found),
+    }
+
+
+def archive() -> bytes:
+    """The tar: ustar, files in the order of their keys, no times and no owners."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, value in sorted(content().items()):
+            info = tarfile.TarInfo(key)
+            info.size = len(value)
+            tar.addfile(info, io.BytesIO(value))
+    return out.getvalue()
