@@ -55,6 +55,7 @@ class HubReader(RowReader):
         self._arrow = self._data.with_format("arrow")
 
     def names(self) -> list[str]:
+        """As ``RowReader`` says."""
         return list(self._data.column_names)
 
     @property
@@ -63,6 +64,7 @@ class HubReader(RowReader):
         return int(self._data.data.nbytes)
 
     def batches(self, wanted: IntArray | None) -> Iterator[RowBatch]:
+        """As ``RowReader`` says."""
         hasher = blake3()
         there = self.names()
         columns = [name for name in self.columns if name in there]
@@ -76,6 +78,7 @@ class HubReader(RowReader):
             self.settle(hasher.hexdigest())
 
     def count(self) -> int:
+        """As ``RowReader`` says."""
         return len(self._data)
 
     def scan_digest(self) -> str:

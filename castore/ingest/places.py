@@ -162,8 +162,8 @@ def _is_dataset_name(name: str) -> bool:
 
 
 def is_elsewhere(name: str) -> bool:
-    """Whether a name is of no path that begins in the current folder: standard input, a URL, or a home directory."""
-    return name == STDIN or bool(_URL.match(name)) or name.startswith("~")
+    """Whether a name is of no path: standard input, or a URL."""
+    return name == STDIN or bool(_URL.match(name))
 
 
 def spells_dataset(name: str) -> bool:

@@ -159,6 +159,7 @@ class TextReader(FileReader):
             yield piece
 
     def damaged(self, error: Exception, row: int | None) -> SourceError:
+        """The error of compressed data that cannot be unpacked."""
         where = "" if row is None else " in or soon after this row"
         return SourceError(
             self.name, f"{self._compression} data is damaged or cut short{where} ({one_line(error)})", row=row

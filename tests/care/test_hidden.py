@@ -180,7 +180,7 @@ def operations(folder: Path, right: dict[str, Digest | None]) -> dict[str, str]:
         attempt("read", lambda repository: [sample.token_ids for sample in repository["golden/m"]])
         attempt("diff", lambda repository: repository["golden/m"].diff(repository["a/b/c"]))
         attempt("export", lambda repository: repository.export("golden/m", out / "export"))
-        attempt("copy", lambda repository: repository.copy("golden/m", out / "copy", "m", ORIGIN))
+        attempt("copy", lambda repository: repository.copy("golden/m", out / "copy", "m", ORIGIN, create=True))
         attempt("tokenize", lambda repository: tokenize(repository, mix, "again"))
         attempt("repair", lambda repository: repository.fsck(repair_from=repository))
     finally:

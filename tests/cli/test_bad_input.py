@@ -48,7 +48,7 @@ ROWS = {
         "must be a string, not a number",
     ),
     "content list": said_of(
-        bad_row({"role": "user", "content": ["x"]}), "row 3, messages[0].content: ", "must be a string or null"
+        bad_row({"role": "user", "content": ["x"]}), "row 3, messages[0].content[0]: ", "must be a part such as"
     ),
     "tools not JSON": said_of(
         bad_row({"role": "user", "content": "x"}, tools="{nope"), "row 3, tools: ", "not valid JSON"
@@ -135,14 +135,14 @@ def test_files_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
         "dangling.jsonl": "No such file or directory",
         "nothing.jsonl": "No such file or directory",
         "pipe.jsonl": "is not a regular file",
-        "rows.txt": "unknown kind of file: castore reads .jsonl, .jsonl.gz, .json and .parquet",
+        "rows.txt": "unknown kind of file: castore reads .jsonl, .jsonl.gz, .jsonl.zst, .json, .json.gz, .json.zst",
         "rows": "unknown kind of file",
         "empty.jsonl": "without rows",
         "blank.jsonl": "without rows",
         "cut.jsonl.gz": "gzip data is damaged or cut short",
         "not.jsonl.gz": "gzip data is damaged or cut short",
         "not.json": "not valid JSON",
-        "items.json": "not a JSON object",
+        "items.json": "must be a JSON object, not a number",
     }
     for name, what in expected.items():
         arguments = tokenize("--mix", tmp_path / name, "1.0", "--as", "x")
@@ -164,7 +164,8 @@ def test_parquet_without_the_column(run: Run, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(pyarrow.table({"text": ["x"]}), tmp_path / "rows.parquet")
     said = run("--repo", tmp_path / "r", *tokenize("--mix", tmp_path / "rows.parquet", "1.0", "--as", "x"), status=2)
-    assert said.trouble == f"{tmp_path}/rows.parquet, messages: no column `messages`"
+    assert said.trouble.startswith(f"{tmp_path}/rows.parquet, messages: no column `messages`: ")
+    assert "text" in said.trouble
 
 
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
@@ -328,7 +329,8 @@ def test_a_damaged_repository(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
         "show x": {"manifest", "run", "ref"},
         "cat x --sample 3": {"chunk", "labels", "length", "manifest", "run", "ref", "vocabulary"},
         "cat x --sample 3 --decode": {"chunk", "labels", "length", "manifest", "run", "vocabulary", "ref"},
-        "export x out -q": {"chunk", "labels", "length", "manifest", "run", "ref"},
+        # The vocabulary tells whether ids may be wider than its size says.
+        "export x out -q": {"chunk", "labels", "length", "manifest", "run", "ref", "vocabulary"},
         "diff x x": {"manifest", "run", "ref"},
     }
     for command, victims in needed.items():

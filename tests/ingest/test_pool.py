@@ -31,6 +31,9 @@ class FakeTokenizer:
 
     made_in: int = field(default_factory=os.getpid)
 
+    def load(self) -> None:
+        """Nothing to load."""
+
     def tokenize(self, rows: Sequence[bytes], *, on_error: str = "stop") -> TokenizedRows:
         what, _, rest = rows[0].partition(b" ")
         if what == b"sleep":

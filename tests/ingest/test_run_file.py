@@ -35,6 +35,7 @@ split = "validation"
 revision = "v2"
 workers = 3
 on_error = "skip"
+format = "sharegpt"
 strict = true
 
 [[mix]]
@@ -75,6 +76,7 @@ def test_a_run_file_says_all_that_the_command_line_does() -> None:
         "revision": "v2",
         "workers": 3,
         "on_error": "skip",
+        "format": "sharegpt",
         "strict": True,
     }
     assert parsed("shuffle_seed = false\ndate = 2026-12-01") == ([], {"shuffle_seed": None, "date": "2026-12-01"})

@@ -384,7 +384,7 @@ def test_what_was_stored_is_not_stored_again() -> None:
     faulty = FaultyBackend(backend)
     root = written(faulty, samples)
     read = [key for what, key in faulty.calls if what == "get" and key.startswith("objects")]
-    assert not read, "chunks that are stored are named again, not read"
+    assert len(read) == len(set(read)), "chunks that are stored are looked at once, to heal what a disk lost"
     put = {key for what, key in faulty.calls if what == "put" and key.startswith("objects")}
     whole = MemoryBackend()
     assert root == written(whole, samples)
@@ -448,7 +448,8 @@ def test_other_labels_and_arrays_are_found_out(name: str) -> None:
         assert Repository(backend).refs.names() == []
     faulty = FaultyBackend(backend)
     assert written(faulty, samples) == written(MemoryBackend(), samples)
-    assert not [key for what, key in faulty.calls if what == "get" and key.startswith("objects")]
+    read = [key for what, key in faulty.calls if what == "get" and key.startswith("objects")]
+    assert len(read) == len(set(read))
 
 
 @pytest.mark.parametrize("seed", range(12))

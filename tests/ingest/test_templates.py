@@ -168,7 +168,7 @@ def test_only_the_last_turn() -> None:
 def test_a_prefix_that_cannot_be_rendered_has_no_turns() -> None:
     text = "{% if messages[-1].role == 'user' %}{{ raise_exception('no') }}{% endif %}x"
     rendered = row_renderer(text, TOKENS)(QUESTION, None, False)
-    assert rendered == ("x", None)
+    assert rendered[:2] == ("x", None)
 
 
 # --- the environment

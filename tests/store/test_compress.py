@@ -15,7 +15,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from castore.errors import CorruptionError, InvalidInputError
+from castore.errors import CorruptionError, InvalidInputError, UnsupportedVersionError
 from castore.store import compress
 from castore.store.compress import FRAME_OVERHEAD_MAX, pack, unpack
 
@@ -202,7 +202,8 @@ BAD_FRAMES = {
 
 @pytest.mark.parametrize("frame", BAD_FRAMES.values(), ids=BAD_FRAMES.keys())
 def test_bad_frames(frame: bytes) -> None:
-    with pytest.raises(CorruptionError) as caught:
+    later = frame[:1] > b"\x03"  # a codec that there is not yet
+    with pytest.raises(UnsupportedVersionError if later else CorruptionError) as caught:
         unpack(frame, LIMIT)
     assert "\n" not in str(caught.value)
 
@@ -235,7 +236,7 @@ STARTS = [b"", b"\0", b"\x01", b"\x02", b"\x03", b"\x01\x28\xb5\x2f\xfd", SPLIT[
 def test_any_garbage_is_refused_or_small(garbage: bytes, start: bytes) -> None:
     try:
         assert len(unpack(start + garbage, 1000)) <= 1000
-    except CorruptionError:
+    except (CorruptionError, UnsupportedVersionError):
         return
 
 

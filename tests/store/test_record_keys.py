@@ -252,11 +252,17 @@ def test_a_vocabulary_is_named_by_its_bytes(tmp_path: Path) -> None:
     assert encode_vocabulary([*usual[:-1], usual[-1] + b"x"]).digest != encode_vocabulary(usual).digest
 
 
-def test_a_signature_covers_name_and_root() -> None:
+def test_a_signature_covers_name_position_and_root() -> None:
     root, other = digest_of(b"one"), digest_of(b"two")
-    usual = Signature("a", root, bytes(32), bytes(64))
-    assert len({signed_bytes("a", root), signed_bytes("b", root), signed_bytes("a", other)}) == 3
-    others = [("b", root, bytes(32)), ("a", other, bytes(32)), ("a", root, b"\1" * 32)]
+    usual = Signature("a", 3, root, bytes(32), bytes(64))
+    signed = [signed_bytes(*parts) for parts in (("a", 3, root), ("b", 3, root), ("a", 4, root), ("a", 3, other))]
+    assert len(set(signed)) == 4
+    others = [
+        ("b", 3, root, bytes(32)),
+        ("a", 4, root, bytes(32)),
+        ("a", 3, other, bytes(32)),
+        ("a", 3, root, b"\1" * 32),
+    ]
     assert usual.key not in {Signature(*parts, bytes(64)).key for parts in others}
 
 
