@@ -81,9 +81,7 @@ def test_a_codec_of_a_later_version_is_not_called_damage_alone() -> None:
     digest = store.put_bytes(b"data")
     store.flush()
     backend.put(object_key(digest), b"\x7fabc")
-    with pytest.raises(
-        UnsupportedVersionError, match="a codec that is unknown to this castore: install"
-    ):
+    with pytest.raises(UnsupportedVersionError, match="a codec that is unknown to this castore: install"):
         store.get(digest)
 
 
