@@ -19,7 +19,7 @@ WHOLE = 1 << 40
 """Tokens around a difference that are all of a sample."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class DiffOptions:
     """The parameters of the command line, by the names that click gives them; its help says what they mean."""
 
@@ -82,7 +82,7 @@ class DiffOptions:
         return not (self.quiet or self.stat) or self.as_json or self.html_file is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class DiffOutcome:
     """What was found.
 

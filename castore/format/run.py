@@ -32,17 +32,7 @@ VOCAB_SIZE_MAX = 1 << 63
 """Largest vocabulary. Token ids have 32 bits, but trainers' files may store them in 64."""
 
 _ENTRIES = frozenset(
-    {
-        "configuration",
-        "files",
-        "manifest",
-        "origin",
-        "provenance",
-        "recipe",
-        "samples",
-        "sources",
-        "statistics",
-    }
+    ("configuration", "files", "manifest", "origin", "provenance", "recipe", "samples", "sources", "statistics")
 )
 
 # Wider than what a mix takes, for trainers' files tell of other mixes: any float written out, but for the very largest.
@@ -121,6 +111,17 @@ class _Entries:
     __slots__ = ()
     checks: ClassVar[Mapping[str, _Check]]
 
+    # Written once: ``dataclass`` compiles these anew for each class, which every command would wait for.
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.value() == other.value()
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.value().items())})"
+
     def __post_init__(self) -> None:
         try:
             for name, check in self.checks.items():
@@ -154,7 +155,7 @@ class _Entries:
 # ---- what a run record holds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SourceRecord(_Entries):
     """One source of a dataset; what is not known of it is None.
 
@@ -202,7 +203,7 @@ class SourceRecord(_Entries):
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RunConfiguration(_Entries):
     """What the user asked for, as they spelled it; None where they did not, or where it does not apply.
 
@@ -241,7 +242,7 @@ class RunConfiguration(_Entries):
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RunStatistics(_Entries):
     """Counts over all sources.
 
@@ -270,7 +271,7 @@ class RunStatistics(_Entries):
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RunOrigin(_Entries):
     """Who made a dataset, when, where, why and with what.
 
