@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Kept(NamedTuple):
+class KeptWork(NamedTuple):
     """Of a command that could not be finished: what is kept, and what to do."""
 
     what: str
@@ -18,14 +18,14 @@ class Kept(NamedTuple):
 _AGAIN = "run the same command again"
 
 KEPT = {
-    "tokenize": Kept("what was tokenized is kept", f"{_AGAIN} to go on from here"),
-    "import": Kept("what was stored is kept, and not stored again", f"{_AGAIN} to go on"),
-    "copy": Kept("what was sent is kept, and not sent again", f"{_AGAIN} to go on from here"),
-    "export": Kept("the folder is as it was, and nothing is left beside it", _AGAIN),
-    "gc": Kept("nothing that is in use was removed", f"{_AGAIN} to remove the rest"),
-    "fsck": Kept("nothing was changed but what was repaired", _AGAIN),
-    "diff": Kept("nothing was changed", _AGAIN),
-    "stats": Kept("nothing was changed", _AGAIN),
+    "tokenize": KeptWork("what was tokenized is kept", f"{_AGAIN} to go on from here"),
+    "import": KeptWork("what was stored is kept, and not stored again", f"{_AGAIN} to go on"),
+    "copy": KeptWork("what was sent is kept, and not sent again", f"{_AGAIN} to go on from here"),
+    "export": KeptWork("the folder is as it was, and nothing is left beside it", _AGAIN),
+    "gc": KeptWork("nothing that is in use was removed", f"{_AGAIN} to remove the rest"),
+    "fsck": KeptWork("nothing was changed but what was repaired", _AGAIN),
+    "diff": KeptWork("nothing was changed", _AGAIN),
+    "stats": KeptWork("nothing was changed", _AGAIN),
 }
 """By the name of the command; others have nothing to keep, and take no time."""
 

@@ -47,7 +47,7 @@ def sample_faults(
     ]
     compared += [(array, _span_fault) for array, _ in trees.values() if array.is_spans]
     for array, fault in compared:
-        lengths, keys = (_Column(objects, *trees[name]) for name in (LENGTH.name, KEY.name))
+        lengths, keys = (_ScalarColumn(objects, *trees[name]) for name in (LENGTH.name, KEY.name))
         found = (leaf for leaf in leaves(objects.get, Tree(*trees[array.name])) if chosen(leaf.entry.digest))
         for leaf, data in _read(objects, found):
             some = np.frombuffer(lengths.read(leaf.start, leaf.stop), "<u4")
@@ -89,7 +89,7 @@ def _span_fault(data: bytes, lengths: NDArray[np.uint32], keys: NDArray[np.uint8
     return None if spans.fits(lengths) else "a span reaches over the end of its sample"
 
 
-class _Column:
+class _ScalarColumn:
     """Elements of an array with one a sample, read forwards; the chunk that was read last is kept."""
 
     def __init__(self, objects: ObjectStore, array: Array, root: Root) -> None:

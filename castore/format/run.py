@@ -116,8 +116,7 @@ class _Entries:
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.value() == other.value()
 
-    def __hash__(self) -> int:
-        return hash(repr(self))
+    __hash__ = None  # type: ignore[assignment]  # maps are among the entries
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.value().items())})"

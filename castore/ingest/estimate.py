@@ -135,7 +135,7 @@ class _DrawnReader(RowReader):
 
 
 @dataclass(slots=True)
-class _Counted:
+class _EntryCount:
     """What is known of one entry of the mix when its rows were read.
 
     Attributes:
@@ -232,9 +232,9 @@ class _Reading:
         self._total = sum(item.amount.target(item.source.row_count()) for item in prepared.mix)
         self._drawn_bytes = max(SAMPLE_BYTES // len(prepared.mix), _SAMPLE_BYTES_MIN)
 
-    def source(self, index: int, item: MixItem, seed: int) -> _Counted:
+    def source(self, index: int, item: MixItem, seed: int) -> _EntryCount:
         """Read what is taken of a source, an entry of the mix."""
-        counted = _Counted(_Drawn(self._drawn_bytes))
+        counted = _EntryCount(_Drawn(self._drawn_bytes))
         self._recipe = recipe_digest(recipe_of(self._recipes, item.source.format))
         selection = item.selection(seed)
         picked = np.sort(selection.extra)
@@ -248,7 +248,7 @@ class _Reading:
     def _is_known(self, keys: bytes) -> bool:
         return self._find(unit_name(self._recipe, keys)) is not None
 
-    def _block(self, block: Block, copies: NDArray[np.int64], index: int, counted: _Counted) -> None:
+    def _block(self, block: Block, copies: NDArray[np.int64], index: int, counted: _EntryCount) -> None:
         name = unit_name(self._recipe, block.keys)
         found = self._find(name)
         taken, met = int(copies.sum()), name in self._met
@@ -281,7 +281,7 @@ class _Sample:
         tokens_a_byte: Tokens for each byte of the rows, by entry of the mix; dropped rows have none.
     """
 
-    def __init__(self, job: TokenizeJob, prepared: Prepared, counted: Sequence[_Counted], sizes: Sizes) -> None:
+    def __init__(self, job: TokenizeJob, prepared: Prepared, counted: Sequence[_EntryCount], sizes: Sizes) -> None:
         self.stored_a_byte = self.seconds_a_byte = 0.0
         self.tokens_a_byte = [0.0] * len(counted)
         at = [number for number, each in enumerate(counted) if each.drawn.heap]

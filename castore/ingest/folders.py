@@ -18,7 +18,7 @@ from castore.errors import InvalidInputError, SourceError
 from castore.ingest.arrow_file import ArrowReader
 from castore.ingest.defaults import FILE_SPLIT
 from castore.ingest.hub import HubReader, datasets_library, loading
-from castore.ingest.joined import JoinedReader, Part
+from castore.ingest.joined import JoinedPart, JoinedReader
 from castore.ingest.readers import FileReader, RowReader, opened
 from castore.ingest.source import READ_SUFFIXES, open_reader
 
@@ -63,13 +63,13 @@ def _is_ours(path: str) -> bool:
     return path.lower().endswith(READ_SUFFIXES) and Path(path).is_file()
 
 
-def _parts(datasets: Any, readers: Mapping[str, Sequence[FileReader]], split: str) -> list[Part]:
+def _parts(datasets: Any, readers: Mapping[str, Sequence[FileReader]], split: str) -> list[JoinedPart]:
     """What of the files a split means: its name, several with ``+``, or slices of them."""
     if split in readers:
-        return [Part(reader) for reader in readers[split]]
+        return [JoinedPart(reader) for reader in readers[split]]
     if split == "all":
-        return [Part(reader) for some in readers.values() for reader in some]
-    counts = _Counted(lambda key: [reader.count() for reader in readers[key]], readers)
+        return [JoinedPart(reader) for some in readers.values() for reader in some]
+    counts = _RowCounts(lambda key: [reader.count() for reader in readers[key]], readers)
     parts = []
     for piece in datasets.ReadInstruction.from_spec(split).to_absolute(counts):
         lo, hi = piece.from_ or 0, counts[piece.splitname] if piece.to is None else piece.to
@@ -77,12 +77,12 @@ def _parts(datasets: Any, readers: Mapping[str, Sequence[FileReader]], split: st
         for reader, count in zip(readers[piece.splitname], counts.each(piece.splitname), strict=True):
             begin, end = max(lo - first, 0), min(hi - first, count)
             if begin < end:
-                parts.append(Part(reader, begin, end))
+                parts.append(JoinedPart(reader, begin, end))
             first += count
     return parts
 
 
-class _Counted(dict[str, int]):
+class _RowCounts(dict[str, int]):
     """Rows of each split, counted when asked for."""
 
     def __init__(self, count: Callable[[str], list[int]], names: Mapping[str, Any]) -> None:
@@ -121,7 +121,7 @@ def _open_saved(name: str, folder: Path) -> RowReader:
     if state.get("_indices_data_files"):
         raise SourceError(name, "holds rows and a choice of them: save it again after flatten_indices()")
     paths = [_inside(name, folder, one["filename"]) for one in files]
-    return JoinedReader(name, [Part(ArrowReader(str(path))) for path in paths])
+    return JoinedReader(name, [JoinedPart(ArrowReader(str(path))) for path in paths])
 
 
 def _inside(name: str, folder: Path, file: str) -> Path:

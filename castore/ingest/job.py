@@ -390,14 +390,8 @@ def _text(path: str) -> str:
 
 
 def _lost(written: Written) -> dict[str, dict[str, int]]:
-    total: Counter[LostKey] = Counter()
-    for count in written.counts:
-        total.update(count.lost)
-    return totals(total)
+    return totals(sum((count.lost for count in written.counts), Counter[LostKey]()))
 
 
 def _dropped(written: Written) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for count in written.counts:
-        total.update(count.dropped)
-    return dict(sorted(total.items()))
+    return dict(sorted(sum((count.dropped for count in written.counts), Counter[str]()).items()))

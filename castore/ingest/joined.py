@@ -12,7 +12,7 @@ from castore.ingest.readers import FileReader, IntArray, RowBatch, RowReader
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class JoinedPart:
     """Rows ``lo`` to ``hi`` of the files of a reader; ``hi`` None: to its end."""
 
     reader: FileReader
@@ -28,7 +28,7 @@ class JoinedReader(RowReader):
         parts: In order. A file is there once for each range of it.
     """
 
-    def __init__(self, name: str, parts: Sequence[Part]) -> None:
+    def __init__(self, name: str, parts: Sequence[JoinedPart]) -> None:
         super().__init__(name)
         self._parts = parts
         self._counts: dict[int, int] = {}
@@ -87,7 +87,7 @@ class JoinedReader(RowReader):
             self._counts[at] = (part.reader.count() if part.hi is None else part.hi) - part.lo
         return self._counts[at]
 
-    def _rows(self, part: Part, wanted: IntArray | None) -> Iterator[RowBatch]:
+    def _rows(self, part: JoinedPart, wanted: IntArray | None) -> Iterator[RowBatch]:
         """Rows of a part, numbered from its first."""
         if part.hi is not None and wanted is None:
             wanted = np.arange(part.hi - part.lo, dtype=np.int64)

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from castore.ingest.labels import Message, trainable_indices
 from castore.ingest.rows import NoForm
-from castore.ingest.written import FIELDS, Known, TemplateKnowledge
+from castore.ingest.written import FIELDS, TemplateKnowledge, WrittenParts
 
 ROLE_NOT_WRITTEN = "role-not-written"
 CONTENT_NOT_WRITTEN = "content-not-written"
@@ -147,7 +147,7 @@ class LostCounter:
         role: str,
         marks: set[_Text] | None,
         text: _Text,
-        known: Known,
+        known: WrittenParts,
         reader: _Reader,
     ) -> str | None:
         """How a content was lost, if it was."""

@@ -25,7 +25,7 @@ from castore.format.schema import DATA_ARRAYS, SOURCE
 from castore.ingest.assembly import Assembly, Growth, recorded_order
 from castore.ingest.caller_samples import Checked, Gathered, as_numpy, checked, extra_arrays
 from castore.ingest.tokenizer_folder import TokenizerFolder
-from castore.ingest.unfinished import Known, Waiting, is_whole, pieces_of, record_of
+from castore.ingest.unfinished import StoredSamples, Waiting, is_whole, pieces_of, record_of
 from castore.ingest.write_job import WriteJob, WriteResult, check_source, run_fields
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
@@ -90,7 +90,7 @@ class SampleWriter:
         self._recorded = 0  # samples in records
         self._parted = False  # whether the chunks no longer fit the records
         self._sequence = 0
-        self._known = Known(self._extra, self._fine, objects)
+        self._known = StoredSamples(self._extra, self._fine, objects)
         self.result: WriteResult | None = None
         self.position = 0
         self._records = None if job.resume_key is None else WriteStore(backend, self._write_name(job.resume_key))

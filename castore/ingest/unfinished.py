@@ -101,7 +101,7 @@ def pieces_of(stored: Stored, fine: Sequence[Array], scalars: Sequence[Array], o
     return pieces
 
 
-class Known:
+class StoredSamples:
     """Samples that an interrupted write has stored, compared with those that are given again, a chunk at a time.
 
     No chunk is read: what is given is encoded as it would be stored, and its digest compared.

@@ -50,7 +50,7 @@ _TAILS: tuple[tuple[str, ...], ...] = (
 )
 
 
-class Place(NamedTuple):
+class MessagePlace(NamedTuple):
     """What decides whether a message is known to be written: its role, its fields of ``FIELDS``, where it stands."""
 
     role: str
@@ -61,14 +61,14 @@ class Place(NamedTuple):
     user_after: bool
 
 
-class Known(NamedTuple):
+class WrittenParts(NamedTuple):
     """What is sure to be written at a place: the content, and which of the fields."""
 
     content: bool
     fields: frozenset[str]
 
 
-NOTHING_KNOWN = Known(False, frozenset())
+NOTHING_KNOWN = WrittenParts(False, frozenset())
 
 
 class TemplateKnowledge:
@@ -81,8 +81,8 @@ class TemplateKnowledge:
     def __init__(self, render: Callable[[list[Message], list[Message] | None], str]) -> None:
         self._render = render
         self._plain: dict[tuple[str, ...], bool] = {}
-        self._talks: dict[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]], tuple[list[Known], bool]] = {}
-        self._places: dict[Place, Known] = {}
+        self._talks: dict[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]], tuple[list[WrittenParts], bool]] = {}
+        self._places: dict[MessagePlace, WrittenParts] = {}
         self._roles: dict[str, bool] = {}
         self._tools: bool | None = None
 
@@ -104,7 +104,7 @@ class TemplateKnowledge:
                 _remember(self._plain, roles, sure)
         return sure
 
-    def knows(self, roles: tuple[str, ...], fields: tuple[tuple[str, ...], ...]) -> tuple[list[Known], bool]:
+    def knows(self, roles: tuple[str, ...], fields: tuple[tuple[str, ...], ...]) -> tuple[list[WrittenParts], bool]:
         """What is sure to be written of each message of a conversation, and whether all of its contents and fields are.
 
         Args:
@@ -122,7 +122,7 @@ class TemplateKnowledge:
                 _remember(self._talks, (roles, fields), known)
         return known
 
-    def _at(self, place: Place) -> Known:
+    def _at(self, place: MessagePlace) -> WrittenParts:
         """What is sure to be written at a place."""
         known = self._places.get(place)
         if known is None:
@@ -149,7 +149,7 @@ class TemplateKnowledge:
             self._tools = bool(rendered) and all(one != other for one, other in rendered)
         return self._tools
 
-    def _ask(self, place: Place) -> Known:
+    def _ask(self, place: MessagePlace) -> WrittenParts:
         whole = {field: FIELDS[field] for field in place.fields}
         written, fields = [], dict.fromkeys(place.fields, True)
         for head, tail in _around(place):
@@ -163,7 +163,7 @@ class TemplateKnowledge:
                 fields[field] &= bare is not None and bare != text
         if not written:
             return NOTHING_KNOWN
-        return Known(all(written), frozenset(field for field, used in fields.items() if used))
+        return WrittenParts(all(written), frozenset(field for field, used in fields.items() if used))
 
 
 def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
@@ -172,12 +172,12 @@ def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
     known[key] = value
 
 
-def _places(roles: Sequence[str], fields: Sequence[tuple[str, ...]]) -> Iterator[Place]:
+def _places(roles: Sequence[str], fields: Sequence[tuple[str, ...]]) -> Iterator[MessagePlace]:
     """Where the messages of a conversation stand, by their roles and fields."""
     last_user = max((index for index, role in enumerate(roles) if role == "user"), default=-1)
     seen: set[str] = set()
     for index, role in enumerate(roles):
-        yield Place(role, fields[index], index == 0, index == len(roles) - 1, role in seen, index < last_user)
+        yield MessagePlace(role, fields[index], index == 0, index == len(roles) - 1, role in seen, index < last_user)
         seen.add(role)
 
 
@@ -185,7 +185,7 @@ def _heads(role: str) -> dict[tuple[str, ...], None]:
     return dict.fromkeys([*_HEADS, (role, "user"), ("user", role), ("user", "assistant", role)])
 
 
-def _around(place: Place) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _around(place: MessagePlace) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Conversations that a message of such a place may stand in: what is before it, and what behind."""
     for head in _heads(place.role):
         if bool(head) == place.is_first or (place.role in head) != place.role_before:

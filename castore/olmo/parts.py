@@ -47,7 +47,7 @@ class ContentHash:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DirectoryPart:
     """One part: its files of ids and of labels, bytes of an id, tokens, boundaries."""
 
     files: tuple[PartFile, PartFile]
@@ -82,10 +82,10 @@ class Parts:
     def __len__(self) -> int:
         return len(self._parts)
 
-    def __getitem__(self, part: int) -> Part:
+    def __getitem__(self, part: int) -> DirectoryPart:
         return self._parts[part]
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[DirectoryPart]:
         return iter(self._parts)
 
     def dtype(self, which: int) -> np.dtype[Any]:
@@ -149,13 +149,15 @@ class Parts:
             check_unchanged(part.bounds.path, part.bounds.stamp)
 
 
-def _open_part(shown: str, folder: Path, known: KnownBounds, ids_name: str, labels_name: str, bounds_name: str) -> Part:
+def _open_part(
+    shown: str, folder: Path, known: KnownBounds, ids_name: str, labels_name: str, bounds_name: str
+) -> DirectoryPart:
     ids, labels = _opened(shown, folder / ids_name), _opened(shown, folder / labels_name)
     width = ids.size // labels.size if labels.size else 4
     if width not in (1, 2, 4, 8) or width * labels.size != ids.size:
         raise SourceError(shown, f"{ids_name} has {ids.size} bytes for the {labels.size} labels of {labels_name}")
     bounds = read_bounds(shown, folder / bounds_name, labels.size, known)
-    return Part((ids, labels), width, labels.size, bounds)
+    return DirectoryPart((ids, labels), width, labels.size, bounds)
 
 
 def _opened(shown: str, path: Path) -> PartFile:
@@ -165,7 +167,7 @@ def _opened(shown: str, path: Path) -> PartFile:
         raise SourceError(shown, f"{path.name}: {error.strerror}") from error
 
 
-def _check_parts(shown: str, parts: Sequence[Part]) -> None:
+def _check_parts(shown: str, parts: Sequence[DirectoryPart]) -> None:
     """All parts have the same width, and all but the last the same size."""
     widths = {part.id_bytes for part in parts}
     if len(widths) > 1:

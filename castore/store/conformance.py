@@ -397,5 +397,4 @@ def _refuses(error: type[CastoreError], ask: Callable[[], object], what: str) ->
 
 
 def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else text[:200] + "…"
+    return text if len(text := repr(value)) <= 200 else text[:200] + "…"

@@ -30,21 +30,22 @@ from castore.errors import (
     NotFoundError,
     UnsupportedVersionError,
 )
+from castore.format.code_points import is_unsafe
 from castore.format.codec import Value, decode, encode
-from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, is_digest_hex
+from castore.format.digest import DIGEST_BYTES, Digest, digest_hex
 from castore.store.backend import Backend, everything
 from castore.store.records import Holds, RecordKind, seal, unseal
+from castore.store.ref_names import REF_NAME_MAX as REF_NAME_MAX
+from castore.store.ref_names import SEQUENCE_DIGITS, is_sequence
+from castore.store.ref_names import check_ref_name as check_ref_name
+from castore.store.ref_names import is_ref_name as is_ref_name
 
-REF_NAME_MAX = 200
 REF_ENTRY_VERSION = 1
 ENTRY_BYTES_MAX = 64 * 1024
 
 _KIND = "castore/ref"
 _NONCE_BYTES = 16
-_SEQUENCE_DIGITS = 20
 _SEQUENCE_MAX = 2**63 - 1
-_PART_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+-")
-_DIGITS = frozenset("0123456789")
 # Each round that is lost means that another writer has won it: this many only happens to a writer that is stuck.
 _UPDATE_ROUNDS = 1000
 _PAUSE_MAX_S = 1.0
@@ -320,56 +321,17 @@ class RefStore:
         return RefEntry.decode(name, sequence, data, f"{key} in {self._backend.url}")
 
 
-def check_ref_name(name: str) -> None:
-    """Refuse what cannot name a ref.
-
-    A name is parts of letters, digits and ``. _ + -`` joined by ``/``, at most 200 characters. No part begins with a
-    dot or a minus, ends with a dot or ``.lock``, has two dots in a row, or is 20 digits (which name entries). The whole
-    is not 64 hexadecimal digits (which name objects).
-
-    Raises:
-        InvalidInputError: ``name`` is no such name.
-    """
-    if not is_ref_name(name):
-        raise InvalidInputError(
-            f"{name[:80]!r} cannot name a ref: use parts of letters, digits and . _ + - joined by /, that do not begin "
-            f"with . or -, at most {REF_NAME_MAX} characters"
-        )
-
-
-def is_ref_name(name: str) -> bool:
-    """Whether ``check_ref_name`` accepts ``name``."""
-    if len(name) > REF_NAME_MAX or is_digest_hex(name.lower()):
-        return False
-    return all(_is_name_part(part) for part in name.split("/"))
-
-
-def _is_name_part(part: str) -> bool:
-    return (
-        bool(part)
-        and _PART_CHARACTERS.issuperset(part)
-        and part[0] not in ".-"
-        and not part.endswith((".", ".lock"))
-        and ".." not in part
-        and not _is_sequence(part)
-    )
-
-
-def _is_sequence(part: str) -> bool:
-    return len(part) == _SEQUENCE_DIGITS and _DIGITS.issuperset(part)
-
-
 def entry_of_key(key: str) -> tuple[str, int] | None:
     """Name and sequence of the entry that is stored under ``key``; None if no entry would be."""
     folder, _, rest = key.partition("/")
     name, _, digits = rest.rpartition("/")
-    well_named = folder == REFS.folder and _is_sequence(digits) and is_ref_name(name) and int(digits) <= _SEQUENCE_MAX
+    well_named = folder == REFS.folder and is_sequence(digits) and is_ref_name(name) and int(digits) <= _SEQUENCE_MAX
     return (name, int(digits)) if well_named else None
 
 
 def entry_key(name: str, sequence: int) -> str:
     """The key of an entry of a log."""
-    return f"{REFS.folder}/{name}/{sequence:0{_SEQUENCE_DIGITS}d}"
+    return f"{REFS.folder}/{name}/{sequence:0{SEQUENCE_DIGITS}d}"
 
 
 def _references(data: bytes, key: str) -> list[Digest]:
@@ -398,24 +360,6 @@ def _pause(lost: int, round_s: float) -> None:
     from random import random  # seldom needed
 
     sleep(random() * min(_PAUSE_MAX_S, round_s * 2 ** min(lost + 1, 4)))
-
-
-UNSAFE = (
-    (0x00, 0x1F),  # controls
-    (0x7F, 0x9F),
-    (0x061C, 0x061C),  # marks, embeddings, overrides and isolates of writing from right to left
-    (0x200E, 0x200F),
-    (0x202A, 0x202E),
-    (0x2066, 0x2069),
-    (0x2028, 0x2029),  # ends of lines and paragraphs
-    (0xD800, 0xDFFF),  # no characters
-)
-"""Code points that a writer keeps out of authors and messages, newlines and tabs of a message aside: first and last."""
-
-
-def is_unsafe(code_point: int) -> bool:
-    """Whether a code point is one of ``UNSAFE``."""
-    return any(first <= code_point <= last for first, last in UNSAFE)
 
 
 def _conflict(name: str, expected: Digest | None, found: Digest | None) -> ConflictError:

@@ -16,6 +16,7 @@ import pytest
 
 from castore.errors import CastoreError, InvalidInputError
 from castore.format.chunk import decode_spans, decode_values, encode_values
+from castore.format.code_points import is_unsafe
 from castore.format.codec import decode, encode
 from castore.format.digest import Digest, digest_of
 from castore.format.files import (
@@ -39,7 +40,7 @@ from castore.store.imports import Imported, import_key, import_name
 from castore.store.marker import check_marker_bytes, open_layout
 from castore.store.objects import OBJECT_BYTES_MAX, object_key
 from castore.store.records import seal, unseal
-from castore.store.refs import RefEntry, RefStore, entry_key, entry_of_key, is_ref_name, is_unsafe
+from castore.store.refs import RefEntry, RefStore, entry_key, entry_of_key, is_ref_name
 from castore.store.units import unit_key
 from castore.store.writes import Stored, write_key, write_name
 from castore.tree.split import cut, level_hashes

@@ -17,6 +17,7 @@ import numpy as np
 
 from castore.dataset import Dataset
 from castore.format.chunk import encode_spans, encode_values
+from castore.format.code_points import UNSAFE
 from castore.format.codec import Value, encode
 from castore.format.digest import Digest, digest_of
 from castore.format.files import DroppedRow, encode_dropped, encode_file, encode_vocabulary
@@ -50,7 +51,7 @@ from castore.store.marker import FORMAT_VERSION
 from castore.store.objects import object_key
 from castore.store.packings import packing_key
 from castore.store.records import seal
-from castore.store.refs import UNSAFE, RefEntry, entry_of_key
+from castore.store.refs import RefEntry, entry_of_key
 from castore.store.units import unit_key
 from castore.store.writes import SourceTotal, Stored, write_key, write_name
 from castore.train.best_fit import tight_fit
