@@ -323,7 +323,7 @@ class Run:
     samples: int
     provenance: Mapping[str, tuple[Array, Root]] = field(default_factory=dict)
     recipe: Mapping[str, Value] = field(default_factory=dict)
-    configuration: RunConfiguration = RunConfiguration()
+    configuration: RunConfiguration = field(default_factory=RunConfiguration)
     sources: Sequence[SourceRecord] = ()
     statistics: RunStatistics | None = None
     files: Mapping[str, Digest] = field(default_factory=dict)
