@@ -30,7 +30,12 @@ QUICK = [
     "castore.store.refs",
     "castore.repository",
 ]
-NEEDS = {"castore.torch": "torch", "castore.store.obstore": "obstore", "castore.store.obstore_places": "obstore"}
+NEEDS = {
+    "castore.torch": "torch",
+    **dict.fromkeys(
+        ("castore.store.obstore", "castore.store.obstore_errors", "castore.store.obstore_places"), "obstore"
+    ),
+}
 """Modules that import an optional library, which may not be installed, when they are imported."""
 HEAVY = ["numpy", "fsspec", "zarr", "tokenizers", "pyarrow", "jinja2"]
 
@@ -131,8 +136,6 @@ def test_public_names_are_documented(path: Path) -> None:
 def test_every_module_imports(name: str) -> None:
     if (library := NEEDS.get(name)) is not None:
         pytest.importorskip(library, reason=f"{library} is not installed")
-    if name.startswith("castore.store.obstore"):
-        pytest.importorskip("obstore", reason="obstore is not installed")
     importlib.import_module(name)
 
 
