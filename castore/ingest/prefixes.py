@@ -193,8 +193,10 @@ def _with(values: dict[str, bool], body: list[nodes.Node]) -> nodes.Node:
 
     from jinja2 import nodes
 
+    # Every node knows its environment, which is to stay one.
+    kept: dict[int, object] = {id(node.environment): node.environment for node in body}
     names: list[nodes.Expr] = [nodes.Name(name, "param") for name in values]
-    return nodes.With(names, [nodes.Const(value) for value in values.values()], deepcopy(body))
+    return nodes.With(names, [nodes.Const(value) for value in values.values()], deepcopy(body, kept))
 
 
 def _asks_for_last(body: list[nodes.Node]) -> bool:
