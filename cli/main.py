@@ -84,11 +84,11 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # click would forget which command it was
-            leave_on_interrupt()
-            from castore_cli.kept import after_interrupt
-
-            said = after_interrupt(ctx.invoked_subcommand, what_came())
-            raise click.exceptions.Exit(_fail(said, exit_code())) from None
+            raise self._interrupted(ctx) from None
+        except RuntimeError as error:
+            if not isinstance(error.__cause__, KeyboardInterrupt):
+                raise
+            raise self._interrupted(ctx) from None  # Python 3.11 makes this of one while a class is made
         except BackendError as error:
             if not error.full:
                 raise
@@ -101,6 +101,13 @@ class Commands(click.Group):
             raise click.exceptions.Exit(EXIT_TROUBLE) from None
         finally:
             leave_on_interrupt()
+
+    @staticmethod
+    def _interrupted(ctx: click.Context) -> click.exceptions.Exit:
+        leave_on_interrupt()
+        from castore_cli.kept import after_interrupt
+
+        return click.exceptions.Exit(_fail(after_interrupt(ctx.invoked_subcommand, what_came()), exit_code()))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
