@@ -128,10 +128,10 @@ def copy_dataset(
     stacks = _descend(copy, inner, known, files)
     copy.send(files)
     for nodes in stacks:
-        copy.flush()
+        copy.target.barrier()
         copy.send(nodes)
     for top in tops:
-        copy.flush()
+        copy.target.barrier()
         copy.send([top])
     copy.flush()
     return copy.done

@@ -19,6 +19,12 @@ SEVERITY_AND_ADVICE = {
     "not-a-file": (ERROR, "bring back what belongs there, or move away what is in its place; nothing was touched"),
     "object-malformed": (ERROR, "it was written so: report it, and make the dataset again with a sound castore"),
     "object-newer": (WARNING, "check with the castore that wrote it"),
+    "pack-damaged": (ERROR, f"{_COPY}, which writes the pack anew"),
+    "pack-index-damaged": (
+        ERROR,
+        f"run 'castore fsck --repair', which makes it again, or {_COPY.removeprefix('run ')}",
+    ),
+    "pack-unreadable": (ERROR, "see to the permissions or the disk, then check again"),
     "node-wrong-level": (ERROR, "it was written so: report it, and make the dataset again with a sound castore"),
     "node-mixed": (ERROR, "it was written so: report it, and make the dataset again with a sound castore"),
     "wrong-counts": (ERROR, "it was written so: report it, and make the dataset again with a sound castore"),

@@ -17,6 +17,7 @@ from castore.care.allocator import keep_freed_memory
 from castore.care.census import Census, take_census
 from castore.care.findings import Finding, Findings
 from castore.care.fsck_dataset import dataset_faults
+from castore.care.fsck_packs import check_packs
 from castore.care.fsck_records import check_marker, check_records, check_refs
 from castore.care.graph import Graph
 from castore.care.links import ObjectKind, facts_of
@@ -32,6 +33,7 @@ from castore.errors import (
 from castore.format.digest import Digest
 from castore.store.backend import Backend, NotAValueError
 from castore.store.objects import ObjectStore, object_key
+from castore.store.packs import PackedBackend, packed
 from castore.store.refs import REFS
 
 BATCH = 256
@@ -68,6 +70,7 @@ def check(
     *,
     share: float = 1.0,
     source: Backend | None = None,
+    repair: bool = False,
     tell: Callable[[Finding], None] = lambda finding: None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> FsckResult:
@@ -77,25 +80,28 @@ def check(
         backend: The repository; it need not be healthy enough to be opened.
         share: Part of the objects that is read, drawn at random; inner nodes are always read.
         source: A repository from which what is damaged or missing is taken, verified.
+        repair: Put right what can be without another repository.
         tell: Called at once with every finding that is listed.
         report: Called with bytes read and bytes to be read.
     """
     keep_freed_memory()
+    backend = packed(backend)
     findings = Findings(tell)
     repairer = Repairer(backend, source)
     check_marker(backend, repairer, findings)
-    return _Check(backend, findings, repairer, share, report).run()
+    return _Check(backend, findings, repairer, share, report, repair or source is not None).run()
 
 
 @dataclass
 class _Check:
     """One check under way."""
 
-    backend: Backend
+    backend: PackedBackend
     findings: Findings
     repairer: Repairer
     share: float
     report: Callable[[int, int], None]
+    repair: bool
     done: FsckResult = field(init=False)
     census: Census = field(init=False)
     graph: Graph = field(init=False)
@@ -127,6 +133,7 @@ class _Check:
         used[: len(held)] |= held
         self.done.unreferenced = int((~used[: len(self.census)]).sum())
         self.repairer.finish()
+        check_packs(self.backend, self.findings, whole=self.share >= 1 and not self.backend.is_far, repair=self.repair)
         return self.done
 
     def _unknown_files(self) -> None:
@@ -154,7 +161,9 @@ class _Check:
         self.bytes_chosen = int(self.census.sizes[chosen].sum())
         if self.share < 1:
             self._read_inner(targets)
-        self._read(np.flatnonzero(chosen & (self.graph.kind == ObjectKind.UNREAD)).tolist())
+        numbers = np.flatnonzero(chosen & (self.graph.kind == ObjectKind.UNREAD))
+        # Neighbours in a pack one after the other.
+        self._read(numbers[np.argsort(self.census.place[numbers], kind="stable")].tolist())
 
     def _read_inner(self, targets: list[bytes]) -> None:
         """Read everything above the chunks, level by level."""

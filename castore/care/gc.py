@@ -21,10 +21,12 @@ from castore.care.census import Census, clock_of, take_census
 from castore.care.policy import DAY_S as DAY_S
 from castore.care.policy import Policy as Policy
 from castore.care.reach import walk
+from castore.care.repack import Repacked, Repacking
 from castore.errors import BackendError, CorruptionError, FormatError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest
+from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX
 from castore.store import kinds
-from castore.store.backend import Backend, everything
+from castore.store.backend import Backend, ListingEntry, everything
 from castore.store.objects import (
     FRAME_BYTES_MAX,
     OBJECTS_FOLDER,
@@ -34,6 +36,8 @@ from castore.store.objects import (
     object_key,
     trash_key,
 )
+from castore.store.pack_catalog import is_pack_key
+from castore.store.packs import PackedBackend, packed
 from castore.store.records import Holds, RecordKind
 from castore.store.refs import REFS, RefStore, entry_of_key, is_ref_name
 
@@ -62,6 +66,7 @@ class Collected:
         removed: Objects that were removed, and ``removed_bytes`` what they took.
         spared: Objects that were renewed by a writer after they were listed.
         records_removed: Records of units, imports, packings and writes that were removed.
+        packs: What became of packs; what was removed with them is among ``removed``.
     """
 
     listed: int = 0
@@ -73,6 +78,7 @@ class Collected:
     removed_bytes: int = 0
     spared: int = 0
     records_removed: int = 0
+    packs: Repacked = field(default_factory=Repacked)
 
 
 Report = Callable[[str, int, int], None]
@@ -112,7 +118,7 @@ def collect(
             f"the clock of {backend.url} and that of this machine differ by {abs(now - here):,.0f} s: one is wrong, "
             "and ages cannot be trusted; give --force to believe that of the store"
         )
-    return _Collection(backend, policy, now, dry_run, report).run()
+    return _Collection(packed(backend), policy, now, dry_run, report).run()
 
 
 @contextmanager
@@ -171,12 +177,13 @@ class _Marks:
 class _Collection:
     """One collection under way."""
 
-    backend: Backend
+    backend: PackedBackend
     policy: Policy
     now: float
     dry_run: bool
     report: Report
     done: Collected = field(default_factory=Collected)
+    dead_units: set[bytes] = field(default_factory=set)
     census: Census = field(init=False)
 
     def run(self) -> Collected:
@@ -281,7 +288,10 @@ class _Collection:
         before = self.now - self.policy.keep_records_s
         spared = []
         for key in keys:
-            if self.dry_run or self.backend.expire(key, before):
+            if self.backend.is_packed(key):  # it goes with its pack, or stays if that does
+                self.dead_units.add(bytes.fromhex(key[-64:]))
+                self.done.records_removed += 1
+            elif self.dry_run or self.backend.expire(key, before):
                 self.done.records_removed += 1
             else:
                 spared.append(key)
@@ -342,7 +352,7 @@ class _Collection:
         before = self.now - self.policy.grace_s
         old = self.census.modified < before
         self.done.young = int((~self.in_use & ~old).sum())
-        doomed = np.flatnonzero(~self.in_use & old).tolist()
+        doomed = np.flatnonzero(~self.in_use & old & ~self.census.packed).tolist()
         for at in range(0, len(doomed), TRASH_BATCH):
             batch = doomed[at : at + TRASH_BATCH]
             if not self.dry_run and not getattr(self.backend, "expires_in_one_step", False):
@@ -354,6 +364,11 @@ class _Collection:
                 else:
                     self.done.spared += 1
             self.report("sweeping", at, len(doomed))
+        self.done.packs = Repacking(
+            self.backend, self.census, self.in_use, self.dead_units, before, dry_run=self.dry_run
+        ).run(lambda done, total: self.report("repacking", done, total))
+        self.done.removed += self.done.packs.objects_removed
+        self.done.removed_bytes += self.done.packs.bytes_removed
         if not self.dry_run:
             self.backend.flush()
 
@@ -372,13 +387,24 @@ class _Collection:
         before = self.now - self.policy.grace_s
         late = self.named.late.keys() | self.logged.late.keys() | self.recorded.late.keys()
         for entry in self.backend.entries(TRASH_FOLDER):
-            digest = digest_of_key(entry.key.removeprefix(f"{TRASH_FOLDER}/"))
-            if digest is None:
+            key = entry.key.removeprefix(f"{TRASH_FOLDER}/")
+            if digest_of_key(key) is None and not is_pack_key(key):
                 continue
-            if digest in late and not self.backend.has(object_key(digest)):
-                frame = self.backend.get(entry.key, FRAME_BYTES_MAX)
-                if frame is not None:
-                    self.backend.put(object_key(digest), frame)
+            if self._is_late(key, entry, late):
+                data = self.backend.get(entry.key, PACK_BYTES_MAX)
+                if data is not None:
+                    self.backend.raw.put(key, data)
                     self.backend.flush()
             elif entry.modified_s is not None and entry.modified_s < before:
                 self.backend.expire(entry.key, before)
+
+    def _is_late(self, key: str, entry: ListingEntry, late: set[Digest]) -> bool:
+        """Whether something that was removed is in use and not there, or holds what is."""
+        digest = digest_of_key(key)
+        if digest is not None:
+            return digest in late and not self.backend.has(key)
+        pack = self.backend.catalog.opened(entry) if late else None
+        if pack is None:
+            return False
+        held = (Digest(pack.index.key(row)[1:]) for row in pack.index.starting(OBJECT_KIND))
+        return any(digest in late and not self.backend.has(object_key(digest)) for digest in held)

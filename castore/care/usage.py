@@ -20,6 +20,7 @@ from castore.format.schema import ITEM_BYTES
 from castore.store.addresses import nothing_called
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
+from castore.store.packs import packed
 from castore.store.refs import REFS, RefEntry, RefStore, entry_of_key
 
 
@@ -89,6 +90,7 @@ def usage(
         NotFoundError: There is no such name.
         CorruptionError: Something above the chunks is damaged.
     """
+    backend = packed(backend)
     census = take_census(backend)
     objects, refs = ObjectStore(backend), RefStore(backend)
     graph = Graph(census)

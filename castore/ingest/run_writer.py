@@ -145,6 +145,7 @@ class RunWriter:
             # it need not be tokenized again.
             if not self._assembly.step.is_torn:
                 self._end()
+                self._assembly.flush()
             raise
         self._end()
         return Written(self._assembly.samples, self._counts, self._dropped)
@@ -152,7 +153,6 @@ class RunWriter:
     def _end(self) -> None:
         self._assembly.end()
         self._settle()
-        self._assembly.flush()
 
     # ---- one source
 

@@ -17,9 +17,12 @@ from typing import Protocol, runtime_checkable
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError, UnsupportedVersionError
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of, is_digest_hex
 from castore.format.object import Object
+from castore.format.pack import PACK_BYTES_MAX
 from castore.store.backend import Backend, SweptError
 from castore.store.cache import ObjectCache
 from castore.store.compress import FRAME_OVERHEAD_MAX, pack, unpack
+from castore.store.pack_catalog import is_pack_key
+from castore.store.packs import PackedBackend
 
 OBJECT_BYTES_MAX = 256 * 2**20
 """Canonical bytes of the largest object: a sample of 64 million tokens, a thousand times the target of a chunk."""
@@ -66,6 +69,7 @@ class ObjectStore:
         self.reads = self.bytes_read = self.writes = self.bytes_written = 0
         self._backend = backend
         self._keeping = backend if isinstance(backend, KeepingBackend) else None
+        self._is_far = self._keeping is not None or getattr(backend, "is_far", False)
         self._level = level
         self._cache = cache
 
@@ -94,7 +98,7 @@ class ObjectStore:
         if self._keeping is not None:
             self._keep(self._keeping, key, data, u32_tail)
             return True
-        if self._backend.touch(key) and self._holds(key, data):
+        if self._backend.touch(key) and (self._is_far or self._holds(key, data)):
             return False
         frame = pack(data, u32_tail=u32_tail, level=self._level)
         self._backend.put(key, frame)
@@ -151,7 +155,7 @@ class ObjectStore:
     def _read(self, digest: Digest, frame: bytes | None) -> bytes:
         """As ``_found`` and ``_opened``, and into the cache."""
         found = self._found(digest, frame)
-        data = self._opened(digest, found)
+        found, data = self._opened(digest, found)
         if self._cache is not None:
             self._cache.put(object_key(digest), found)
         return data
@@ -201,8 +205,18 @@ class ObjectStore:
             raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
         return found
 
-    def _opened(self, digest: Digest, frame: bytes) -> bytes:
-        """The canonical bytes in a frame that was read under ``digest``, verified."""
+    def _opened(self, digest: Digest, frame: bytes) -> tuple[bytes, bytes]:
+        """A frame that was read under ``digest`` and the canonical bytes in it, verified; or another that is stored."""
+        try:
+            return frame, self._open(digest, frame)
+        except (CorruptionError, UnsupportedVersionError):
+            if isinstance(self._backend, PackedBackend):
+                for other in self._backend.copies(object_key(digest), FRAME_BYTES_MAX):
+                    with suppress(CorruptionError, UnsupportedVersionError):
+                        return other, self._open(digest, other)
+            raise
+
+    def _open(self, digest: Digest, frame: bytes) -> bytes:
         key = object_key(digest)
         self.reads += 1
         self.bytes_read += len(frame)
@@ -248,7 +262,7 @@ class ObjectStore:
         if not all(found for _, found in self.renew_many(wanted)):
             return False
         try:
-            return self._keeping is not None or all(True for _ in self.get_many(wanted))
+            return self._is_far or all(True for _ in self.get_many(wanted))
         except (CorruptionError, NotFoundError):
             return False
 
@@ -273,6 +287,13 @@ class ObjectStore:
         below = self._below(f"{OBJECTS_FOLDER}/{prefix_hex[:2]}")
         return [digest for digest in below if digest_hex(digest).startswith(prefix_hex)]
 
+    def barrier(self) -> None:
+        """Whatever is put from here on is never seen without all that was put before: before what names it is put."""
+        if isinstance(self._backend, PackedBackend):
+            self._backend.barrier()
+        else:
+            self.flush()
+
     def flush(self) -> None:
         """Make all objects put so far durable and visible to everybody; the promises of ``Backend.flush``.
 
@@ -291,8 +312,7 @@ class ObjectStore:
 
         for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
             digest = asked.popleft()
-            found = self._found(digest, frame)
-            yield digest, found, self._opened(digest, found)
+            yield digest, *self._opened(digest, self._found(digest, frame))
 
     def put_frame(self, digest: Digest, frame: bytes) -> None:
         """Store a frame of an object in place of whatever is stored under its digest; otherwise as ``put``.
@@ -332,8 +352,8 @@ def flush_restoring(backend: Backend) -> None:
     except SweptError as error:
         swept = error
     for key in swept.keys:
-        if digest_of_key(key) is not None:
-            frame = backend.get(f"{TRASH_FOLDER}/{key}", FRAME_BYTES_MAX)
+        if digest_of_key(key) is not None or is_pack_key(key):
+            frame = backend.get(f"{TRASH_FOLDER}/{key}", PACK_BYTES_MAX)
             if frame is None:
                 raise swept
             backend.put(key, frame)

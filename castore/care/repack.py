@@ -1,0 +1,206 @@
+"""What a collection does with packs: those that hold nothing in use go, those that hold much else are written anew.
+
+A pack goes by the rules by which an object goes: only if neither stored nor renewed within the grace period, looked at
+in the step that removes it. What is in use of it is durable in another pack before that. So a reader who finds a pack
+gone looks at the listing again; a writer who renews one a moment before it would go keeps all of it; and whoever is
+killed leaves values twice, of which the next collection removes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castore.care.census import Census, object_table
+from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
+from castore.store.objects import TRASH_FOLDER
+from castore.store.pack_catalog import StoredPack
+from castore.store.pack_entries import read_entries
+from castore.store.packs import PACK_BYTES, PackedBackend, value_key
+
+UNUSED_SHARE = 0.25
+"""Of the bytes of a pack, from which on it is written anew: at most a third more is stored than is in use, and what is
+written again is at most three times what is freed."""
+
+SMALL_BYTES = PACK_BYTES // 8
+SMALL_PACKS = 8
+"""So many packs of less than ``SMALL_BYTES`` become one."""
+
+
+@dataclass(slots=True)
+class Repacked:
+    """What became of packs, or, in a rehearsal, would.
+
+    Attributes:
+        packs: Packs that are stored.
+        removed: Packs that were removed, and ``objects_removed`` and ``bytes_removed`` what was in them and not in use.
+        rewritten: Of them, those of which something was kept, and ``bytes_rewritten`` how much.
+        spared: Packs that a writer renewed after they were listed.
+        damaged: Packs that stay because something in them is wrong.
+        unused_bytes: What is in packs that stay and not in use.
+    """
+
+    packs: int = 0
+    removed: int = 0
+    objects_removed: int = 0
+    bytes_removed: int = 0
+    rewritten: int = 0
+    bytes_rewritten: int = 0
+    spared: int = 0
+    damaged: int = 0
+    unused_bytes: int = 0
+
+
+class _Judged(NamedTuple):
+    """A pack, and which of its rows are to be kept, bool[n]; those that another pack has too are in ``twice``."""
+
+    pack: StoredPack
+    kept: NDArray[np.bool_]
+    twice: NDArray[np.bool_]
+    kept_bytes: int
+    unused_bytes: int
+
+
+class Repacking:
+    """One pass over the packs of a place.
+
+    Args:
+        backend: The place.
+        census: The listing.
+        in_use: Of its objects, bool[n].
+        dead_units: Names of unit records that were not used for long.
+        before_s: Packs that were stored or renewed since stay.
+        dry_run: Count, and change nothing.
+    """
+
+    def __init__(
+        self,
+        backend: PackedBackend,
+        census: Census,
+        in_use: NDArray[np.bool_],
+        dead_units: set[bytes],
+        before_s: float,
+        *,
+        dry_run: bool,
+    ) -> None:
+        self._backend, self._census, self._in_use, self._dead_units = backend, census, in_use, dead_units
+        self._before, self._dry_run = before_s, dry_run
+        self.done = Repacked()
+
+    def run(self, report: Callable[[int, int], None] = lambda done, total: None) -> Repacked:
+        """Judge all packs, and write anew and remove those that are not worth their place."""
+        judged = self._judge()
+        self.done.packs = len(judged)
+        chosen = self._choose(judged)
+        for number, one in enumerate(chosen):
+            report(number, len(chosen))
+            self._replace(one)
+        chosen_names = {one.pack.name for one in chosen}
+        self.done.unused_bytes += sum(one.unused_bytes for one in judged if one.pack.name not in chosen_names)
+        return self.done
+
+    def _judge(self) -> list[_Judged]:
+        """What of each pack is in use. Of a value in several packs the youngest keeps it."""
+        packs = [pack for pack in self._backend.catalog.packs().values() if not pack.damage]
+        packs.sort(key=lambda pack: (-(pack.modified_s or 0.0), pack.name))
+        used = self._with_bases(packs)
+        claimed = np.zeros(len(self._census), np.bool_)
+        units: set[bytes] = set()
+        judged = []
+        for pack in packs:
+            table = object_table(pack.index)
+            at = self._census.find(table["name"].tobytes())
+            # What came after the listing is younger than any collection may take.
+            live = np.where(at >= 0, used[np.maximum(at, 0)], True)
+            twice = live & (at >= 0) & claimed[np.maximum(at, 0)]
+            claimed[at[live & (at >= 0)]] = True
+            kept = np.zeros(len(pack.index), np.bool_)
+            doubled = np.zeros(len(pack.index), np.bool_)
+            first = pack.index.starting(OBJECT_KIND).start
+            kept[first : first + len(table)] = live
+            doubled[first : first + len(table)] = twice
+            for row in pack.index.starting(UNIT_KIND):
+                name = pack.index.key(row)[1:]
+                kept[row] = name not in self._dead_units and name not in units
+                units.add(name)
+            sizes = np.array([pack.index.place(row).size for row in range(len(pack.index))], np.int64)
+            kept_bytes = int(sizes[kept & ~doubled].sum())
+            judged.append(_Judged(pack, kept, doubled, kept_bytes, pack.index.end - kept_bytes))
+        return judged
+
+    def _with_bases(self, packs: list[StoredPack]) -> NDArray[np.bool_]:
+        """Objects in use, and those that frames of such need."""
+        used = self._in_use.copy()
+        for pack in packs:
+            for row, base in pack.index.bases():
+                at = self._census.find(pack.index.key(row)[1:] + base)
+                if at[1] >= 0 and (at[0] < 0 or self._in_use[at[0]]):
+                    used[at[1]] = True
+        return used
+
+    def _choose(self, judged: list[_Judged]) -> list[_Judged]:
+        """The packs to be removed: what they hold is not in use, for a good part or wholly, or they are small."""
+        old = [one for one in judged if one.pack.modified_s is not None and one.pack.modified_s < self._before]
+        small = [one for one in old if one.pack.size_bytes < SMALL_BYTES]
+        merged = {one.pack.name for one in small} if len(small) >= SMALL_PACKS else set()
+        return [
+            one
+            for one in old
+            if one.kept_bytes == 0
+            or one.unused_bytes >= UNUSED_SHARE * one.pack.index.end
+            or one.pack.name in merged
+        ]  # fmt: skip
+
+    def _replace(self, one: _Judged) -> None:
+        pack, kept = one.pack, one.kept & ~one.twice
+        if not self._dry_run:
+            lacking = [row for row in np.flatnonzero(one.twice).tolist() if not self._is_elsewhere(pack, row)]
+            kept[lacking] = True
+            if not self._write_anew(pack, np.flatnonzero(kept).tolist()):
+                self.done.damaged += 1
+                return
+            if not self._remove(pack):
+                self.done.spared += 1
+                return
+        first = pack.index.starting(OBJECT_KIND)
+        self.done.removed += 1
+        self.done.objects_removed += int((~one.kept[first.start : first.stop]).sum())
+        self.done.bytes_removed += pack.size_bytes - one.kept_bytes
+        if kept.any():
+            self.done.rewritten += 1
+            self.done.bytes_rewritten += one.kept_bytes
+
+    def _is_elsewhere(self, pack: StoredPack, row: int) -> bool:
+        """Whether another pack has a whole value of the same name, which is looked at: it may be damaged."""
+        for found in self._backend.catalog.all(pack.index.key(row)):
+            if found.pack.name != pack.name:
+                value = self._backend.raw.get_part(found.pack.key, found.offset, found.size)
+                if value is not None and check_of(value) == found.pack.index.place(found.row).check:
+                    return True
+        return False
+
+    def _write_anew(self, pack: StoredPack, rows: list[int]) -> bool:
+        """Store values of a pack in another, durably; False if one of them is damaged."""
+        for read in read_entries(self._backend.raw, pack, rows):
+            if read.entry is None:
+                return False
+            self._backend.put(value_key(pack.index.key(read.row)), read.entry.value, read.entry.features)
+        self._backend.flush()
+        return True
+
+    def _remove(self, pack: StoredPack) -> bool:
+        raw = self._backend.raw
+        if not getattr(raw, "expires_in_one_step", False):
+            # A writer may renew it between the look at its age and the removal.
+            data = raw.get(pack.key, PACK_BYTES_MAX)
+            if data is not None:
+                raw.put(f"{TRASH_FOLDER}/{pack.key}", data)
+                raw.flush()
+        if not raw.expire(pack.key, self._before):
+            return False
+        self._backend.catalog.forget(pack)
+        return True

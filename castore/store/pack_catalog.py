@@ -1,0 +1,221 @@
+"""The packs of a place: which there are, what they hold, and where in them a value is found.
+
+Of a pack its index is read, and kept; those of a place that is far away are kept in the user's cache too. A pack never
+changes, so what is known of one stays true until it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import monotonic, time
+from typing import NamedTuple
+
+from castore.errors import CastoreError, CorruptionError
+from castore.format.digest import Digest, digest_from_hex, digest_hex, is_digest_hex
+from castore.format.pack import PACK_BYTES_MAX, PackIndex, entries_of, index_bytes, read_index, rebuilt
+from castore.store.backend import Backend, ListingEntry
+
+PACKS_FOLDER = "packs"
+
+_TAIL_BYTES = 64 * 1024  # the index of most packs
+_RENEWED_S = 300.0  # a pack that was renewed in this time is young enough
+
+
+class StoredPack:
+    """A pack of the place.
+
+    Attributes:
+        name: Its digits.
+        index: What it holds.
+        size_bytes: Its bytes.
+        modified_s: When it was stored or last renewed, None if the place does not tell.
+        damage: What is wrong with it, empty if nothing is known.
+    """
+
+    __slots__ = ("damage", "index", "modified_s", "name", "size_bytes")
+
+    def __init__(
+        self, name: str, index: PackIndex, size_bytes: int, modified_s: float | None, damage: str = ""
+    ) -> None:
+        self.name, self.index, self.size_bytes, self.modified_s = name, index, size_bytes, modified_s
+        self.damage = damage
+
+    @property
+    def key(self) -> str:
+        """The key of the pack."""
+        return pack_key(self.name)
+
+
+class FoundValue(NamedTuple):
+    """A value in a pack: its row in the index, offset and size of its bytes."""
+
+    pack: StoredPack
+    row: int
+    offset: int
+    size: int
+
+
+class PackCatalog:
+    """What packs there are.
+
+    Args:
+        backend: The place.
+
+    Attributes:
+        unseen: Packs of which not everything can be known: by name, why. A value that is not found may be in one.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._packs: dict[str, StoredPack] | None = None  # the one that was found in last comes first
+        self._lost: dict[str, StoredPack] = {}  # those that went: a collection may have put them into the trash
+        self._renewed: dict[str, float] = {}
+        self.unseen: dict[str, CastoreError] = {}
+
+    def packs(self) -> dict[str, StoredPack]:
+        """The packs by name, as they were at the last look."""
+        if self._packs is None:
+            self.look()
+        assert self._packs is not None
+        return self._packs
+
+    def fresh(self) -> list[StoredPack]:
+        """The packs as they are now, by name."""
+        self.look()
+        return sorted(self.packs().values(), key=lambda pack: pack.name)
+
+    def look(self) -> bool:
+        """List the packs, and read the indexes of those that are new; whether any is."""
+        packs = self._packs = {} if self._packs is None else self._packs
+        listed = {
+            name: entry
+            for entry in self._backend.entries(PACKS_FOLDER)
+            if is_digest_hex(name := entry.key.partition("/")[2])
+        }
+        for name in [name for name in packs if name not in listed]:
+            self._lost[name] = packs.pop(name)
+        self.unseen = {name: error for name, error in self.unseen.items() if name in listed}
+        for name, pack in packs.items():
+            pack.modified_s = listed[name].modified_s
+        new = [entry for name, entry in listed.items() if name not in packs and name not in self.unseen]
+        for pack in self._opened(new):
+            packs[pack.name] = pack
+        return bool(new)
+
+    def find(self, name: bytes) -> FoundValue | None:
+        """Where a value is, by kind and name, 33 bytes; None if no pack is known to have it.
+
+        Raises:
+            CorruptionError: An index is wrong.
+        """
+        packs = self.packs()
+        for number, pack in enumerate(packs.values()):
+            row = pack.index.find(name)
+            if row is not None:
+                if number:  # its neighbours are likely to be asked for next
+                    self._packs = {pack.name: pack, **packs}
+                return _found(pack, row)
+        return None
+
+    def all(self, name: bytes) -> list[FoundValue]:
+        """Every place where a value is."""
+        found = ((pack, pack.index.find(name)) for pack in self.packs().values())
+        return [_found(pack, row) for pack, row in found if row is not None]
+
+    def in_trash(self, name: bytes) -> FoundValue | None:
+        """Where a value was in a pack that went."""
+        found = ((pack, pack.index.find(name)) for pack in self._lost.values())
+        return next((_found(pack, row) for pack, row in found if row is not None), None)
+
+    def similar(self, features: tuple[int, ...]) -> dict[bytes, int]:
+        """Objects that share features and need no others: by name, how many."""
+        counts: dict[bytes, int] = {}
+        for pack in self.packs().values():
+            for feature in features:
+                for row in pack.index.similar(feature):
+                    if not pack.index.has_bases(row):
+                        name = pack.index.key(row)[1:]
+                        counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def renew(self, pack: StoredPack) -> bool:
+        """Renew the age of a pack, now and then; False if it went."""
+        now = monotonic()
+        if now - self._renewed.get(pack.name, float("-inf")) < _RENEWED_S:
+            return True
+        if not self._backend.touch(pack.key):
+            self.forget(pack)
+            return False
+        self._renewed[pack.name] = now
+        pack.modified_s = time()
+        return True
+
+    def forget(self, pack: StoredPack) -> None:
+        """A pack proved to be gone."""
+        self._lost[pack.name] = pack
+        self.packs().pop(pack.name, None)
+
+    def add(self, name: Digest, pack: bytes) -> None:
+        """A pack that was stored just now."""
+        index = read_index(pack, name)
+        assert index is not None
+        stored = StoredPack(digest_hex(name), index, len(pack), time())
+        self._packs = {stored.name: stored, **self.packs()}
+        self._renewed[stored.name] = monotonic()
+
+    def opened(self, entry: ListingEntry) -> StoredPack | None:
+        """The pack that a listing shows; None if it is gone."""
+        return next(self._opened([entry]), None)
+
+    def _opened(self, listed: list[ListingEntry]) -> Iterator[StoredPack]:
+        """Packs by what a listing says of them, but those that are gone or cannot be seen."""
+        asked = [(entry.key, -_TAIL_BYTES, _TAIL_BYTES) for entry in listed]
+        at = 0
+        while at < len(asked):
+            try:
+                for _, tail in self._backend.get_parts(asked[at:]):
+                    at += 1
+                    pack = None if tail is None else self._open(listed[at - 1], tail)
+                    if pack is not None:
+                        yield pack
+            except CastoreError as error:
+                at = max(at, 1)
+                self.unseen[listed[at - 1].key.rpartition("/")[2]] = error
+
+    def _open(self, entry: ListingEntry, tail: bytes) -> StoredPack | None:
+        name = entry.key.rpartition("/")[2]
+        size = index_bytes(tail)
+        if size is not None and len(tail) < size <= entry.size_bytes:
+            tail = self._backend.get_part(entry.key, -size, size) or b""
+        index = read_index(tail, digest_from_hex(name))
+        if index is not None:
+            return StoredPack(name, index, entry.size_bytes, entry.modified_s)
+        # Its entries say all that an index does. Values that are wrong are found so by whoever reads them.
+        data = self._backend.get(entry.key, PACK_BYTES_MAX)
+        if data is None:
+            return None
+        made, pack = rebuilt(entries_of(data))
+        index = read_index(pack, made)
+        assert index is not None
+        damage = "its index is damaged" if digest_hex(made) == name else "its index is damaged, and entries are lost"
+        if digest_hex(made) != name:
+            self.unseen[name] = CorruptionError(
+                f"{entry.key} in {self._backend.url} is damaged: run 'castore fsck --repair-from URL'"
+            )
+        return StoredPack(name, index, entry.size_bytes, entry.modified_s, damage)
+
+
+def pack_key(name: str) -> str:
+    """The key of a pack with these digits."""
+    return f"{PACKS_FOLDER}/{name}"
+
+
+def is_pack_key(key: str) -> bool:
+    """Whether a pack may be stored under a key."""
+    folder, _, name = key.partition("/")
+    return folder == PACKS_FOLDER and is_digest_hex(name)
+
+
+def _found(pack: StoredPack, row: int) -> FoundValue:
+    place = pack.index.place(row)
+    return FoundValue(pack, row, place.offset, place.size)

@@ -1,0 +1,396 @@
+"""Objects and unit records in packs: a layer between a backend and all that stores or reads them by key.
+
+::
+
+    packs/<64 digits>       a pack (``format/pack``) under the digest of its index
+    objects/…, units/…      single values, where a few are stored at once in a folder
+
+Above this layer nothing knows of packs: a value has its key, and is renewed, listed and read by it. Below it many values
+are one: written, made durable, renewed and transferred together. A pack is immutable and seals itself: it appears whole
+or not at all, and packs in the order of their values, so that nothing is ever seen without what was put before it.
+
+What a collection does with packs is in ``care/repack``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from heapq import merge
+from itertools import groupby, islice
+from time import monotonic, time
+from typing import Any, TypeVar
+
+from castore.errors import BackendError
+from castore.format.digest import Digest, digest_hex, is_digest_hex
+from castore.format.pack import DELTA_CODEC, OBJECT_KIND, UNIT_KIND, Entry, PackBuilder
+from castore.store.backend import Backend, ListingEntry, check_prefix, check_size, everything
+from castore.store.pack_catalog import FoundValue, PackCatalog, pack_key
+
+T = TypeVar("T")
+
+PACK_BYTES = 32 * 2**20
+"""Bytes of values after which a pack is closed."""
+
+PACK_AGE_S = 30.0
+"""Seconds after which one is closed that still grows: what a kill may cost."""
+
+LOOSE_MAX = 16
+"""Values that are stored one by one in a folder if no more come together: a pack for each of them would be as many
+files, and say less to whoever looks."""
+
+_FOLDERS = {"objects": OBJECT_KIND, "units": UNIT_KIND}
+_NAMES = {kind: folder for folder, kind in _FOLDERS.items()}
+_WINDOW = 256  # keys that are asked for together
+_GAP_BYTES = 64 * 1024  # that are read for nothing rather than in two requests
+_REQUEST_BYTES = 4 * 2**20
+
+
+class PackedBackend:
+    """A ``Backend`` that keeps objects and unit records in packs.
+
+    The promises are those of ``Backend``, but for these values: ``put`` holds them back until a pack is full, old, or
+    flushed, and a single one in a pack is neither deleted nor expires.
+
+    Args:
+        backend: The place.
+        pack_bytes: Bytes of values after which a pack is closed.
+        loose_max: Values that a flush stores one by one if no more come together; none in a place that is far away.
+
+    Attributes:
+        raw: The place itself.
+        catalog: Its packs.
+        is_far: Whether every request costs a round trip, so that what is there is not read to be compared.
+    """
+
+    def __init__(self, backend: Backend, *, pack_bytes: int = PACK_BYTES, loose_max: int = LOOSE_MAX) -> None:
+        self.raw = backend
+        self.catalog = PackCatalog(backend)
+        self.is_far = hasattr(backend, "keep")
+        self._pack_bytes = pack_bytes
+        self._loose_max = 0 if self.is_far else loose_max
+        self._has_loose: bool | None = None
+        self._pid = os.getpid()
+        self._forget()
+
+    def __getattr__(self, name: str) -> Any:
+        # What a place says of itself. Of "keep" the meaning would be another one; "raw" is missing while one is copied.
+        if name in ("raw", "keep"):
+            raise AttributeError(name)
+        return getattr(self.raw, name)
+
+    @property
+    def url(self) -> str:
+        """The place as one would spell it to open it again."""
+        return self.raw.url
+
+    # ---- reading
+
+    def get(self, key: str, max_bytes: int) -> bytes | None:
+        """As ``Backend.get``."""
+        name = _name_of(key)
+        if name is None:
+            return self.raw.get(key, max_bytes)
+        held = self._held(key)
+        if held is not None:
+            check_size(len(held), max_bytes, f"{self.url}: {key}")
+            return held
+        data = self._get_packed(key, name, max_bytes)
+        if data is None:
+            data = self.raw.get(key, max_bytes)
+        if data is None and self.catalog.look():
+            data = self._get_packed(key, name, max_bytes)
+        return self._get_in_trash(name, max_bytes) if data is None else data
+
+    def _get_packed(self, key: str, name: bytes, max_bytes: int) -> bytes | None:
+        while (found := self.catalog.find(name)) is not None:
+            check_size(found.size, max_bytes, f"{self.url}: {key}")
+            data = self.raw.get_part(found.pack.key, found.offset, found.size)
+            if data is not None:
+                return data
+            # A collection writes what it keeps of a pack before it removes it.
+            self.catalog.forget(found.pack)
+            self.catalog.look()
+        return None
+
+    def _get_in_trash(self, name: bytes, max_bytes: int) -> bytes | None:
+        """A value of a pack that a collection has removed a moment too soon; None if it is certain that there is none."""
+        found = self.catalog.in_trash(name)
+        if found is not None and found.size <= max_bytes:
+            data = self.raw.get_part(f"trash/{found.pack.key}", found.offset, found.size)
+            if data is not None:
+                return data
+        for error in self.catalog.unseen.values():
+            raise error
+        return None
+
+    def copies(self, key: str, max_bytes: int) -> Iterator[bytes]:
+        """Every stored value of a key: one that is damaged may have been stored again elsewhere."""
+        name = _name_of(key)
+        if name is None:
+            return
+        self.catalog.look()
+        for found in self.catalog.all(name):
+            if found.size <= max_bytes:
+                data = self.raw.get_part(found.pack.key, found.offset, found.size)
+                if data is not None:
+                    yield data
+        data = self.raw.get(key, max_bytes)
+        if data is not None:
+            yield data
+
+    def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+        """As ``Backend.get_many``; of neighbours in a pack that is far away several by one request."""
+        if not self.is_far:
+            return ((key, self.get(key, max_bytes)) for key in keys)
+        return self._get_together(iter(keys), max_bytes)
+
+    def _get_together(self, keys: Iterator[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+        while window := list(islice(keys, _WINDOW)):
+            found: dict[str, FoundValue] = {}
+            for key in window:
+                name = _name_of(key)
+                place = None if name is None or self._held(key) is not None else self.catalog.find(name)
+                if place is not None and place.size <= max_bytes:
+                    found[key] = place
+            others = dict(self.raw.get_many([key for key in window if _name_of(key) is None], max_bytes))
+            values = {**others, **dict(self._read_together(found))}
+            for key in window:
+                yield key, values[key] if key in values else self.get(key, max_bytes)
+
+    def _read_together(self, found: dict[str, FoundValue]) -> Iterator[tuple[str, bytes]]:
+        """Values of packs, their neighbours by one request; those of a pack that went are left out."""
+        spans: list[tuple[str, int, int, list[str]]] = []
+        for key in sorted(found, key=lambda key: (found[key].pack.name, found[key].offset)):
+            place = found[key]
+            end = place.offset + place.size
+            if spans:
+                pack, start, stop, members = spans[-1]
+                if pack == place.pack.key and place.offset - stop <= _GAP_BYTES and end - start <= _REQUEST_BYTES:
+                    spans[-1] = (pack, start, max(stop, end), [*members, key])
+                    continue
+            spans.append((place.pack.key, place.offset, end, [key]))
+        asked = [(pack, start, stop - start) for pack, start, stop, _ in spans]
+        for (_, start, stop, members), (_, data) in zip(spans, self.raw.get_parts(asked), strict=True):
+            if data is None or len(data) != stop - start:
+                continue
+            for key in members:
+                at = found[key].offset - start
+                yield key, data[at : at + found[key].size]
+
+    def has(self, key: str) -> bool:
+        """As ``Backend.has``."""
+        name = _name_of(key)
+        if name is None:
+            return self.raw.has(key)
+        if self._held(key) is not None or self.catalog.find(name) is not None or self.raw.has(key):
+            return True
+        return self.catalog.look() and self.catalog.find(name) is not None
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """As ``Backend.list``."""
+        return _distinct(merge(self.raw.list(prefix), self._keys_below(prefix)), str)
+
+    def entries(self, prefix: str) -> Iterator[ListingEntry]:
+        """As ``Backend.entries``; a value in a pack is as old as that."""
+        packed = (entry for key in self._keys_below(prefix) if (entry := self._described(key)) is not None)
+        both = merge(self.raw.entries(prefix), packed, key=_key_of_entry)
+        return _distinct(both, _key_of_entry)
+
+    def everything(self, prefix: str, *, details: bool) -> Iterator[ListingEntry]:
+        """As ``backend.everything``, of the place itself, in which a pack is one value."""
+        return everything(self.raw, prefix, details=details)
+
+    # ---- writing
+
+    def put(self, key: str, data: bytes, features: tuple[int, ...] = ()) -> None:
+        """As ``Backend.put``; ``features`` are those by which relatives of an object are found."""
+        name = _name_of(key)
+        if name is None:
+            self.raw.put(key, data)
+            return
+        self._after_fork()
+        now = monotonic()
+        if self._held_bytes and (
+            self._held_bytes + len(data) > self._pack_bytes or now - self._held_since > PACK_AGE_S
+        ):
+            self._close()
+        if not self._held_bytes:
+            self._held_since = now
+        self._values.pop(key, None)
+        self._values[key] = self._group, Entry(name[0], name[1:], bytes(data), features)
+        self._held_bytes += len(data)
+
+    def barrier(self) -> None:
+        """Whatever is put from here on is never to be seen without all that was put before."""
+        self._group += 1
+
+    def flush(self) -> None:
+        """As ``Backend.flush``."""
+        self._after_fork()
+        self._close()
+        self.raw.flush()
+
+    def create(self, key: str, data: bytes) -> bool:
+        """As ``Backend.create``."""
+        return self.raw.create(key, data)
+
+    def touch(self, key: str) -> bool:
+        """As ``Backend.touch``: the pack is renewed in which the value is."""
+        name = _name_of(key)
+        if name is None:
+            return self.raw.touch(key)
+        if self._held(key) is not None:
+            return True
+        while (found := self.catalog.find(name)) is not None:
+            if self.catalog.renew(found.pack):
+                return True
+            self.catalog.look()
+        return self._may_be_loose() and self.raw.touch(key)
+
+    def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
+        """As ``Backend.touch_many``."""
+        return ((key, self.touch(key)) for key in keys)
+
+    def delete(self, key: str) -> bool:
+        """As ``Backend.delete``, of a value that is not in a pack."""
+        self._refuse_packed(key, "deleted")
+        return self.raw.delete(key)
+
+    def expire(self, key: str, before_s: float) -> bool:
+        """As ``Backend.expire``, of a value that is not in a pack."""
+        self._refuse_packed(key, "removed")
+        return self.raw.expire(key, before_s)
+
+    def get_part(self, key: str, start: int, length: int) -> bytes | None:
+        """As ``Backend.get_part``, of a value of the place itself."""
+        return self.raw.get_part(key, start, length)
+
+    def get_parts(self, parts: Iterable[tuple[str, int, int]]) -> Iterator[tuple[tuple[str, int, int], bytes | None]]:
+        """As ``Backend.get_parts``, of values of the place itself."""
+        return self.raw.get_parts(parts)
+
+    # ---- relatives
+
+    def similar(self, features: tuple[int, ...]) -> Iterator[Digest]:
+        """Objects that share features and need no others, those that share most first."""
+        counts = self.catalog.similar(features)
+        for _, entry in self._values.values():
+            shared = len({*features} & {*entry.features})
+            if shared and entry.value[0] != DELTA_CODEC:
+                counts[entry.name] = shared
+        return (Digest(name) for name in sorted(counts, key=lambda name: (-counts[name], name)))
+
+    # ---- where a value is
+
+    def _held(self, key: str) -> bytes | None:
+        """A value that is in no pack yet."""
+        self._after_fork()
+        found = self._values.get(key)
+        return None if found is None else found[1].value
+
+    def _may_be_loose(self) -> bool:
+        """Whether single values are stored here; where each question costs a round trip, one is asked for all."""
+        if not self.is_far:
+            return True
+        if self._has_loose is None:
+            self._has_loose = any(next(iter(self.raw.list(folder)), None) is not None for folder in _FOLDERS)
+        return self._has_loose
+
+    def _keys_below(self, prefix: str) -> Iterator[str]:
+        """Keys of values in packs, and of those that are held back, ascending."""
+        check_prefix(prefix)
+        start = prefix + "/" if prefix else ""
+        lists: list[Iterable[str]] = [sorted(key for key in self._values if key.startswith(start))]
+        for folder, kind in _FOLDERS.items():
+            if folder.startswith(start) or start.startswith(folder + "/"):
+                for pack in self.catalog.packs().values():
+                    lists.append(filter(_below(start), map(value_key, map(pack.index.key, pack.index.starting(kind)))))
+        return _distinct(merge(*lists), str)
+
+    def _described(self, key: str) -> ListingEntry | None:
+        held = self._held(key)
+        if held is not None:
+            return ListingEntry(key, len(held), time())
+        name = _name_of(key)
+        found = None if name is None else self.catalog.find(name)
+        return None if found is None else ListingEntry(key, found.size, found.pack.modified_s)
+
+    def is_packed(self, key: str) -> bool:
+        """Whether a value is in a pack and nowhere else."""
+        name = _name_of(key)
+        return name is not None and self.catalog.find(name) is not None and not self.raw.has(key)
+
+    def _refuse_packed(self, key: str, what: str) -> None:
+        if self.is_packed(key):
+            raise BackendError(f"{self.url}: {key} is in a pack, of which nothing is {what} alone")
+
+    # ---- closing a pack
+
+    def _forget(self) -> None:
+        self._values: dict[str, tuple[int, Entry]] = {}  # in the order of their puts, with the barriers before them
+        self._group = 0
+        self._held_bytes = 0
+        self._held_since = 0.0
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._forget()
+
+    def _close(self) -> None:
+        """Make what is held back durable, in the order in which it was put."""
+        values = self._values
+        self._forget()
+        if not values:
+            return
+        self.raw.flush()  # what was put before and is no such value
+        if len(values) <= self._loose_max:
+            for _, group in groupby(values.items(), key=lambda item: item[1][0]):
+                for key, (_, entry) in group:
+                    self.raw.put(key, entry.value)
+                self.raw.flush()
+            return
+        builder = PackBuilder()
+        for _, entry in values.values():
+            builder.add(entry)
+        name, data = builder.finish()
+        self.raw.put(pack_key(digest_hex(name)), data)
+        self.raw.flush()
+        self.catalog.add(name, data)
+
+
+def packed(backend: Backend) -> PackedBackend:
+    """A backend whose packs are read and written; itself where that is so already."""
+    return backend if isinstance(backend, PackedBackend) else PackedBackend(backend)
+
+
+def _name_of(key: str) -> bytes | None:
+    """Kind and name of a value that packs may hold, 33 bytes; None of any other key."""
+    folder, _, rest = key.partition("/")
+    kind = _FOLDERS.get(folder)
+    if kind is None or len(rest) != 67 or rest[2] != "/" or rest[:2] != rest[3:5] or not is_digest_hex(rest[3:]):
+        return None
+    return bytes([kind]) + bytes.fromhex(rest[3:])
+
+
+def value_key(name: bytes) -> str:
+    """The key of a value by its kind and name, 33 bytes."""
+    digits = name[1:].hex()
+    return f"{_NAMES[name[0]]}/{digits[:2]}/{digits}"
+
+
+def _below(start: str) -> Callable[[str], bool]:
+    return lambda key: key.startswith(start)
+
+
+def _key_of_entry(entry: ListingEntry) -> str:
+    return entry.key
+
+
+def _distinct(values: Iterable[T], key: Callable[[T], str]) -> Iterator[T]:
+    last = None
+    for value in values:
+        if key(value) != last:
+            last = key(value)
+            yield value
