@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from castore.errors import BackendError
-from castore.store.backend import Backend, ListingEntry
+from castore.store.backend import Backend, ListingEntry, Part
 
 
 class ReadOnly:
@@ -33,6 +33,14 @@ class ReadOnly:
     def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
         """As the other one."""
         return self._backend.get_many(keys, max_bytes)
+
+    def get_part(self, key: str, start: int, length: int) -> bytes | None:
+        """As the other one."""
+        return self._backend.get_part(key, start, length)
+
+    def get_parts(self, parts: Iterable[Part]) -> Iterator[tuple[Part, bytes | None]]:
+        """As the other one."""
+        return self._backend.get_parts(parts)
 
     def has(self, key: str) -> bool:
         """As the other one."""

@@ -270,10 +270,10 @@ class Denying(FaultyBackend):
 
     denied = ""
 
-    def get(self, key: str, max_bytes: int) -> bytes | None:
-        if key == self.denied:
+    def _note(self, operation: str, key: str) -> None:
+        super()._note(operation, key)
+        if key == self.denied and operation in ("get", "get_part"):
             raise BackendError(f"cannot read {self.url}: {key}: AccessDenied")
-        return super().get(key, max_bytes)
 
 
 @pytest.fixture
