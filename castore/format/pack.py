@@ -179,6 +179,10 @@ class PackIndex:
     """
 
     def __init__(self, data: bytes) -> None:
+        self._rows: int
+        self._features: int
+        self._bases: int
+        self.end: int
         try:
             self._rows, self._features, self._bases, self.end = _HEAD.unpack_from(data)
         except error:

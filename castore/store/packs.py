@@ -5,9 +5,10 @@
     packs/<64 digits>       a pack (``format/pack``) under the digest of its index
     objects/…, units/…      single values, where a few are stored at once in a folder
 
-Above this layer nothing knows of packs: a value has its key, and is renewed, listed and read by it. Below it many values
-are one: written, made durable, renewed and transferred together. A pack is immutable and seals itself: it appears whole
-or not at all, and packs in the order of their values, so that nothing is ever seen without what was put before it.
+Above this layer nothing knows of packs: a value has its key, and is renewed, listed and read by it. Below it many
+values are one: written, made durable, renewed and transferred together. A pack is immutable and seals itself: it
+appears whole or not at all, and packs in the order of their values, so that nothing is ever seen without what was put
+before it.
 
 What a collection does with packs is in ``care/repack``.
 """
@@ -71,6 +72,7 @@ class PackedBackend:
         self._loose_max = 0 if self.is_far else loose_max
         self._has_loose: bool | None = None
         self._pid = os.getpid()
+        self._held_since = 0.0
         self._forget()
 
     def __getattr__(self, name: str) -> Any:
@@ -114,7 +116,7 @@ class PackedBackend:
         return None
 
     def _get_in_trash(self, name: bytes, max_bytes: int) -> bytes | None:
-        """A value of a pack that a collection has removed a moment too soon; None if it is certain that there is none."""
+        """A value of a pack that was removed a moment too soon; None if it is certain that there is none."""
         found = self.catalog.in_trash(name)
         if found is not None and found.size <= max_bytes:
             data = self.raw.get_part(f"trash/{found.pack.key}", found.offset, found.size)
@@ -331,7 +333,6 @@ class PackedBackend:
         self._values: dict[str, tuple[int, Entry]] = {}  # in the order of their puts, with the barriers before them
         self._group = 0
         self._held_bytes = 0
-        self._held_since = 0.0
 
     def _after_fork(self) -> None:
         if self._pid != os.getpid():
