@@ -141,11 +141,12 @@ class PackBuilder:
 
     def add(self, entry: Entry) -> None:
         """Append a value."""
-        head = entry_head(entry.kind, entry.name, len(entry.value), entry.features)
+        features = tuple(sorted(set(entry.features)))
+        head = entry_head(entry.kind, entry.name, len(entry.value), features)
         delta = delta_of(entry.value) if entry.kind == OBJECT_KIND else None
         self._parts += (head, entry.value)
         place = Place(self.size + len(head), len(entry.value), check_of(entry.value))
-        self._places[bytes([entry.kind]) + entry.name] = place, entry.features, delta.bases if delta else ()
+        self._places[bytes([entry.kind]) + entry.name] = place, features, delta.bases if delta else ()
         self.size = place.offset + place.size
 
     def finish(self) -> tuple[Digest, bytes]:
@@ -154,7 +155,7 @@ class PackBuilder:
         features = sorted(
             feature.to_bytes(8, "big") + number.to_bytes(4, "big")
             for number, (_, (_, some, _)) in enumerate(rows)
-            for feature in set(some)
+            for feature in some
         )
         bases = [
             number.to_bytes(4, "big") + base for number, (_, (_, _, some)) in enumerate(rows) for base in sorted(some)

@@ -8,11 +8,10 @@
 from __future__ import annotations
 
 import builtins
-from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Protocol, runtime_checkable
+from itertools import islice
 
 from castore.errors import CorruptionError, InvalidInputError, NotFoundError, UnsupportedVersionError
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of, is_digest_hex
@@ -20,7 +19,8 @@ from castore.format.object import Object
 from castore.format.pack import PACK_BYTES_MAX
 from castore.store.backend import Backend, SweptError
 from castore.store.cache import ObjectCache
-from castore.store.compress import FRAME_OVERHEAD_MAX, pack, unpack
+from castore.store.compress import FRAME_OVERHEAD_MAX
+from castore.store.frames import Frames
 from castore.store.pack_catalog import is_pack_key
 from castore.store.packs import PackedBackend
 
@@ -33,19 +33,9 @@ PREFIX_DIGITS_MIN = 4
 OBJECTS_FOLDER = "objects"
 TRASH_FOLDER = "trash"
 
+_FETCHED_TOGETHER = 64  # frames that are held while the objects that they need are fetched
 _DIGITS = 2 * DIGEST_BYTES
 _HEX_DIGITS = "0123456789abcdef"
-
-_packing = allocate_lock()
-
-
-@runtime_checkable
-class KeepingBackend(Protocol):
-    """A backend that looks and writes in threads of its own: ``touch`` and ``put`` in one, without waiting."""
-
-    def keep(self, key: str, size: int, make: Callable[[], bytes], note: Callable[[bool], None]) -> None:
-        """Put what ``make`` gives unless there is a value, and renew that one's age; ``note`` is told which, later."""
-        ...
 
 
 class ObjectStore:
@@ -68,12 +58,20 @@ class ObjectStore:
     def __init__(self, backend: Backend, level: int = 3, cache: ObjectCache | None = None) -> None:
         self.reads = self.bytes_read = self.writes = self.bytes_written = 0
         self._backend = backend
-        self._keeping = backend if isinstance(backend, KeepingBackend) else None
-        self._is_far = self._keeping is not None or getattr(backend, "is_far", False)
-        self._level = level
+        self._packed = backend if isinstance(backend, PackedBackend) else None
+        self._is_far: bool = getattr(backend, "is_far", False)
         self._cache = cache
+        self._frames = Frames(self._frame, level)
 
-    def put(self, digest: Digest, data: bytes, *, u32_tail: int | None = None) -> bool:
+    def put(
+        self,
+        digest: Digest,
+        data: bytes,
+        *,
+        u32_tail: int | None = None,
+        features: tuple[int, ...] = (),
+        frame: bytes | None = None,
+    ) -> bool:
         """Store an object under its digest, once.
 
         Visible to this instance on return, durable and visible to others when ``flush`` returns: flush before anything
@@ -85,6 +83,8 @@ class ObjectStore:
             data: The canonical bytes, at most ``OBJECT_BYTES_MAX``; the objects it names must already be stored.
             u32_tail: Where in ``data`` a run of little-endian uint32 begins that goes to its end, if one does. A hint
                 for compression alone.
+            features: By which relatives are found, on which it may be stored.
+            frame: A frame of it that needs no other object, if there is one already.
 
         Returns:
             True if the object was new, as far as that is known: a store that is far away is not waited for.
@@ -95,39 +95,35 @@ class ObjectStore:
         if len(data) > OBJECT_BYTES_MAX:
             raise InvalidInputError(f"an object of {len(data)} bytes exceeds the {OBJECT_BYTES_MAX} that one may have")
         key = object_key(digest)
-        if self._keeping is not None:
-            self._keep(self._keeping, key, data, u32_tail)
-            return True
         if self._backend.touch(key) and (self._is_far or self._holds(key, data)):
             return False
-        frame = pack(data, u32_tail=u32_tail, level=self._level)
-        self._backend.put(key, frame)
-        self._count(len(frame))
+        if self._packed is None:
+            made = frame or self._frames.make(data, u32_tail)
+            self._backend.put(key, made)
+        else:
+            made = self._delta(digest, data, u32_tail, features) or frame or self._frames.make(data, u32_tail)
+            self._packed.put(key, made, features)
+        self.writes += 1
+        self.bytes_written += len(made)
         return True
+
+    def _delta(self, digest: Digest, data: bytes, u32_tail: int | None, features: tuple[int, ...]) -> bytes | None:
+        """A frame on a relative that is stored, which stays for it: it is renewed before anything can name it."""
+        assert self._packed is not None
+        base = self._packed.similar(features) if features else None
+        if base is None or base == digest or not self._packed.touch(object_key(base)):
+            return None
+        with suppress(CorruptionError, UnsupportedVersionError):
+            return self._frames.make_delta(data, u32_tail, base)
+        return None
 
     def _holds(self, key: str, data: bytes) -> bool:
         """Whether what is stored under a key is ``data``: without hashing it, and by no more memory than that takes."""
         try:
             frame = self._backend.get(key, FRAME_BYTES_MAX)
-            return frame is not None and unpack(frame, len(data)) == data
+            return frame is not None and self._frames.open(frame, len(data)) == data
         except CorruptionError:
             return False
-
-    def _keep(self, backend: KeepingBackend, key: str, data: bytes, u32_tail: int | None) -> None:
-        size = 0
-
-        def make() -> bytes:
-            nonlocal size
-            with _packing:  # contexts of zstd are shared
-                frame = pack(data, u32_tail=u32_tail, level=self._level)
-            size = len(frame)
-            return frame
-
-        backend.keep(key, len(data), make, lambda new: self._count(size) if new else None)
-
-    def _count(self, size: int) -> None:
-        self.writes += 1
-        self.bytes_written += size
 
     def put_bytes(self, data: bytes, *, u32_tail: int | None = None) -> Digest:
         """Store an object and return its digest; the promises of ``put``."""
@@ -138,7 +134,7 @@ class ObjectStore:
     def put_all(self, objects: Iterable[Object]) -> None:
         """``put`` of objects as they were made, in their order."""
         for made in objects:
-            self.put(made.digest, made.data, u32_tail=made.u32_tail)
+            self.put(made.digest, made.data, u32_tail=made.u32_tail, features=made.features)
 
     def get(self, digest: Digest) -> bytes:
         """The canonical bytes of an object, verified.
@@ -166,7 +162,7 @@ class ObjectStore:
         if frame is None or self._cache is None:
             return None
         with suppress(CorruptionError, UnsupportedVersionError):
-            data = unpack(frame, OBJECT_BYTES_MAX)
+            data = self._frames.open(frame, OBJECT_BYTES_MAX)
             if digest_of(data) == digest:
                 return data
         self._cache.drop(key)
@@ -188,7 +184,7 @@ class ObjectStore:
                 if not cache.has(key):
                     yield key
 
-        for found, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+        for found, frame in self._with_bases(self._backend.get_many(keys(), FRAME_BYTES_MAX)):
             while object_key(asked[0]) != found:
                 digest = asked.popleft()
                 yield digest, self.get(digest)
@@ -210,10 +206,12 @@ class ObjectStore:
         try:
             return frame, self._open(digest, frame)
         except (CorruptionError, UnsupportedVersionError):
-            if isinstance(self._backend, PackedBackend):
-                for other in self._backend.copies(object_key(digest), FRAME_BYTES_MAX):
-                    with suppress(CorruptionError, UnsupportedVersionError):
-                        return other, self._open(digest, other)
+            for digest_of_base in self._frames.bases_of(frame):  # of which one may be wrong, and whole elsewhere
+                self._frames.keep_verified(digest_of_base, self.get(digest_of_base))
+            copies = () if self._packed is None else self._packed.copies(object_key(digest), FRAME_BYTES_MAX)
+            for other in copies:
+                with suppress(CorruptionError, UnsupportedVersionError):
+                    return other, self._open(digest, other)
             raise
 
     def _open(self, digest: Digest, frame: bytes) -> bytes:
@@ -221,7 +219,7 @@ class ObjectStore:
         self.reads += 1
         self.bytes_read += len(frame)
         try:
-            data = unpack(frame, OBJECT_BYTES_MAX)
+            data = self._frames.open(frame, OBJECT_BYTES_MAX)
         except CorruptionError as error:
             raise self._damaged(key, str(error)) from error
         except UnsupportedVersionError as error:
@@ -289,8 +287,8 @@ class ObjectStore:
 
     def barrier(self) -> None:
         """Whatever is put from here on is never seen without all that was put before: before what names it is put."""
-        if isinstance(self._backend, PackedBackend):
-            self._backend.barrier()
+        if self._packed is not None:
+            self._packed.barrier()
         else:
             self.flush()
 
@@ -310,9 +308,28 @@ class ObjectStore:
                 asked.append(digest)
                 yield object_key(digest)
 
-        for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+        for _, frame in self._with_bases(self._backend.get_many(keys(), FRAME_BYTES_MAX)):
             digest = asked.popleft()
             yield digest, *self._opened(digest, self._found(digest, frame))
+
+    def _with_bases(self, found: Iterator[tuple[str, bytes | None]]) -> Iterator[tuple[str, bytes | None]]:
+        """What was read, each when the objects that it needs are at hand: from far away they are fetched together."""
+        if not self._is_far:
+            yield from found
+            return
+        while some := builtins.list(islice(found, _FETCHED_TOGETHER)):
+            keys = {object_key(digest): digest for digest in self._frames.missing_bases(frame for _, frame in some)}
+            for key, frame in self._backend.get_many(keys, FRAME_BYTES_MAX):
+                if frame is not None:
+                    with suppress(CorruptionError, UnsupportedVersionError):
+                        self._frames.keep_base(keys[key], frame)
+            yield from some
+
+    def _frame(self, digest: Digest) -> bytes | None:
+        """The stored frame of an object that others need."""
+        key = object_key(digest)
+        kept = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
+        return kept if kept is not None else self._backend.get(key, FRAME_BYTES_MAX)
 
     def put_frame(self, digest: Digest, frame: bytes) -> None:
         """Store a frame of an object in place of whatever is stored under its digest; otherwise as ``put``.

@@ -130,13 +130,18 @@ class PackCatalog:
     def similar(self, features: tuple[int, ...]) -> dict[bytes, int]:
         """Objects that share features and need no others: by name, how many."""
         counts: dict[bytes, int] = {}
+        needing: set[bytes] = set()
         for pack in self.packs().values():
+            shared: dict[int, int] = {}
             for feature in features:
                 for row in pack.index.similar(feature):
-                    if not pack.index.has_bases(row):
-                        name = pack.index.key(row)[1:]
-                        counts[name] = counts.get(name, 0) + 1
-        return counts
+                    shared[row] = shared.get(row, 0) + 1
+            for row, count in shared.items():
+                name = pack.index.key(row)[1:]
+                if pack.index.has_bases(row):
+                    needing.add(name)
+                counts[name] = max(count, counts.get(name, 0))
+        return {name: count for name, count in counts.items() if name not in needing}
 
     def renew(self, pack: StoredPack) -> bool:
         """Renew the age of a pack, now and then; False if it went."""

@@ -67,7 +67,7 @@ class PackedBackend:
     def __init__(self, backend: Backend, *, pack_bytes: int = PACK_BYTES, loose_max: int = LOOSE_MAX) -> None:
         self.raw = backend
         self.catalog = PackCatalog(backend)
-        self.is_far = hasattr(backend, "keep")
+        self.is_far: bool = getattr(backend, "is_far", False)
         self._pack_bytes = pack_bytes
         self._loose_max = 0 if self.is_far else loose_max
         self._has_loose: bool | None = None
@@ -76,8 +76,8 @@ class PackedBackend:
         self._forget()
 
     def __getattr__(self, name: str) -> Any:
-        # What a place says of itself. Of "keep" the meaning would be another one; "raw" is missing while one is copied.
-        if name in ("raw", "keep"):
+        # What a place says of itself. While one is copied or unpickled it has none yet.
+        if name == "raw":
             raise AttributeError(name)
         return getattr(self.raw, name)
 
@@ -274,14 +274,17 @@ class PackedBackend:
 
     # ---- relatives
 
-    def similar(self, features: tuple[int, ...]) -> Iterator[Digest]:
-        """Objects that share features and need no others, those that share most first."""
+    def similar(self, features: tuple[int, ...]) -> Digest | None:
+        """The object that shares the most features, at least half of them, and needs no other."""
         counts = self.catalog.similar(features)
         for _, entry in self._values.values():
-            shared = len({*features} & {*entry.features})
-            if shared and entry.value[0] != DELTA_CODEC:
-                counts[entry.name] = shared
-        return (Digest(name) for name in sorted(counts, key=lambda name: (-counts[name], name)))
+            if entry.features and entry.kind == OBJECT_KIND:
+                if entry.value[0] == DELTA_CODEC:
+                    counts.pop(entry.name, None)
+                else:
+                    counts[entry.name] = len({*features} & {*entry.features})
+        shared, best = max(((count, name) for name, count in counts.items()), default=(0, b""))
+        return Digest(best) if 2 * shared >= len(features) and shared else None
 
     # ---- where a value is
 
