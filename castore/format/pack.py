@@ -3,10 +3,10 @@
 ::
 
     pack     magic, entries, index, size of the index: u32, magic
-    entry    kind: u8   name: 32 bytes   size: u32   n: u8   features: n times u64   value: size bytes
+    entry    kind: u8   name: 32 bytes   size: u32   n: u8   features: n times u32   value: size bytes
     index    rows: u32   features: u32   bases: u32   end of the entries: u32
              rows, ascending      kind: u8   name: 32   offset of the value: u32   size: u32   check: 16
-             features, ascending  feature: u64, big-endian   row: u32, big-endian
+             features, ascending  feature: u32, big-endian   row: u32, big-endian
              bases, ascending     row: u32, big-endian   name of the object: 32
 
 Integers are little-endian but where said. ``check`` is the beginning of the BLAKE3 of the value, and the name of a pack
@@ -49,7 +49,7 @@ _DELTA = Struct("<BBI")
 _KEY_BYTES = 1 + DIGEST_BYTES
 ROW_BYTES: Final = _KEY_BYTES + _PLACE.size
 ROWS_AT: Final = _HEAD.size
-FEATURE_BYTES: Final = 12
+FEATURE_BYTES: Final = 8
 BASE_BYTES: Final = 4 + DIGEST_BYTES
 FOOTER_BYTES: Final = _FOOTER.size
 
@@ -75,7 +75,7 @@ class Entry(NamedTuple):
         kind: ``OBJECT_KIND``: a frame under the digest of its object; ``UNIT_KIND``: a sealed record under a name.
         name: 32 bytes.
         value: The stored bytes.
-        features: By which relatives of it are found, at most ``FEATURES_MAX`` integers below 2**64.
+        features: By which relatives of it are found, at most ``FEATURES_MAX`` integers below 2**32.
     """
 
     kind: int
@@ -87,7 +87,7 @@ class Entry(NamedTuple):
 def entry_head(kind: int, name: bytes, size: int, features: tuple[int, ...]) -> bytes:
     """What stands before a value of ``size`` bytes in a pack."""
     head = _ENTRY.pack(kind, name, size, len(features))
-    return head + b"".join(feature.to_bytes(8, "little") for feature in features)
+    return head + b"".join(feature.to_bytes(4, "little") for feature in features)
 
 
 def check_of(value: bytes) -> bytes:
@@ -153,7 +153,7 @@ class PackBuilder:
         """The name of the pack and its bytes."""
         rows = sorted(self._places.items())
         features = sorted(
-            feature.to_bytes(8, "big") + number.to_bytes(4, "big")
+            feature.to_bytes(4, "big") + number.to_bytes(4, "big")
             for number, (_, (_, some, _)) in enumerate(rows)
             for feature in some
         )
@@ -225,13 +225,13 @@ class PackIndex:
 
     def similar(self, feature: int) -> Iterator[int]:
         """The rows that have a feature."""
-        wanted = feature.to_bytes(8, "big")
+        wanted = feature.to_bytes(4, "big")
         number = self._bisect(self._features_at, FEATURE_BYTES, self._features, wanted)
         while number < self._features:
             at = self._features_at + number * FEATURE_BYTES
-            if self.data[at : at + 8] != wanted:
+            if self.data[at : at + 4] != wanted:
                 return
-            row = int.from_bytes(self.data[at + 8 : at + 12], "big")
+            row = int.from_bytes(self.data[at + 4 : at + 8], "big")
             if row < self._rows:
                 yield row
             number += 1
@@ -241,8 +241,8 @@ class PackIndex:
         found: dict[int, tuple[int, ...]] = {}
         for at in range(self._features_at, self._bases_at, FEATURE_BYTES):
             feature, row = (
-                int.from_bytes(self.data[at : at + 8], "big"),
-                int.from_bytes(self.data[at + 8 : at + 12], "big"),
+                int.from_bytes(self.data[at : at + 4], "big"),
+                int.from_bytes(self.data[at + 4 : at + 8], "big"),
             )
             found[row] = (*found.get(row, ()), feature)
         return found
@@ -317,10 +317,10 @@ def entries_of(pack: bytes) -> Iterator[Entry]:
         return
     while at + _ENTRY.size <= len(pack):
         kind, name, size, count = _ENTRY.unpack_from(pack, at)
-        value_at = at + _ENTRY.size + 8 * count
+        value_at = at + _ENTRY.size + 4 * count
         if kind not in (OBJECT_KIND, UNIT_KIND) or count > FEATURES_MAX or value_at + size > len(pack):
             return
-        features = tuple(int.from_bytes(pack[lo : lo + 8], "little") for lo in range(at + _ENTRY.size, value_at, 8))
+        features = tuple(int.from_bytes(pack[lo : lo + 4], "little") for lo in range(at + _ENTRY.size, value_at, 4))
         yield Entry(kind, name, pack[value_at : value_at + size], features)
         at = value_at + size
 

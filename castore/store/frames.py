@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from castore.errors import CorruptionError
@@ -40,15 +40,17 @@ class Frames:
         """A frame that needs no other object."""
         return pack(data, u32_tail=u32_tail, level=self._level)
 
-    def make_delta(self, data: bytes, u32_tail: int | None, base: Digest) -> bytes | None:
-        """A frame on a relative, if that takes less than half of what one of its own would, as far as can be told."""
+    def make_delta(self, data: bytes, u32_tail: int | None, bases: Sequence[Digest]) -> bytes | None:
+        """A frame on relatives, if that takes less than half of what one of its own would, as far as can be told."""
         if not DELTA_BYTES_MIN <= len(data) <= DELTA_BYTES_MAX:
             return None
-        known = self._base(base, 0)
-        if not 0 < len(known.data) <= DELTA_BYTES_MAX:
+        known = [self._base(base, 0) for base in bases]
+        content_bytes = sum(len(base.data) for base in known)
+        if not 0 < content_bytes <= DELTA_BYTES_MAX:
             return None
-        frame = pack_delta(data, [(base, known.data)], u32_tail)
-        return frame if 2 * len(frame) * len(known.data) < known.stored_bytes * len(data) else None
+        frame = pack_delta(data, [(name, base.data) for name, base in zip(bases, known, strict=True)], u32_tail)
+        stored_bytes = sum(base.stored_bytes for base in known)
+        return frame if 2 * len(frame) * content_bytes < stored_bytes * len(data) else None
 
     def open(self, frame: bytes, max_bytes: int, depth: int = 0) -> bytes:
         """The canonical bytes of a frame.

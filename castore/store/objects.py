@@ -110,11 +110,11 @@ class ObjectStore:
     def _delta(self, digest: Digest, data: bytes, u32_tail: int | None, features: tuple[int, ...]) -> bytes | None:
         """A frame on a relative that is stored, which stays for it: it is renewed before anything can name it."""
         assert self._packed is not None
-        base = self._packed.similar(features) if features else None
-        if base is None or base == digest or not self._packed.touch(object_key(base)):
+        bases = self._packed.similar(features) if features else []
+        if not bases or digest in bases or not all(self._packed.touch(object_key(base)) for base in bases):
             return None
         with suppress(CorruptionError, UnsupportedVersionError):
-            return self._frames.make_delta(data, u32_tail, base)
+            return self._frames.make_delta(data, u32_tail, bases)
         return None
 
     def _holds(self, key: str, data: bytes) -> bool:

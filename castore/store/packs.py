@@ -15,7 +15,9 @@ What a collection does with packs is in ``care/repack``.
 
 from __future__ import annotations
 
+import builtins
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
 from itertools import groupby, islice
@@ -39,6 +41,9 @@ PACK_AGE_S = 30.0
 LOOSE_MAX = 16
 """Values that are stored one by one in a folder if no more come together: a pack for each of them would be as many
 files, and say less to whoever looks."""
+
+SHARED_MIN = 2
+"""Features that a relative shares at least: one may be chance."""
 
 _FOLDERS = {"objects": OBJECT_KIND, "units": UNIT_KIND}
 _NAMES = {kind: folder for folder, kind in _FOLDERS.items()}
@@ -222,6 +227,10 @@ class PackedBackend:
         self._values.pop(key, None)
         self._values[key] = self._group, Entry(name[0], name[1:], bytes(data), features)
         self._held_bytes += len(data)
+        if name[0] == OBJECT_KIND and data[:1] == bytes([DELTA_CODEC]):
+            self._held_deltas.add(name[1:])
+        for feature in features:
+            self._held_features.setdefault(feature, []).append(name[1:])
 
     def barrier(self) -> None:
         """Whatever is put from here on is never to be seen without all that was put before."""
@@ -274,17 +283,19 @@ class PackedBackend:
 
     # ---- relatives
 
-    def similar(self, features: tuple[int, ...]) -> Digest | None:
-        """The object that shares the most features, at least half of them, and needs no other."""
+    def similar(self, features: tuple[int, ...]) -> builtins.list[Digest]:
+        """Objects that share the most features and need no others: one, or two that together may share more."""
         counts = self.catalog.similar(features)
-        for _, entry in self._values.values():
-            if entry.features and entry.kind == OBJECT_KIND:
-                if entry.value[0] == DELTA_CODEC:
-                    counts.pop(entry.name, None)
-                else:
-                    counts[entry.name] = len({*features} & {*entry.features})
-        shared, best = max(((count, name) for name, count in counts.items()), default=(0, b""))
-        return Digest(best) if 2 * shared >= len(features) and shared else None
+        held = Counter(name for feature in features for name in self._held_features.get(feature, ()))
+        for name, count in held.items():
+            counts[name] = max(count, counts.get(name, 0))
+        for name in counts.keys() & self._held_deltas:
+            del counts[name]
+        least = min(SHARED_MIN, len(features))
+        best = sorted(((count, name) for name, count in counts.items() if count >= least), reverse=True)[:2]
+        if best and 4 * best[0][0] >= 3 * len(features):
+            del best[1:]
+        return [Digest(name) for _, name in best]
 
     # ---- where a value is
 
@@ -334,6 +345,8 @@ class PackedBackend:
 
     def _forget(self) -> None:
         self._values: dict[str, tuple[int, Entry]] = {}  # in the order of their puts, with the barriers before them
+        self._held_features: dict[int, list[bytes]] = {}
+        self._held_deltas: set[bytes] = set()
         self._group = 0
         self._held_bytes = 0
 

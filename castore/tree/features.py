@@ -1,6 +1,6 @@
 """By what an object's relatives are found: a few integers that most objects with nearly the same samples share.
 
-The keys of the samples below an object are divided by two of their bits, and the smallest key of each part is a
+The keys of the samples below an object are divided by three of their bits, and the smallest key of each part is a
 feature. Two objects share a feature with the probability that their sets' Jaccard similarity gives (one permutation
 hashing: Li, Owen and Zhang, 2012). Features of several objects are those of what they hold together, part by part.
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-PARTS: Final = 4
+PARTS: Final = 8
 
 NONE: Final = 2**64 - 1
 """Of a part in which there is no key."""
@@ -47,7 +47,7 @@ def merged(sketches: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 def features_of(sketch: tuple[int, ...], array: str, level: int) -> tuple[int, ...]:
     """The features of an object over the samples of a sketch; objects of other arrays and levels have others."""
     salt = _salt(array, level)
-    return tuple(smallest ^ salt for smallest in sketch if smallest != NONE)
+    return tuple((smallest ^ salt) >> 32 for smallest in sketch if smallest != NONE)
 
 
 @cache
