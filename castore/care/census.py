@@ -15,6 +15,7 @@ from castore.format.pack import OBJECT_KIND, ROW_BYTES, ROWS_AT, UNIT_KIND, Pack
 from castore.store import kinds
 from castore.store.atomic_create import PROBED_FOLDER
 from castore.store.backend import Backend, ListingEntry, everything
+from castore.store.delta import DEPTH_MAX
 from castore.store.kinds import is_value_key
 from castore.store.marker import FORMAT_KEY
 from castore.store.objects import TRASH_FOLDER, digest_of_key
@@ -45,6 +46,7 @@ class Census:
             An object in a pack is as old as that.
         place: Where those are that are in a pack and nowhere else: number of the pack by name times 2**32, and offset
             in it, int64[n]; -1 for others.
+        bases: Objects of which a stored frame needs another, with that object, int64[m, 2]; none that is missing.
         records: The other keys by their first part (``refs``, ``units``, …), ascending.
         unknown: Keys that nothing in castore is called, at most ``UNKNOWN_KEPT``.
         unknown_count: How many there are.
@@ -57,6 +59,7 @@ class Census:
     sizes: NDArray[np.int64]
     modified: NDArray[np.float64]
     place: NDArray[np.int64]
+    bases: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     records: dict[str, list[str]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     unknown_count: int = 0
@@ -70,6 +73,13 @@ class Census:
 
     def __len__(self) -> int:
         return len(self.digests)
+
+    def with_bases(self, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Some objects and those that their frames need, bool[n]."""
+        some = some.copy()
+        for _ in range(DEPTH_MAX):
+            some[self.bases[some[self.bases[:, 0]], 1]] = True
+        return some
 
     @property
     def packed(self) -> NDArray[np.bool_]:
@@ -155,19 +165,27 @@ def take_census(backend: PackedBackend, report: Callable[[int], None] = lambda c
     packs = backend.catalog.fresh()
     units = {key for pack in packs for key in map(value_key, map(pack.index.key, pack.index.starting(UNIT_KIND)))}
     records[UNITS.folder] = [*{*records[UNITS.folder], *units}]
-    return Census(
+    census = Census(
         *_with_packed(
             np.frombuffer(bytes(digests), np.uint8).reshape(-1, DIGEST_BYTES),
             np.frombuffer(sizes, np.int64) if sizes else np.zeros(0, np.int64),
             np.frombuffer(modified, np.float64) if modified else np.zeros(0, np.float64),
             packs,
         ),
-        {folder: sorted(keys) for folder, keys in records.items()},
-        unknown,
-        unknown_count,
-        faults,
-        faults_count,
+        records={folder: sorted(keys) for folder, keys in records.items()},
+        unknown=unknown,
+        unknown_count=unknown_count,
+        faults=faults,
+        faults_count=faults_count,
     )
+    census.bases = _bases(census, packs)
+    return census
+
+
+def _bases(census: Census, packs: Iterable[StoredPack]) -> NDArray[np.int64]:
+    pairs = [pack.index.key(row)[1:] + base for pack in packs for row, base in pack.index.bases()]
+    found = census.find(b"".join(pairs)).reshape(-1, 2)
+    return found[(found >= 0).all(axis=1)]
 
 
 def _with_packed(

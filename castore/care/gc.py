@@ -365,7 +365,7 @@ class _Collection:
                     self.done.spared += 1
             self.report("sweeping", at, len(doomed))
         self.done.packs = Repacking(
-            self.backend, self.census, self.in_use, self.dead_units, before, dry_run=self.dry_run
+            self.backend, self.census, self.in_use, self.dead_units, before, self.objects, dry_run=self.dry_run
         ).run(lambda done, total: self.report("repacking", done, total))
         self.done.removed += self.done.packs.objects_removed
         self.done.removed_bytes += self.done.packs.bytes_removed

@@ -35,7 +35,7 @@ class Repairer:
             _, frame, data = next(iter(self._good.get_frames([digest])))
         except (NotFoundError, CorruptionError, UnsupportedVersionError):
             return None
-        self._objects.put_frame(digest, frame)
+        self._objects.put_frame(digest, frame, data)
         return data
 
     def raw(self, key: str, max_bytes: int) -> bytes | None:

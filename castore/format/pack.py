@@ -236,6 +236,11 @@ class PackIndex:
                 yield row
             number += 1
 
+    @property
+    def feature_bytes(self) -> bytes:
+        """The table of features, ``FEATURE_BYTES`` each: as the index has it."""
+        return self.data[self._features_at : self._bases_at]
+
     def features(self) -> dict[int, tuple[int, ...]]:
         """The features of every row that has some, ascending."""
         found: dict[int, tuple[int, ...]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from castore.errors import CorruptionError
+from castore.errors import CorruptionError, MissingBaseError
 from castore.format.digest import Digest, digest_hex
 from castore.format.pack import DELTA_CODEC, delta_of
 from castore.lru import LRU
@@ -95,8 +95,8 @@ class Frames:
             return base
         frame = self._fetch(digest)
         if frame is None:
-            raise CorruptionError(f"needs object {digest_hex(digest)}, which is missing")
+            raise MissingBaseError(f"needs object {digest_hex(digest)}, which is missing")
         try:
             return self._bases.keep(digest, _Base(self.open(frame, DELTA_BYTES_MAX, depth + 1), len(frame)))
         except CorruptionError as error:
-            raise CorruptionError(f"needs object {digest_hex(digest)}: {error}") from error
+            raise type(error)(f"needs object {digest_hex(digest)}: {error}") from error

@@ -13,13 +13,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 
-from castore.errors import CorruptionError, InvalidInputError, NotFoundError, UnsupportedVersionError
+from castore.errors import (
+    CorruptionError,
+    InvalidInputError,
+    MissingBaseError,
+    NotFoundError,
+    UnsupportedVersionError,
+)
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of, is_digest_hex
 from castore.format.object import Object
-from castore.format.pack import PACK_BYTES_MAX
+from castore.format.pack import PACK_BYTES_MAX, delta_of
 from castore.store.backend import Backend, SweptError
 from castore.store.cache import ObjectCache
-from castore.store.compress import FRAME_OVERHEAD_MAX
+from castore.store.compress import FRAME_OVERHEAD_MAX, u32_tail_of
 from castore.store.frames import Frames
 from castore.store.pack_catalog import is_pack_key
 from castore.store.packs import PackedBackend
@@ -206,8 +212,9 @@ class ObjectStore:
         try:
             return frame, self._open(digest, frame)
         except (CorruptionError, UnsupportedVersionError):
-            for digest_of_base in self._frames.bases_of(frame):  # of which one may be wrong, and whole elsewhere
-                self._frames.keep_verified(digest_of_base, self.get(digest_of_base))
+            for base in self._frames.bases_of(frame):  # of which one may be wrong, and whole elsewhere
+                with suppress(CorruptionError, NotFoundError, UnsupportedVersionError):
+                    self._frames.keep_verified(base, self.get(base))
             copies = () if self._packed is None else self._packed.copies(object_key(digest), FRAME_BYTES_MAX)
             for other in copies:
                 with suppress(CorruptionError, UnsupportedVersionError):
@@ -220,6 +227,8 @@ class ObjectStore:
         self.bytes_read += len(frame)
         try:
             data = self._frames.open(frame, OBJECT_BYTES_MAX)
+        except MissingBaseError as error:
+            raise MissingBaseError(str(self._damaged(key, str(error)))) from error
         except CorruptionError as error:
             raise self._damaged(key, str(error)) from error
         except UnsupportedVersionError as error:
@@ -331,16 +340,44 @@ class ObjectStore:
         kept = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
         return kept if kept is not None else self._backend.get(key, FRAME_BYTES_MAX)
 
-    def put_frame(self, digest: Digest, frame: bytes) -> None:
-        """Store a frame of an object in place of whatever is stored under its digest; otherwise as ``put``.
+    def put_frame(self, digest: Digest, frame: bytes, data: bytes) -> None:
+        """Store an object in place of whatever is stored under its digest; otherwise as ``put``.
 
         Args:
             digest: The object.
-            frame: From ``get_frames`` of a store, which has verified it.
+            frame: From ``get_frames`` of a store, which has verified it; another is made if it needs other objects.
+            data: The canonical bytes.
         """
+        own, tail = self._own_frame(frame)
+        frame = own or self._frames.make(data, tail)
         self._backend.put(object_key(digest), frame)
         self.writes += 1
         self.bytes_written += len(frame)
+
+    def adopt(self, digest: Digest, frame: bytes, data: bytes, features: tuple[int, ...]) -> bool:
+        """``put`` of an object with its frame in another store, which is taken if it needs no other object."""
+        own, tail = self._own_frame(frame)
+        return self.put(digest, data, u32_tail=tail, features=features, frame=own)
+
+    @staticmethod
+    def _own_frame(frame: bytes) -> tuple[bytes | None, int | None]:
+        """A frame if it needs no other object; else None, and where a run of uint32 begins in the object."""
+        delta = delta_of(frame)
+        return (frame, None) if delta is None else (None, delta.tail)
+
+    def delta_on(self, digest: Digest, frame: bytes, bases: builtins.list[Digest]) -> bytes | None:
+        """A frame of a stored object on relatives, None if that saves too little.
+
+        Args:
+            digest: The object.
+            frame: The one that it has, which needs no other object.
+            bases: Stored objects that need none either.
+        """
+        return self._frames.make_delta(self._opened(digest, frame)[1], u32_tail_of(frame), bases)
+
+    def features(self, digest: Digest) -> tuple[int, ...]:
+        """By which relatives of a stored object are found; none of one that is stored by itself."""
+        return () if self._packed is None else self._packed.features(object_key(digest))
 
     def _below(self, folder: str) -> Iterator[Digest]:
         for key in self._backend.list(folder):

@@ -32,13 +32,21 @@ class StoredPack:
         damage: What is wrong with it, empty if nothing is known.
     """
 
-    __slots__ = ("damage", "index", "modified_s", "name", "size_bytes")
+    __slots__ = ("_features", "damage", "index", "modified_s", "name", "size_bytes")
 
     def __init__(
         self, name: str, index: PackIndex, size_bytes: int, modified_s: float | None, damage: str = ""
     ) -> None:
         self.name, self.index, self.size_bytes, self.modified_s = name, index, size_bytes, modified_s
         self.damage = damage
+        self._features: dict[int, tuple[int, ...]] | None = None
+
+    @property
+    def features(self) -> dict[int, tuple[int, ...]]:
+        """The features of every row that has some, ascending."""
+        if self._features is None:
+            self._features = self.index.features()
+        return self._features
 
     @property
     def key(self) -> str:

@@ -28,7 +28,7 @@ class ReadEntry(NamedTuple):
 
 def read_entries(backend: Backend, pack: StoredPack, rows: Iterable[int]) -> Iterator[ReadEntry]:
     """Entries of a pack by their rows in the index, in the order in which they lie in the pack."""
-    index, features = pack.index, pack.index.features()
+    index, features = pack.index, pack.features
     wanted: list[tuple[int, Place, bytes]] = []
     for place, row in sorted((index.place(row), row) for row in rows):
         key = index.key(row)

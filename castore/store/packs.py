@@ -50,6 +50,7 @@ _NAMES = {kind: folder for folder, kind in _FOLDERS.items()}
 _WINDOW = 256  # keys that are asked for together
 _GAP_BYTES = 64 * 1024  # that are read for nothing rather than in two requests
 _REQUEST_BYTES = 4 * 2**20
+_LOOSE_S = 5.0
 
 
 class PackedBackend:
@@ -75,7 +76,8 @@ class PackedBackend:
         self.is_far: bool = getattr(backend, "is_far", False)
         self._pack_bytes = pack_bytes
         self._loose_max = 0 if self.is_far else loose_max
-        self._has_loose: bool | None = None
+        self._has_loose = False
+        self._looked_at = float("-inf")
         self._pid = os.getpid()
         self._held_since = 0.0
         self._forget()
@@ -297,6 +299,17 @@ class PackedBackend:
             del best[1:]
         return [Digest(name) for _, name in best]
 
+    def features(self, key: str) -> tuple[int, ...]:
+        """The features that a value was put with, in ascending order; none of one that is in no pack."""
+        name = _name_of(key)
+        if name is None:
+            return ()
+        held = self._values.get(key)
+        if held is not None:
+            return tuple(sorted(held[1].features))
+        found = self.catalog.find(name)
+        return () if found is None else found.pack.features.get(found.row, ())
+
     # ---- where a value is
 
     def _held(self, key: str) -> bytes | None:
@@ -306,11 +319,11 @@ class PackedBackend:
         return None if found is None else found[1].value
 
     def _may_be_loose(self) -> bool:
-        """Whether single values are stored here; where each question costs a round trip, one is asked for all."""
-        if not self.is_far:
-            return True
-        if self._has_loose is None:
+        """Whether single values are stored here, of late: one question for all of them is cheaper than one for each."""
+        now = monotonic()
+        if not self._has_loose and now - self._looked_at > _LOOSE_S:
             self._has_loose = any(next(iter(self.raw.list(folder)), None) is not None for folder in _FOLDERS)
+            self._looked_at = now
         return self._has_loose
 
     def _keys_below(self, prefix: str) -> Iterator[str]:
@@ -363,6 +376,7 @@ class PackedBackend:
             return
         self.raw.flush()  # what was put before and is no such value
         if len(values) <= self._loose_max:
+            self._has_loose = True
             for _, group in groupby(values.items(), key=lambda item: item[1][0]):
                 for key, (_, entry) in group:
                     self.raw.put(key, entry.value)
