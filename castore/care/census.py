@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 
 from castore.errors import BackendError
 from castore.format.digest import DIGEST_BYTES, Digest
-from castore.format.pack import OBJECT_KIND, ROW_BYTES, ROWS_AT, UNIT_KIND, PackIndex
+from castore.format.pack import OBJECT_KIND, ROW_BYTES, UNIT_KIND, PackIndex
 from castore.store import kinds
 from castore.store.atomic_create import PROBED_FOLDER
 from castore.store.backend import Backend, ListingEntry, everything
 from castore.store.delta import DEPTH_MAX
 from castore.store.kinds import is_value_key
 from castore.store.marker import FORMAT_KEY
-from castore.store.objects import TRASH_FOLDER, digest_of_key
+from castore.store.object_keys import digest_of_key
 from castore.store.pack_catalog import StoredPack, is_pack_key
 from castore.store.packs import PackedBackend, value_key
 from castore.store.protection import PROTECTED_KEY
 from castore.store.refs import REFS, entry_of_key
+from castore.store.trash import TRASH_FOLDER
 from castore.store.units import UNITS
 
 UNKNOWN_KEPT = 1000
@@ -205,15 +206,15 @@ def _with_packed(
 
 
 def object_table(index: PackIndex) -> NDArray[np.void]:
-    """The objects of a pack by digest: ``name`` uint8[32], ``offset`` and ``size``, and ``row`` in the index."""
-    rows = index.starting(OBJECT_KIND)
+    """The objects of a pack by digest: ``name`` uint8[32], ``offset`` and ``size``."""
     kind = np.dtype({
         "names": ["name", "offset", "size"],
         "formats": [(np.uint8, DIGEST_BYTES), "<u4", "<u4"],
         "offsets": [1, 1 + DIGEST_BYTES, 5 + DIGEST_BYTES],
         "itemsize": ROW_BYTES,
     })  # fmt: skip
-    return np.frombuffer(index.data, kind, len(rows), ROWS_AT + rows.start * ROW_BYTES)
+    rows = index.starting(OBJECT_KIND)
+    return index.rows_table()[rows.start : rows.stop].reshape(-1).view(kind)
 
 
 def _fault_of(entry: ListingEntry) -> str:

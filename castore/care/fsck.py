@@ -33,7 +33,8 @@ from castore.errors import (
 )
 from castore.format.digest import Digest
 from castore.store.backend import Backend, NotAValueError
-from castore.store.objects import ObjectStore, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import ObjectStore
 from castore.store.packs import PackedBackend, packed
 from castore.store.refs import REFS
 

@@ -27,19 +27,13 @@ from castore.format.digest import Digest
 from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX
 from castore.store import kinds
 from castore.store.backend import Backend, ListingEntry, everything
-from castore.store.objects import (
-    FRAME_BYTES_MAX,
-    OBJECTS_FOLDER,
-    TRASH_FOLDER,
-    ObjectStore,
-    digest_of_key,
-    object_key,
-    trash_key,
-)
+from castore.store.object_keys import OBJECTS_FOLDER, digest_of_key, object_key
+from castore.store.objects import FRAME_BYTES_MAX, ObjectStore
 from castore.store.pack_catalog import is_pack_key
 from castore.store.packs import PackedBackend, packed
 from castore.store.records import Holds, RecordKind
 from castore.store.refs import REFS, RefStore, entry_of_key, is_ref_name
+from castore.store.trash import TRASH_FOLDER, trash_key
 
 CLOCKS_MAX_S = 3600
 

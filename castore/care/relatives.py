@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.care.census import Census
-from castore.format.pack import FEATURE_BYTES, OBJECT_KIND
+from castore.format.pack import OBJECT_KIND
 from castore.store.pack_catalog import StoredPack
 from castore.store.packs import SHARED_MIN
 
@@ -62,18 +62,16 @@ def _features(
     packs: Sequence[StoredPack], census: Census, wanted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """Features that more than one of the wanted objects has, each with the number of one, in the order of the packs."""
-    kind = np.dtype([("feature", ">u4"), ("row", ">u4")])
-    assert kind.itemsize == FEATURE_BYTES
     all_features, all_numbers = [np.zeros(0, np.uint32)], [np.zeros(0, np.int64)]
     for pack in packs:
-        table = np.frombuffer(pack.index.feature_bytes, kind)
+        values, places = pack.index.feature_columns()
         rows = pack.index.starting(OBJECT_KIND)
         numbers = census.find(b"".join(pack.index.key(row)[1:] for row in rows))
-        at = table["row"].astype(np.int64) - rows.start
+        at = places.astype(np.int64) - rows.start
         known = (at >= 0) & (at < len(numbers))
         number = numbers[at[known]]
         chosen = (number >= 0) & wanted[np.maximum(number, 0)]
-        all_features.append(table["feature"][known][chosen].astype(np.uint32))
+        all_features.append(values[known][chosen])
         all_numbers.append(number[chosen])
     features, numbers = np.concatenate(all_features), np.concatenate(all_numbers)
     _, which, counts = np.unique(features, return_inverse=True, return_counts=True)

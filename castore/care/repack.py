@@ -20,10 +20,11 @@ from castore.care.relatives import find_relatives
 from castore.errors import CorruptionError, NotFoundError
 from castore.format.digest import Digest
 from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
-from castore.store.objects import TRASH_FOLDER, ObjectStore
+from castore.store.objects import ObjectStore
 from castore.store.pack_catalog import StoredPack
 from castore.store.pack_entries import read_entries
 from castore.store.packs import PACK_BYTES, PackedBackend, value_key
+from castore.store.trash import TRASH_FOLDER
 
 UNUSED_SHARE = 0.25
 """Of the bytes of a pack, from which on it is written anew: at most a third more is stored than is in use, and what is

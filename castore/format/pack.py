@@ -18,12 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from struct import Struct, error
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from blake3 import blake3
 
 from castore.errors import CorruptionError, FormatError, UnsupportedVersionError
 from castore.format.digest import DIGEST_BYTES, Digest, digest_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MAGIC: Final = b"castore pack 1\n"
 
@@ -236,10 +240,19 @@ class PackIndex:
                 yield row
             number += 1
 
-    @property
-    def feature_bytes(self) -> bytes:
-        """The table of features, ``FEATURE_BYTES`` each: as the index has it."""
-        return self.data[self._features_at : self._bases_at]
+    def rows_table(self) -> NDArray[np.uint8]:
+        """The rows as they are, uint8[n, ROW_BYTES]."""
+        import numpy as np
+
+        return np.frombuffer(self.data, np.uint8, self._rows * ROW_BYTES, ROWS_AT).reshape(-1, ROW_BYTES)
+
+    def feature_columns(self) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Features, ascending, and their rows; uint32[m] each."""
+        import numpy as np
+
+        table = np.frombuffer(self.data, ">u4", 2 * self._features, self._features_at).reshape(-1, 2)
+        known = table[table[:, 1] < self._rows].astype(np.uint32)
+        return known[:, 0], known[:, 1]
 
     def features(self) -> dict[int, tuple[int, ...]]:
         """The features of every row that has some, ascending."""

@@ -1,9 +1,4 @@
-"""The door to objects: stored once under their digest, verified whenever they are read.
-
-::
-
-    objects/<first 2 of the 64 hexadecimal digits>/<the 64 digits>     a frame (``compress``) of the canonical bytes
-"""
+"""The door to objects: stored once under their digest, verified whenever they are read."""
 
 from __future__ import annotations
 
@@ -20,24 +15,22 @@ from castore.errors import (
     NotFoundError,
     UnsupportedVersionError,
 )
-from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of, is_digest_hex
+from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
 from castore.format.object import Object
-from castore.format.pack import PACK_BYTES_MAX, delta_of
-from castore.store.backend import Backend, SweptError
+from castore.format.pack import delta_of
+from castore.store.backend import Backend
 from castore.store.cache import ObjectCache
 from castore.store.compress import FRAME_OVERHEAD_MAX, u32_tail_of
 from castore.store.frames import Frames
-from castore.store.pack_catalog import is_pack_key
+from castore.store.object_keys import OBJECTS_FOLDER, digest_of_key, object_key
 from castore.store.packs import PackedBackend
+from castore.store.trash import flush_restoring, trash_key
 
 OBJECT_BYTES_MAX = 256 * 2**20
 """Canonical bytes of the largest object: a sample of 64 million tokens, a thousand times the target of a chunk."""
 
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + FRAME_OVERHEAD_MAX
 PREFIX_DIGITS_MIN = 4
-
-OBJECTS_FOLDER = "objects"
-TRASH_FOLDER = "trash"
 
 _FETCHED_TOGETHER = 64  # frames that are held while the objects that they need are fetched
 _DIGITS = 2 * DIGEST_BYTES
@@ -386,48 +379,8 @@ class ObjectStore:
                 yield digest
 
     def _damaged(self, key: str, how: str) -> CorruptionError:
+        again = "store" if self._packed is not None and self._packed.is_packed(key) else "delete the file and store"
         return CorruptionError(
             f"object {key} in {self._backend.url} is damaged ({how}): run 'castore fsck --repair-from URL' with a copy "
-            "of the repository, or delete the file and store the same data again"
+            f"of the repository, or {again} the same data again"
         )
-
-
-def flush_restoring(backend: Backend) -> None:
-    """Flush; objects that were swept while they were renewed are stored again, from the trash.
-
-    Records that were swept so are let go: they can be made again.
-
-    Raises:
-        SweptError: One is not in the trash either.
-    """
-    try:
-        backend.flush()
-        return
-    except SweptError as error:
-        swept = error
-    for key in swept.keys:
-        if digest_of_key(key) is not None or is_pack_key(key):
-            frame = backend.get(f"{TRASH_FOLDER}/{key}", PACK_BYTES_MAX)
-            if frame is None:
-                raise swept
-            backend.put(key, frame)
-    backend.flush()
-
-
-def object_key(digest: Digest) -> str:
-    """The key under which an object is stored."""
-    name = digest_hex(digest)
-    return f"{OBJECTS_FOLDER}/{name[:2]}/{name}"
-
-
-def trash_key(digest: Digest) -> str:
-    """The key under which a collection keeps an object that it removes, where it cannot remove in one step."""
-    return f"{TRASH_FOLDER}/{object_key(digest)}"
-
-
-def digest_of_key(key: str) -> Digest | None:
-    """The digest of the object that is stored under ``key``; None if no object would be."""
-    name = key[-_DIGITS:]
-    if not is_digest_hex(name) or key != f"{OBJECTS_FOLDER}/{name[:2]}/{name}":
-        return None
-    return digest_from_hex(name)

@@ -6,16 +6,24 @@ changes, so what is known of one stays true until it is gone.
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from time import monotonic, time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from castore.errors import CastoreError, CorruptionError
 from castore.format.digest import Digest, digest_from_hex, digest_hex, is_digest_hex
 from castore.format.pack import PACK_BYTES_MAX, PackIndex, entries_of, index_bytes, read_index, rebuilt
 from castore.store.backend import Backend, ListingEntry
 
+if TYPE_CHECKING:
+    from castore.store.pack_lookup import PackLookup
+
 PACKS_FOLDER = "packs"
+
+SINGLE_MAX = 16
+"""Packs that are looked up one by one."""
 
 _TAIL_BYTES = 64 * 1024  # the index of most packs
 _RENEWED_S = 300.0  # a pack that was renewed in this time is young enough
@@ -75,7 +83,11 @@ class PackCatalog:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._packs: dict[str, StoredPack] | None = None  # the one that was found in last comes first
+        self._packs: dict[str, StoredPack] | None = None
+        # Of many packs most are looked up together, the others one by one: first that in which something was found.
+        self._lookup: PackLookup | None = None
+        self._merged: list[str] = []
+        self._single: dict[str, StoredPack] = {}
         self._lost: dict[str, StoredPack] = {}  # those that went: a collection may have put them into the trash
         self._renewed: dict[str, float] = {}
         self.unseen: dict[str, CastoreError] = {}
@@ -101,14 +113,25 @@ class PackCatalog:
             if is_digest_hex(name := entry.key.partition("/")[2])
         }
         for name in [name for name in packs if name not in listed]:
-            self._lost[name] = packs.pop(name)
+            self.forget(packs[name])
         self.unseen = {name: error for name, error in self.unseen.items() if name in listed}
         for name, pack in packs.items():
             pack.modified_s = listed[name].modified_s
         new = [entry for name, entry in listed.items() if name not in packs and name not in self.unseen]
         for pack in self._opened(new):
-            packs[pack.name] = pack
+            self._have(pack)
         return bool(new)
+
+    def _have(self, pack: StoredPack) -> None:
+        packs = self.packs()
+        packs[pack.name] = pack
+        self._single = {pack.name: pack, **self._single}
+        if len(self._single) > SINGLE_MAX and "numpy" in sys.modules:
+            from castore.store.pack_lookup import PackLookup
+
+            self._merged = list(packs)
+            self._lookup = PackLookup([pack.index for pack in packs.values()])
+            self._single = {}
 
     def find(self, name: bytes) -> FoundValue | None:
         """Where a value is, by kind and name, 33 bytes; None if no pack is known to have it.
@@ -117,13 +140,14 @@ class PackCatalog:
             CorruptionError: An index is wrong.
         """
         packs = self.packs()
-        for number, pack in enumerate(packs.values()):
+        for number, pack in enumerate(self._single.values()):
             row = pack.index.find(name)
             if row is not None:
                 if number:  # its neighbours are likely to be asked for next
-                    self._packs = {pack.name: pack, **packs}
+                    self._single = {pack.name: pack, **self._single}
                 return _found(pack, row)
-        return None
+        place = None if self._lookup is None else self._lookup.find(name)
+        return None if place is None else _found(packs[self._merged[place[0]]], place[1])
 
     def all(self, name: bytes) -> list[FoundValue]:
         """Every place where a value is."""
@@ -137,18 +161,21 @@ class PackCatalog:
 
     def similar(self, features: tuple[int, ...]) -> dict[bytes, int]:
         """Objects that share features and need no others: by name, how many."""
+        packs = self.packs()
+        shared: Counter[tuple[str, int]] = Counter()
+        for pack in self._single.values():
+            for feature in features:
+                shared.update((pack.name, row) for row in pack.index.similar(feature))
+        if self._lookup is not None:
+            shared.update((self._merged[number], row) for number, row in self._lookup.similar(features))
         counts: dict[bytes, int] = {}
         needing: set[bytes] = set()
-        for pack in self.packs().values():
-            shared: dict[int, int] = {}
-            for feature in features:
-                for row in pack.index.similar(feature):
-                    shared[row] = shared.get(row, 0) + 1
-            for row, count in shared.items():
-                name = pack.index.key(row)[1:]
-                if pack.index.has_bases(row):
-                    needing.add(name)
-                counts[name] = max(count, counts.get(name, 0))
+        for (pack_name, row), count in shared.items():
+            index = packs[pack_name].index
+            name = index.key(row)[1:]
+            if index.has_bases(row):
+                needing.add(name)
+            counts[name] = max(count, counts.get(name, 0))
         return {name: count for name, count in counts.items() if name not in needing}
 
     def renew(self, pack: StoredPack) -> bool:
@@ -167,13 +194,17 @@ class PackCatalog:
         """A pack proved to be gone."""
         self._lost[pack.name] = pack
         self.packs().pop(pack.name, None)
+        self._single.pop(pack.name, None)
+        if pack.name in self._merged:
+            self._single = dict(self.packs())
+            self._lookup, self._merged = None, []
 
     def add(self, name: Digest, pack: bytes) -> None:
         """A pack that was stored just now."""
         index = read_index(pack, name)
         assert index is not None
         stored = StoredPack(digest_hex(name), index, len(pack), time())
-        self._packs = {stored.name: stored, **self.packs()}
+        self._have(stored)
         self._renewed[stored.name] = monotonic()
 
     def opened(self, entry: ListingEntry) -> StoredPack | None:

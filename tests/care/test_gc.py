@@ -16,7 +16,7 @@ from castore.format.run import Run
 from castore.ingest.assembly import Assembly
 from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.store.refs import RefStore
 from castore.store.units import UNITS
 from castore.store.urls import open_backend

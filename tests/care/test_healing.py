@@ -10,7 +10,7 @@ import pytest
 from castore.care.fsck import check
 from castore.repository import Repository
 from castore.store.local import LocalBackend
-from castore.store.objects import digest_of_key
+from castore.store.object_keys import digest_of_key
 from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows
 
 Make = Callable[[Path, LocalBackend], None]
