@@ -9,9 +9,8 @@ import click
 from castore_cli.context import State
 from castore_cli.diff_options import DiffOptions, DiffOutcome
 from castore_cli.formatting import echo_json
-from castore_cli.parameters import Number, dataset_argument, json_option
+from castore_cli.parameters import Number, dataset_argument, json_option, require_option
 from castore_cli.progress import ProgressDisplay
-from castore_cli.verify import require, require_option
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
@@ -76,6 +75,8 @@ def _compare(state: State, options: DiffOptions) -> DiffOutcome:
         names = options.a, options.b or ""
         data = state.pair(*names)
     if options.require_signature is not None:
+        from castore_cli.verify import require
+
         # A lock file is the user's own, as a directory is: who reads from it knows the root that is expected.
         sides = list(zip(names, data, strict=True))[expected is not None :]
         require(state, [(name, side.root) for name, side in sides], options.require_signature, options.unsigned)

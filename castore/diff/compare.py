@@ -135,7 +135,7 @@ class Comparison:
             "first_change": None if self.first_change is None else document.change_document(self.first_change),
             "recipe": [{"field": field, "a": document.plain(x), "b": document.plain(y)} for field, x, y in self.recipe],
             "causes": [document.plain(cause._asdict()) for cause in self.causes],
-            "changes": document.changes_document(self.changes),
+            "changes": document.changes_document(self.aligned),
             **counted,
         }
 
