@@ -78,9 +78,14 @@ class DiffOptions:
         return self.limit or PAGE_LIMIT
 
     @property
+    def exit_code_only(self) -> bool:
+        """Whether nothing is to be printed or written."""
+        return self.quiet and not self.as_json and self.html_file is None
+
+    @property
     def detailed(self) -> bool:
         """Whether kinds of change are to be told."""
-        return not (self.quiet or self.stat) or self.as_json or self.html_file is not None
+        return not self.stat or self.as_json or self.html_file is not None
 
 
 @frozen

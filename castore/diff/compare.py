@@ -215,6 +215,23 @@ def compare(
     )
 
 
+def differ(a: Columns, b: Columns, *, only: str | None = None) -> bool:
+    """Whether ``compare`` would find a difference; of datasets their roots tell, and nothing is read but manifests.
+
+    Args:
+        a, b: The datasets; their ``fetch`` may be of two repositories.
+        only: Name of the one array to compare. Trees that were cut in other places may hold equal elements: where its
+            roots differ, the elements are compared.
+    """
+    if only is not None:
+        rooted = bool(a.root or b.root) and a.manifest.arrays.get(only) == b.manifest.arrays.get(only)
+        return not rooted and bool(compare(a, b, only=only, changes=False))
+    if a.root or b.root:
+        return a.root != b.root
+    pair = _pair(a, b)
+    return not (pair is None or pair.equal()) or not all(stray_arrays(a, b).values())
+
+
 def _renumbered(a: Columns, b: Columns) -> dict[int, int]:
     """Sources by their number in a whose number in b is another one."""
     return renumbered(a.run.sources, b.run.sources) if a.run is not None and b.run is not None else {}
