@@ -20,7 +20,8 @@ from castore.store.kinds import is_value_key
 from castore.store.marker import FORMAT_KEY
 from castore.store.object_keys import digest_of_key
 from castore.store.pack_catalog import StoredPack, is_pack_key
-from castore.store.packs import PackedBackend, value_key
+from castore.store.packed_keys import value_key
+from castore.store.packs import PackedBackend
 from castore.store.protection import PROTECTED_KEY
 from castore.store.refs import REFS, entry_of_key
 from castore.store.trash import TRASH_FOLDER

@@ -9,11 +9,13 @@ from __future__ import annotations
 from castore.care.findings import Findings
 from castore.errors import CastoreError
 from castore.format.digest import Digest, digest_hex
-from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX, entries_of, rebuilt
+from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX
+from castore.format.pack_writer import entries_of, rebuilt
 from castore.store.objects import ObjectStore
 from castore.store.pack_catalog import StoredPack, pack_key
 from castore.store.pack_entries import read_entries
-from castore.store.packs import PackedBackend, value_key
+from castore.store.packed_keys import value_key
+from castore.store.packs import PackedBackend
 
 
 def check_packs(backend: PackedBackend, findings: Findings, *, whole: bool, repair: bool) -> None:

@@ -23,7 +23,8 @@ from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
 from castore.store.objects import ObjectStore
 from castore.store.pack_catalog import StoredPack
 from castore.store.pack_entries import read_entries
-from castore.store.packs import PACK_BYTES, PackedBackend, value_key
+from castore.store.packed_keys import value_key
+from castore.store.packs import PACK_BYTES, PackedBackend
 from castore.store.trash import TRASH_FOLDER
 
 UNUSED_SHARE = 0.25

@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from castore.errors import CorruptionError
+from castore.format.delta import Delta, delta_frame
 from castore.format.digest import Digest
-from castore.format.pack import Delta, delta_frame
 from castore.store.compress import WINDOW_BYTES_MAX
 
 DELTA_BYTES_MAX = 16 * 2**20

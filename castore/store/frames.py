@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from castore.errors import CorruptionError, MissingBaseError
+from castore.format.delta import DELTA_CODEC, delta_of
 from castore.format.digest import Digest, digest_hex
-from castore.format.pack import DELTA_CODEC, delta_of
 from castore.lru import LRU
 from castore.store.compress import pack, unpack
-from castore.store.delta import DELTA_BYTES_MAX, DELTA_BYTES_MIN, DEPTH_MAX, pack_delta, unpack_delta
 
 _BASES_BYTES = 32 * 2**20  # canonical bytes of bases that are kept
 
@@ -42,6 +41,8 @@ class Frames:
 
     def make_delta(self, data: bytes, u32_tail: int | None, bases: Sequence[Digest]) -> bytes | None:
         """A frame on relatives, if that takes less than half of what one of its own would, as far as can be told."""
+        from castore.store.delta import DELTA_BYTES_MAX, DELTA_BYTES_MIN, pack_delta
+
         if not DELTA_BYTES_MIN <= len(data) <= DELTA_BYTES_MAX:
             return None
         known = [self._base(base, 0) for base in bases]
@@ -61,6 +62,8 @@ class Frames:
         """
         if frame[:1] != bytes([DELTA_CODEC]):
             return unpack(frame, max_bytes)
+        from castore.store.delta import DEPTH_MAX, unpack_delta
+
         delta = delta_of(frame)
         assert delta is not None
         if depth >= DEPTH_MAX:
@@ -83,6 +86,8 @@ class Frames:
 
     def keep_base(self, digest: Digest, frame: bytes) -> None:
         """Have an object at hand that frames need."""
+        from castore.store.delta import DELTA_BYTES_MAX
+
         self._bases.keep(digest, _Base(self.open(frame, DELTA_BYTES_MAX, 1), len(frame)))
 
     def keep_verified(self, digest: Digest, data: bytes) -> None:
@@ -90,6 +95,8 @@ class Frames:
         self._bases.keep(digest, _Base(data, len(data)))
 
     def _base(self, digest: Digest, depth: int) -> _Base:
+        from castore.store.delta import DELTA_BYTES_MAX
+
         base = self._bases.get(digest)
         if base is not None:
             return base

@@ -15,16 +15,15 @@ from castore.errors import (
     NotFoundError,
     UnsupportedVersionError,
 )
+from castore.format.delta import delta_of
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
 from castore.format.object import Object
-from castore.format.pack import delta_of
 from castore.store.backend import Backend
 from castore.store.cache import ObjectCache
 from castore.store.compress import FRAME_OVERHEAD_MAX, u32_tail_of
 from castore.store.frames import Frames
 from castore.store.object_keys import OBJECTS_FOLDER, digest_of_key, object_key
 from castore.store.packs import PackedBackend
-from castore.store.trash import flush_restoring, trash_key
 
 OBJECT_BYTES_MAX = 256 * 2**20
 """Canonical bytes of the largest object: a sample of 64 million tokens, a thousand times the target of a chunk."""
@@ -195,7 +194,11 @@ class ObjectStore:
 
     def _found(self, digest: Digest, frame: bytes | None) -> bytes:
         """The frame that was read, or the one in the trash, where a collection may have put it a moment too late."""
-        found = self._backend.get(trash_key(digest), FRAME_BYTES_MAX) if frame is None else frame
+        found = frame
+        if found is None:
+            from castore.store.trash import trash_key
+
+            found = self._backend.get(trash_key(digest), FRAME_BYTES_MAX)
         if found is None:
             raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
         return found
@@ -299,6 +302,8 @@ class ObjectStore:
 
         Those that were renewed a moment too late, while a collection removed them, are taken back from the trash.
         """
+        from castore.store.trash import flush_restoring
+
         flush_restoring(self._backend)
 
     def get_frames(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes, bytes]]:

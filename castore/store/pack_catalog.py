@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from castore.errors import CastoreError, CorruptionError
 from castore.format.digest import Digest, digest_from_hex, digest_hex, is_digest_hex
-from castore.format.pack import PACK_BYTES_MAX, PackIndex, entries_of, index_bytes, read_index, rebuilt
+from castore.format.pack import PACK_BYTES_MAX, PackIndex, index_bytes, read_index
 from castore.store.backend import Backend, ListingEntry
 
 if TYPE_CHECKING:
@@ -235,6 +235,8 @@ class PackCatalog:
         if index is not None:
             return StoredPack(name, index, entry.size_bytes, entry.modified_s)
         # Its entries say all that an index does. Values that are wrong are found so by whoever reads them.
+        from castore.format.pack_writer import entries_of, rebuilt
+
         data = self._backend.get(entry.key, PACK_BYTES_MAX)
         if data is None:
             return None

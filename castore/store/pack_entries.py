@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from castore.format.pack import Entry, Place, check_of, entry_head
+from castore.format.pack import Place, check_of
+from castore.format.pack_writer import Entry, entry_head
 from castore.store.backend import Backend
 from castore.store.pack_catalog import StoredPack
 

@@ -17,18 +17,20 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from heapq import merge
-from itertools import groupby, islice
+from itertools import islice
 from time import monotonic, time
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from castore.errors import BackendError
-from castore.format.digest import Digest, digest_hex, is_digest_hex
-from castore.format.pack import DELTA_CODEC, OBJECT_KIND, UNIT_KIND, Entry, PackBuilder
+from castore.format.digest import Digest, digest_hex
+from castore.format.pack_writer import Entry
 from castore.store.backend import Backend, ListingEntry, check_prefix, check_size, everything
 from castore.store.pack_catalog import FoundValue, PackCatalog, pack_key
+from castore.store.packed_keys import FOLDERS, name_of, value_key
+
+if TYPE_CHECKING:
+    from castore.store.held_values import HeldValues
 
 T = TypeVar("T")
 
@@ -45,8 +47,6 @@ files, and say less to whoever looks."""
 SHARED_MIN = 2
 """Features that a relative shares at least: one may be chance."""
 
-_FOLDERS = {"objects": OBJECT_KIND, "units": UNIT_KIND}
-_NAMES = {kind: folder for folder, kind in _FOLDERS.items()}
 _WINDOW = 256  # keys that are asked for together
 _GAP_BYTES = 64 * 1024  # that are read for nothing rather than in two requests
 _REQUEST_BYTES = 4 * 2**20
@@ -79,8 +79,7 @@ class PackedBackend:
         self._has_loose = False
         self._looked_at = float("-inf")
         self._pid = os.getpid()
-        self._held_since = 0.0
-        self._forget()
+        self._held: HeldValues | None = None
 
     def __getattr__(self, name: str) -> Any:
         # What a place says of itself. While one is copied or unpickled it has none yet.
@@ -97,10 +96,10 @@ class PackedBackend:
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
         """As ``Backend.get``."""
-        name = _name_of(key)
+        name = name_of(key)
         if name is None:
             return self.raw.get(key, max_bytes)
-        held = self._held(key)
+        held = self._waiting(key)
         if held is not None:
             check_size(len(held), max_bytes, f"{self.url}: {key}")
             return held
@@ -135,7 +134,7 @@ class PackedBackend:
 
     def copies(self, key: str, max_bytes: int) -> Iterator[bytes]:
         """Every stored value of a key: one that is damaged may have been stored again elsewhere."""
-        name = _name_of(key)
+        name = name_of(key)
         if name is None:
             return
         self.catalog.look()
@@ -158,11 +157,11 @@ class PackedBackend:
         while window := list(islice(keys, _WINDOW)):
             found: dict[str, FoundValue] = {}
             for key in window:
-                name = _name_of(key)
-                place = None if name is None or self._held(key) is not None else self.catalog.find(name)
+                name = name_of(key)
+                place = None if name is None or self._waiting(key) is not None else self.catalog.find(name)
                 if place is not None and place.size <= max_bytes:
                     found[key] = place
-            others = dict(self.raw.get_many([key for key in window if _name_of(key) is None], max_bytes))
+            others = dict(self.raw.get_many([key for key in window if name_of(key) is None], max_bytes))
             values = {**others, **dict(self._read_together(found))}
             for key in window:
                 yield key, values[key] if key in values else self.get(key, max_bytes)
@@ -189,22 +188,21 @@ class PackedBackend:
 
     def has(self, key: str) -> bool:
         """As ``Backend.has``."""
-        name = _name_of(key)
+        name = name_of(key)
         if name is None:
             return self.raw.has(key)
-        if self._held(key) is not None or self.catalog.find(name) is not None or self.raw.has(key):
+        if self._waiting(key) is not None or self.catalog.find(name) is not None or self.raw.has(key):
             return True
         return self.catalog.look() and self.catalog.find(name) is not None
 
     def list(self, prefix: str) -> Iterator[str]:
         """As ``Backend.list``."""
-        return _distinct(merge(self.raw.list(prefix), self._keys_below(prefix)), str)
+        return _merged([self.raw.list(prefix), self._keys_below(prefix)], str)
 
     def entries(self, prefix: str) -> Iterator[ListingEntry]:
         """As ``Backend.entries``; a value in a pack is as old as that."""
         packed = (entry for key in self._keys_below(prefix) if (entry := self._described(key)) is not None)
-        both = merge(self.raw.entries(prefix), packed, key=_key_of_entry)
-        return _distinct(both, _key_of_entry)
+        return _merged([self.raw.entries(prefix), packed], _key_of_entry)
 
     def everything(self, prefix: str, *, details: bool) -> Iterator[ListingEntry]:
         """As ``backend.everything``, of the place itself, in which a pack is one value."""
@@ -214,29 +212,24 @@ class PackedBackend:
 
     def put(self, key: str, data: bytes, features: tuple[int, ...] = ()) -> None:
         """As ``Backend.put``; ``features`` are those by which relatives of an object are found."""
-        name = _name_of(key)
+        name = name_of(key)
         if name is None:
             self.raw.put(key, data)
             return
+        from castore.store.held_values import HeldValues
+
         self._after_fork()
-        now = monotonic()
-        if self._held_bytes and (
-            self._held_bytes + len(data) > self._pack_bytes or now - self._held_since > PACK_AGE_S
-        ):
+        held = self._held
+        if held is not None and (held.size + len(data) > self._pack_bytes or monotonic() - held.since > PACK_AGE_S):
             self._close()
-        if not self._held_bytes:
-            self._held_since = now
-        self._values.pop(key, None)
-        self._values[key] = self._group, Entry(name[0], name[1:], bytes(data), features)
-        self._held_bytes += len(data)
-        if name[0] == OBJECT_KIND and data[:1] == bytes([DELTA_CODEC]):
-            self._held_deltas.add(name[1:])
-        for feature in features:
-            self._held_features.setdefault(feature, []).append(name[1:])
+        if self._held is None:
+            self._held = HeldValues()
+        self._held.add(key, Entry(name[0], name[1:], bytes(data), features))
 
     def barrier(self) -> None:
         """Whatever is put from here on is never to be seen without all that was put before."""
-        self._group += 1
+        if self._held is not None:
+            self._held.barrier()
 
     def flush(self) -> None:
         """As ``Backend.flush``."""
@@ -250,10 +243,10 @@ class PackedBackend:
 
     def touch(self, key: str) -> bool:
         """As ``Backend.touch``: the pack is renewed in which the value is."""
-        name = _name_of(key)
+        name = name_of(key)
         if name is None:
             return self.raw.touch(key)
-        if self._held(key) is not None:
+        if self._waiting(key) is not None:
             return True
         while (found := self.catalog.find(name)) is not None:
             if self.catalog.renew(found.pack):
@@ -288,11 +281,11 @@ class PackedBackend:
     def similar(self, features: tuple[int, ...]) -> builtins.list[Digest]:
         """Objects that share the most features and need no others: one, or two that together may share more."""
         counts = self.catalog.similar(features)
-        held = Counter(name for feature in features for name in self._held_features.get(feature, ()))
-        for name, count in held.items():
-            counts[name] = max(count, counts.get(name, 0))
-        for name in counts.keys() & self._held_deltas:
-            del counts[name]
+        if self._held is not None:
+            for name, count in self._held.similar(features).items():
+                counts[name] = max(count, counts.get(name, 0))
+            for name in self._held.needing({*counts}):
+                del counts[name]
         least = min(SHARED_MIN, len(features))
         best = sorted(((count, name) for name, count in counts.items() if count >= least), reverse=True)[:2]
         if best and 4 * best[0][0] >= 3 * len(features):
@@ -301,28 +294,28 @@ class PackedBackend:
 
     def features(self, key: str) -> tuple[int, ...]:
         """The features that a value was put with, in ascending order; none of one that is in no pack."""
-        name = _name_of(key)
+        name = name_of(key)
         if name is None:
             return ()
-        held = self._values.get(key)
+        held = None if self._held is None else self._held.get(key)
         if held is not None:
-            return tuple(sorted(held[1].features))
+            return tuple(sorted(held.features))
         found = self.catalog.find(name)
         return () if found is None else found.pack.features.get(found.row, ())
 
     # ---- where a value is
 
-    def _held(self, key: str) -> bytes | None:
+    def _waiting(self, key: str) -> bytes | None:
         """A value that is in no pack yet."""
         self._after_fork()
-        found = self._values.get(key)
-        return None if found is None else found[1].value
+        found = None if self._held is None else self._held.get(key)
+        return None if found is None else found.value
 
     def _may_be_loose(self) -> bool:
         """Whether single values are stored here, of late: one question for all of them is cheaper than one for each."""
         now = monotonic()
         if not self._has_loose and now - self._looked_at > _LOOSE_S:
-            self._has_loose = any(next(iter(self.raw.list(folder)), None) is not None for folder in _FOLDERS)
+            self._has_loose = any(next(iter(self.raw.list(folder)), None) is not None for folder in FOLDERS)
             self._looked_at = now
         return self._has_loose
 
@@ -330,24 +323,24 @@ class PackedBackend:
         """Keys of values in packs, and of those that are held back, ascending."""
         check_prefix(prefix)
         start = prefix + "/" if prefix else ""
-        lists: list[Iterable[str]] = [sorted(key for key in self._values if key.startswith(start))]
-        for folder, kind in _FOLDERS.items():
+        lists: list[Iterable[str]] = [sorted(filter(_below(start), self._held or ()))]
+        for folder, kind in FOLDERS.items():
             if folder.startswith(start) or start.startswith(folder + "/"):
                 for pack in self.catalog.packs().values():
                     lists.append(filter(_below(start), map(value_key, map(pack.index.key, pack.index.starting(kind)))))
-        return _distinct(merge(*lists), str)
+        return _merged(lists, str)
 
     def _described(self, key: str) -> ListingEntry | None:
-        held = self._held(key)
+        held = self._waiting(key)
         if held is not None:
             return ListingEntry(key, len(held), time())
-        name = _name_of(key)
+        name = name_of(key)
         found = None if name is None else self.catalog.find(name)
         return None if found is None else ListingEntry(key, found.size, found.pack.modified_s)
 
     def is_packed(self, key: str) -> bool:
         """Whether a value is in a pack and nowhere else."""
-        name = _name_of(key)
+        name = name_of(key)
         return name is not None and self.catalog.find(name) is not None and not self.raw.has(key)
 
     def _refuse_packed(self, key: str, what: str) -> None:
@@ -356,36 +349,24 @@ class PackedBackend:
 
     # ---- closing a pack
 
-    def _forget(self) -> None:
-        self._values: dict[str, tuple[int, Entry]] = {}  # in the order of their puts, with the barriers before them
-        self._held_features: dict[int, list[bytes]] = {}
-        self._held_deltas: set[bytes] = set()
-        self._group = 0
-        self._held_bytes = 0
-
     def _after_fork(self) -> None:
         if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._forget()
+            self._pid, self._held = os.getpid(), None
 
     def _close(self) -> None:
         """Make what is held back durable, in the order in which it was put."""
-        values = self._values
-        self._forget()
-        if not values:
+        held, self._held = self._held, None
+        if held is None:
             return
         self.raw.flush()  # what was put before and is no such value
-        if len(values) <= self._loose_max:
+        if len(held) <= self._loose_max:
             self._has_loose = True
-            for _, group in groupby(values.items(), key=lambda item: item[1][0]):
-                for key, (_, entry) in group:
-                    self.raw.put(key, entry.value)
+            for group in held.groups():
+                for key, value in group:
+                    self.raw.put(key, value)
                 self.raw.flush()
             return
-        builder = PackBuilder()
-        for _, entry in values.values():
-            builder.add(entry)
-        name, data = builder.finish()
+        name, data = held.pack()
         self.raw.put(pack_key(digest_hex(name)), data)
         self.raw.flush()
         self.catalog.add(name, data)
@@ -396,21 +377,6 @@ def packed(backend: Backend) -> PackedBackend:
     return backend if isinstance(backend, PackedBackend) else PackedBackend(backend)
 
 
-def _name_of(key: str) -> bytes | None:
-    """Kind and name of a value that packs may hold, 33 bytes; None of any other key."""
-    folder, _, rest = key.partition("/")
-    kind = _FOLDERS.get(folder)
-    if kind is None or len(rest) != 67 or rest[2] != "/" or rest[:2] != rest[3:5] or not is_digest_hex(rest[3:]):
-        return None
-    return bytes([kind]) + bytes.fromhex(rest[3:])
-
-
-def value_key(name: bytes) -> str:
-    """The key of a value by its kind and name, 33 bytes."""
-    digits = name[1:].hex()
-    return f"{_NAMES[name[0]]}/{digits[:2]}/{digits}"
-
-
 def _below(start: str) -> Callable[[str], bool]:
     return lambda key: key.startswith(start)
 
@@ -419,9 +385,12 @@ def _key_of_entry(entry: ListingEntry) -> str:
     return entry.key
 
 
-def _distinct(values: Iterable[T], key: Callable[[T], str]) -> Iterator[T]:
+def _merged(lists: Iterable[Iterable[T]], key: Callable[[T], str]) -> Iterator[T]:
+    """What some ascending lists have, ascending; of what has one key the first."""
+    from heapq import merge
+
     last = None
-    for value in values:
+    for value in merge(*lists, key=key):
         if key(value) != last:
             last = key(value)
             yield value
