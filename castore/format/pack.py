@@ -243,14 +243,16 @@ class PackIndex:
                 int.from_bytes(self.data[at : at + 8], "big"),
                 int.from_bytes(self.data[at + 8 : at + 12], "big"),
             )
-            found[row] = (*found.get(row, ()), feature)
+            if row < self._rows:
+                found[row] = (*found.get(row, ()), feature)
         return found
 
     def bases(self) -> Iterator[tuple[int, Digest]]:
         """Rows whose frames need another object, each with that object."""
         for at in range(self._bases_at, self._bases_at + self._bases * BASE_BYTES, BASE_BYTES):
             row = int.from_bytes(self.data[at : at + 4], "big")
-            yield row, Digest(self.data[at + 4 : at + BASE_BYTES])
+            if row < self._rows:
+                yield row, Digest(self.data[at + 4 : at + BASE_BYTES])
 
     def has_bases(self, row: int) -> bool:
         """Whether the frame of a row needs another object."""
@@ -315,6 +317,8 @@ def entries_of(pack: bytes) -> Iterator[Entry]:
     if pack[:at] != MAGIC:
         return
     while at + _ENTRY.size <= len(pack):
+        if _HEAD.unpack_from(pack, at)[3] == at:  # the index, which may look like an entry, and says where it begins
+            return
         kind, name, size, count = _ENTRY.unpack_from(pack, at)
         value_at = at + _ENTRY.size + 8 * count
         if kind not in (OBJECT_KIND, UNIT_KIND) or count > FEATURES_MAX or value_at + size > len(pack):
