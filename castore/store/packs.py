@@ -219,7 +219,7 @@ class PackedBackend:
             self._close()
         if not self._held_bytes:
             self._held_since = now
-        self._values.pop(key, None)
+        self._take_back(key)
         self._values[key] = self._group, Entry(name[0], name[1:], bytes(data), features)
         self._held_bytes += len(data)
 
@@ -257,7 +257,8 @@ class PackedBackend:
     def delete(self, key: str) -> bool:
         """As ``Backend.delete``, of a value that is not in a pack."""
         self._refuse_packed(key, "deleted")
-        return self.raw.delete(key)
+        was_held = self._take_back(key)
+        return self.raw.delete(key) or was_held
 
     def expire(self, key: str, before_s: float) -> bool:
         """As ``Backend.expire``, of a value that is not in a pack."""
@@ -276,6 +277,7 @@ class PackedBackend:
 
     def similar(self, features: tuple[int, ...]) -> Iterator[Digest]:
         """Objects that share features and need no others, those that share most first."""
+        self._after_fork()
         counts = self.catalog.similar(features)
         for _, entry in self._values.values():
             shared = len({*features} & {*entry.features})
@@ -291,6 +293,13 @@ class PackedBackend:
         found = self._values.get(key)
         return None if found is None else found[1].value
 
+    def _take_back(self, key: str) -> bool:
+        """Let go of a value that is in no pack yet; False if there is none."""
+        self._after_fork()
+        found = self._values.pop(key, None)
+        self._held_bytes -= 0 if found is None else len(found[1].value)
+        return found is not None
+
     def _may_be_loose(self) -> bool:
         """Whether single values are stored here; where each question costs a round trip, one is asked for all."""
         if not self.is_far:
@@ -302,6 +311,7 @@ class PackedBackend:
     def _keys_below(self, prefix: str) -> Iterator[str]:
         """Keys of values in packs, and of those that are held back, ascending."""
         check_prefix(prefix)
+        self._after_fork()
         start = prefix + "/" if prefix else ""
         lists: list[Iterable[str]] = [sorted(key for key in self._values if key.startswith(start))]
         for folder, kind in _FOLDERS.items():
