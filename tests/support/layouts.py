@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from castore.store.backend import Backend
-from castore.store.packs import PACK_BYTES, PackedBackend
+from castore.store.backend import Backend, MemoryBackend
+from castore.store.packs import PACK_BYTES, PackedBackend, packed
 
 NEVER = 10**9
 
@@ -31,3 +31,44 @@ Layout = Callable[[Backend], PackedBackend]
 
 LAYOUTS = pytest.mark.parametrize("layout", [loose, in_packs], ids=["loose", "packed"])
 """Runs a test, which takes ``layout``, for both."""
+
+
+def filled(content: dict[str, bytes], layout: Layout = loose) -> MemoryBackend:
+    """A place with these values, of which objects and unit records lie as ``layout`` has them."""
+    backend = MemoryBackend()
+    door = layout(backend)
+    for key, value in content.items():
+        door.put(key, value)
+    door.flush()
+    return backend
+
+
+def objects_of(backend: Backend) -> set[str]:
+    """The keys of all objects, wherever they lie."""
+    return set(packed(backend).list("objects"))
+
+
+def units_of(backend: Backend) -> int:
+    """How many units are recorded."""
+    return len([*packed(backend).list("units")])
+
+
+def flipped(backend: Backend, key: str, at: int = -1) -> None:
+    """Turn a bit of a stored value, wherever it lies."""
+    door = packed(backend)
+    found = door.catalog.find(bytes([key.startswith("units/")]) + bytes.fromhex(key[-64:]))
+    place = key if found is None else found.pack.key
+    data = bytearray(backend.get(place, 1 << 30) or b"")
+    start, size = (0, len(data)) if found is None else (found.offset, found.size)
+    data[start + at % size] ^= 1
+    backend.put(place, bytes(data))
+    backend.flush()
+
+
+def lose(backend: Backend, every: int) -> set[str]:
+    """Delete each so manieth stored value that holds objects; which objects are gone."""
+    before = objects_of(backend)
+    for key in [*backend.list("objects"), *backend.list("packs")][::every]:
+        backend.delete(key)
+    backend.flush()
+    return before - objects_of(backend)
