@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.care.census import Census, object_table
-from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
+from castore.format.pack import HEAD_BYTES, MAGIC, OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
 from castore.store.objects import TRASH_FOLDER
 from castore.store.pack_catalog import StoredPack
 from castore.store.pack_entries import read_entries
@@ -90,12 +90,20 @@ class Repacking:
         self._backend, self._census, self._in_use, self._dead_units = backend, census, in_use, dead_units
         self._before, self._dry_run = before_s, dry_run
         self.done = Repacked()
+        self._judged = self._judge()
+        self._chosen = self._choose(self._judged)
+
+    def units_staying(self) -> set[bytes]:
+        """Those of the dead units of which a record is in a pack that stays."""
+        chosen = {one.pack.name for one in self._chosen}
+        staying = (pack for pack in self._backend.catalog.packs().values() if pack.name not in chosen)
+        names = (pack.index.key(row)[1:] for pack in staying for row in pack.index.starting(UNIT_KIND))
+        return self._dead_units & {*names}
 
     def run(self, report: Callable[[int, int], None] = lambda done, total: None) -> Repacked:
-        """Judge all packs, and write anew and remove those that are not worth their place."""
-        judged = self._judge()
+        """Write anew and remove the packs that are not worth their place, the youngest first: records name older ones."""
+        judged, chosen = self._judged, self._chosen
         self.done.packs = len(judged)
-        chosen = self._choose(judged)
         for number, one in enumerate(chosen):
             report(number, len(chosen))
             self._replace(one)
@@ -128,8 +136,14 @@ class Repacking:
                 kept[row] = name not in self._dead_units and name not in units
                 units.add(name)
             sizes = np.array([pack.index.place(row).size for row in range(len(pack.index))], np.int64)
-            kept_bytes = int(sizes[kept & ~doubled].sum())
-            judged.append(_Judged(pack, kept, doubled, kept_bytes, pack.index.end - kept_bytes))
+            heads = np.full(len(sizes), HEAD_BYTES)
+            for row, features in pack.index.features().items():
+                heads[row] += 8 * len(features)
+            stays = kept & ~doubled
+            kept_bytes = int(sizes[stays].sum())
+            # What stands before a value is in use as that is, or packs of tiny values would never be worth their place.
+            unused_bytes = pack.index.end - len(MAGIC) - kept_bytes - int(heads[stays].sum())
+            judged.append(_Judged(pack, kept, doubled, kept_bytes, unused_bytes))
         return judged
 
     def _with_bases(self, packs: list[StoredPack]) -> NDArray[np.bool_]:

@@ -52,6 +52,8 @@ ROWS_AT: Final = _HEAD.size
 FEATURE_BYTES: Final = 12
 BASE_BYTES: Final = 4 + DIGEST_BYTES
 FOOTER_BYTES: Final = _FOOTER.size
+HEAD_BYTES: Final = _ENTRY.size
+"""Before a value without features; each of these takes 8 more."""
 
 
 class Place(NamedTuple):
@@ -141,11 +143,12 @@ class PackBuilder:
 
     def add(self, entry: Entry) -> None:
         """Append a value."""
-        head = entry_head(entry.kind, entry.name, len(entry.value), entry.features)
+        features = tuple(sorted({*entry.features}))  # as the index has them
+        head = entry_head(entry.kind, entry.name, len(entry.value), features)
         delta = delta_of(entry.value) if entry.kind == OBJECT_KIND else None
         self._parts += (head, entry.value)
         place = Place(self.size + len(head), len(entry.value), check_of(entry.value))
-        self._places[bytes([entry.kind]) + entry.name] = place, entry.features, delta.bases if delta else ()
+        self._places[bytes([entry.kind]) + entry.name] = place, features, delta.bases if delta else ()
         self.size = place.offset + place.size
 
     def finish(self) -> tuple[Digest, bytes]:
@@ -154,7 +157,7 @@ class PackBuilder:
         features = sorted(
             feature.to_bytes(8, "big") + number.to_bytes(4, "big")
             for number, (_, (_, some, _)) in enumerate(rows)
-            for feature in set(some)
+            for feature in some
         )
         bases = [
             number.to_bytes(4, "big") + base for number, (_, (_, _, some)) in enumerate(rows) for base in sorted(some)

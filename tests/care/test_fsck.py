@@ -46,19 +46,22 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 class Reading(FaultyBackend):
     """Knows which objects were read of it, by themselves or out of packs; what is read of packs in bulk is none."""
 
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self._in_packs = {
+            f"{pack.key} {place.offset} {place.size}": value_key(pack.index.key(row))
+            for pack in packed(inner).catalog.fresh()
+            for row in range(len(pack.index))
+            for place in (pack.index.place(row),)
+        }
+
     def get_part(self, key: str, start: int, length: int) -> bytes | None:
         self.calls.append(("get_part of", f"{key} {start} {length}"))
         return super().get_part(key, start, length)
 
     def objects_read(self) -> list[str]:
-        in_packs = {
-            f"{pack.key} {place.offset} {place.size}": value_key(pack.index.key(row))
-            for pack in packed(self.inner).catalog.fresh()
-            for row in range(len(pack.index))
-            for place in (pack.index.place(row),)
-        }
         alone = [key for what, key in self.calls if what == "get" and key.startswith("objects/")]
-        parts = [in_packs.get(part, "") for what, part in self.calls if what == "get_part of"]
+        parts = [self._in_packs.get(part, "") for what, part in self.calls if what == "get_part of"]
         return [*alone, *(key for key in parts if key.startswith("objects/"))]
 
 

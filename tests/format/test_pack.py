@@ -38,7 +38,7 @@ names = st.one_of(st.binary(min_size=32, max_size=32), st.sampled_from([bytes(32
 bases = st.lists(names.map(Digest), min_size=1, max_size=BASES_MAX).map(tuple)
 deltas = st.builds(delta_frame, bases, st.none() | st.integers(0, 2**32 - 2), st.binary(max_size=50))
 values = st.binary(max_size=200).filter(lambda value: value[:1] != bytes([DELTA_CODEC]))
-features = st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 3), max_size=FEATURES_MAX).map(tuple)
+features = st.sets(st.integers(0, 2**64 - 1) | st.integers(0, 3), max_size=FEATURES_MAX).map(sorted).map(tuple)
 entries = st.lists(
     st.builds(Entry, st.just(OBJECT_KIND), names, values | deltas, features)
     | st.builds(Entry, st.just(UNIT_KIND), names, values | deltas, st.just(())),
@@ -124,6 +124,14 @@ def test_the_index_is_canonical(content: list[Entry]) -> None:
         builder.add(entry)
     assert builder.size == end
     assert builder.finish() == (name, pack)
+
+
+def test_features_are_stored_in_one_order() -> None:
+    """Whoever puts them: what stands before a value can be told from the index."""
+    given = [Entry(OBJECT_KIND, bytes(32), b"x", features) for features in ((3, 1, 2, 3), (1, 2, 3))]
+    first, second = (rebuilt([entry]) for entry in given)
+    assert first == second
+    assert [*entries_of(first[1])] == given[1:]
 
 
 @given(deltas)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from castore.format.digest import digest_hex
+from castore.format.pack import entries_of, rebuilt
 from castore.store.backend import Backend, MemoryBackend
-from castore.store.packs import PACK_BYTES, PackedBackend, packed
+from castore.store.packs import PACK_BYTES, PackedBackend, packed, value_key
 
 NEVER = 10**9
 
@@ -72,3 +74,21 @@ def lose(backend: Backend, every: int) -> set[str]:
         backend.delete(key)
     backend.flush()
     return before - objects_of(backend)
+
+
+def forget(backend: MemoryBackend, *keys: str) -> None:
+    """Let objects be gone, wherever they lie; all else is as old as it was."""
+    clock = backend.clock
+    for key in keys:
+        backend.delete(key)
+    for pack in packed(backend).catalog.fresh():
+        entries = [*entries_of(backend.get(pack.key, 1 << 30) or b"")]
+        left = [entry for entry in entries if value_key(bytes([entry.kind]) + entry.name) not in keys]
+        if len(left) < len(entries):
+            age = pack.modified_s or 0.0
+            backend.clock = lambda age=age: age  # type: ignore[misc]
+            name, data = rebuilt(left)
+            backend.delete(pack.key)
+            backend.put(f"packs/{digest_hex(name)}", data)
+    backend.flush()
+    backend.clock = clock
