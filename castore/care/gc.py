@@ -31,9 +31,10 @@ from castore.store.object_keys import OBJECTS_FOLDER, digest_of_key, object_key
 from castore.store.objects import FRAME_BYTES_MAX, ObjectStore
 from castore.store.pack_catalog import is_pack_key
 from castore.store.packs import PackedBackend, packed
-from castore.store.records import Holds, RecordKind
+from castore.store.records import Holds, RecordKind, record_key
 from castore.store.refs import REFS, RefStore, entry_of_key, is_ref_name
 from castore.store.trash import TRASH_FOLDER, trash_key
+from castore.store.units import UNITS
 
 CLOCKS_MAX_S = 3600
 
@@ -189,12 +190,12 @@ class _Collection:
         # that was used before is still there, and holds it.
         for kind, _, old in records:
             self._mark_records(kind, self._remove_records(old))
-        self.in_use = self.named.used | self.logged.used | self.recorded.used
+        repacking = self._plan_packs()
         self.done.read = self.objects.reads
         self.done.marked = int(self.in_use.sum())
         if not self.dry_run:
             self._settle_trash()
-        self._sweep()
+        self._sweep(repacking)
         return self.done
 
     def _see_all(self) -> list[_Records]:
@@ -342,7 +343,22 @@ class _Collection:
 
     # ---- sweeping
 
-    def _sweep(self) -> None:
+    def _plan_packs(self) -> Repacking:
+        """What is to become of packs; a record whose pack stays holds what it names, though it is old."""
+        while True:
+            self.in_use = self.named.used | self.logged.used | self.recorded.used
+            before = self.now - self.policy.grace_s
+            plan = Repacking(
+                self.backend, self.census, self.in_use, self.dead_units, before, self.objects, dry_run=self.dry_run
+            )
+            staying = plan.units_staying()
+            if not staying:
+                return plan
+            self.dead_units -= staying
+            self.done.records_removed -= len(staying)
+            self._mark_records(UNITS, [record_key(UNITS.folder, Digest(name)) for name in sorted(staying)])
+
+    def _sweep(self, repacking: Repacking) -> None:
         before = self.now - self.policy.grace_s
         old = self.census.modified < before
         self.done.young = int((~self.in_use & ~old).sum())
@@ -358,9 +374,7 @@ class _Collection:
                 else:
                     self.done.spared += 1
             self.report("sweeping", at, len(doomed))
-        self.done.packs = Repacking(
-            self.backend, self.census, self.in_use, self.dead_units, before, self.objects, dry_run=self.dry_run
-        ).run(lambda done, total: self.report("repacking", done, total))
+        self.done.packs = repacking.run(lambda done, total: self.report("repacking", done, total))
         self.done.removed += self.done.packs.objects_removed
         self.done.removed_bytes += self.done.packs.bytes_removed
         if not self.dry_run:

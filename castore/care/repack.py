@@ -19,7 +19,8 @@ from castore.care.census import Census, object_table
 from castore.care.relatives import find_relatives
 from castore.errors import CorruptionError, NotFoundError
 from castore.format.digest import Digest
-from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
+from castore.format.pack import MAGIC, OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
+from castore.format.pack_writer import FEATURE_HEAD_BYTES, HEAD_BYTES
 from castore.store.objects import ObjectStore
 from castore.store.pack_catalog import StoredPack
 from castore.store.pack_entries import read_entries
@@ -105,12 +106,20 @@ class Repacking:
         self._objects, self._in_use = objects, in_use
         self._before, self._dry_run = before_s, dry_run
         self.done = Repacked()
+        self._judged = self._judge()
+        self._chosen = self._choose(self._judged)
+
+    def units_staying(self) -> set[bytes]:
+        """Those of the dead units of which a record is in a pack that stays."""
+        chosen = {one.pack.name for one in self._chosen}
+        staying = (pack for pack in self._backend.catalog.packs().values() if pack.name not in chosen)
+        names = (pack.index.key(row)[1:] for pack in staying for row in pack.index.starting(UNIT_KIND))
+        return self._dead_units & {*names}
 
     def run(self, report: Callable[[int, int], None] = lambda done, total: None) -> Repacked:
-        """Judge all packs, and write anew and remove those that are not worth their place."""
-        judged = self._judge()
+        """Write anew and remove packs that are not worth their place, youngest first: records name what is older."""
+        judged, chosen = self._judged, self._chosen
         self.done.packs = len(judged)
-        chosen = self._choose(judged)
         for number, one in enumerate(chosen):
             report(number, len(chosen))
             self._replace(one)
@@ -124,7 +133,7 @@ class Repacking:
         packs.sort(key=lambda pack: (-(pack.modified_s or 0.0), pack.name))
         used = self._census.with_bases(self._in_use)
         self._relatives = find_relatives(packs[::-1], self._census, used)
-        stays = self._by_themselves(packs, used)
+        alone = self._by_themselves(packs, used)
         claimed = np.zeros(len(self._census), np.bool_)
         units: set[bytes] = set()
         judged = []
@@ -136,7 +145,7 @@ class Repacking:
             # What came after the listing is younger than any collection may take.
             live = ~known | used[number]
             # Whatever needs an object that itself needs others shall find it by itself.
-            twice = live & known & (claimed[number] | (stays[number] & _needing(pack)[first : first + len(table)]))
+            twice = live & known & (claimed[number] | (alone[number] & _needing(pack)[first : first + len(table)]))
             claimed[at[live & known & ~twice]] = True
             kept = np.zeros(len(pack.index), np.bool_)
             doubled = np.zeros(len(pack.index), np.bool_)
@@ -147,11 +156,17 @@ class Repacking:
                 kept[row] = name not in self._dead_units and name not in units
                 units.add(name)
             sizes = np.array([pack.index.place(row).size for row in range(len(pack.index))], np.int64)
-            kept_bytes = int(sizes[kept & ~doubled].sum())
+            heads = np.full(len(sizes), HEAD_BYTES)
+            for row, features in pack.features.items():
+                heads[row] += FEATURE_HEAD_BYTES * len(features)
+            stays = kept & ~doubled
+            kept_bytes = int(sizes[stays].sum())
+            # What stands before a value is in use as that is, or packs of tiny values would never be worth their place.
+            unused_bytes = pack.index.end - len(MAGIC) - kept_bytes - int(heads[stays].sum())
             smaller = [row for row, one in zip(range(first, first + len(table)), at.tolist(), strict=True)
-                       if one in self._relatives and kept[row] and not doubled[row]]  # fmt: skip
+                       if one in self._relatives and stays[row]]  # fmt: skip
             gain = int(GAIN_SHARE * sizes[smaller].sum())
-            judged.append(_Judged(pack, kept, doubled, kept_bytes, pack.index.end - kept_bytes, gain))
+            judged.append(_Judged(pack, kept, doubled, kept_bytes, unused_bytes, gain))
         return judged
 
     def _by_themselves(self, packs: list[StoredPack], used: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -158,14 +158,16 @@ class PackIndex:
                 int.from_bytes(self.data[at : at + 4], "big"),
                 int.from_bytes(self.data[at + 4 : at + 8], "big"),
             )
-            found[row] = (*found.get(row, ()), feature)
+            if row < self._rows:
+                found[row] = (*found.get(row, ()), feature)
         return found
 
     def bases(self) -> Iterator[tuple[int, Digest]]:
         """Rows whose frames need another object, each with that object."""
         for at in range(self._bases_at, self._bases_at + self._bases * BASE_BYTES, BASE_BYTES):
             row = int.from_bytes(self.data[at : at + 4], "big")
-            yield row, Digest(self.data[at + 4 : at + BASE_BYTES])
+            if row < self._rows:
+                yield row, Digest(self.data[at + 4 : at + BASE_BYTES])
 
     def has_bases(self, row: int) -> bool:
         """Whether the frame of a row needs another object."""

@@ -22,6 +22,12 @@ from castore.format.pack import (
 
 _ENTRY = Struct("<B32sIB")
 
+HEAD_BYTES = _ENTRY.size
+"""Before a value without features."""
+
+FEATURE_HEAD_BYTES = 4
+"""Before a value for each feature."""
+
 
 class Entry(NamedTuple):
     """One value of a pack.
@@ -92,6 +98,8 @@ def entries_of(pack: bytes) -> Iterator[Entry]:
     if pack[:at] != MAGIC:
         return
     while at + _ENTRY.size <= len(pack):
+        if HEAD.unpack_from(pack, at)[3] == at:  # the index, which may look like an entry, and says where it begins
+            return
         kind, name, size, count = _ENTRY.unpack_from(pack, at)
         value_at = at + _ENTRY.size + 4 * count
         if kind not in (OBJECT_KIND, UNIT_KIND) or count > FEATURES_MAX or value_at + size > len(pack):

@@ -37,13 +37,25 @@ class HeldValues:
 
     def add(self, key: str, entry: Entry) -> None:
         """Put a value in place of any earlier one."""
-        self._values.pop(key, None)
+        self.take_back(key)
         self._values[key] = self._barriers, entry
         self.size += len(entry.value)
         if entry.kind == OBJECT_KIND and entry.value[:1] == bytes([DELTA_CODEC]):
             self._deltas.add(entry.name)
         for feature in entry.features:
             self._features.setdefault(feature, []).append(entry.name)
+
+    def take_back(self, key: str) -> bool:
+        """Let go of a value; False if there is none."""
+        found = self._values.pop(key, None)
+        if found is None:
+            return False
+        entry = found[1]
+        self.size -= len(entry.value)
+        self._deltas.discard(entry.name)
+        for feature in entry.features:
+            self._features[feature].remove(entry.name)
+        return True
 
     def barrier(self) -> None:
         """What is put from here on must not be seen without what was put before."""

@@ -338,19 +338,10 @@ class ObjectStore:
         kept = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
         return kept if kept is not None else self._backend.get(key, FRAME_BYTES_MAX)
 
-    def put_frame(self, digest: Digest, frame: bytes, data: bytes) -> None:
-        """Store an object in place of whatever is stored under its digest; otherwise as ``put``.
-
-        Args:
-            digest: The object.
-            frame: From ``get_frames`` of a store, which has verified it; another is made if it needs other objects.
-            data: The canonical bytes.
-        """
+    def own_frame(self, frame: bytes, data: bytes) -> bytes:
+        """A frame of an object that needs no other: the given one, from ``get_frames``, unless that does."""
         own, tail = self._own_frame(frame)
-        frame = own or self._frames.make(data, tail)
-        self._backend.put(object_key(digest), frame)
-        self.writes += 1
-        self.bytes_written += len(frame)
+        return own or self._frames.make(data, tail)
 
     def adopt(self, digest: Digest, frame: bytes, data: bytes, features: tuple[int, ...]) -> bool:
         """``put`` of an object with its frame in another store, which is taken if it needs no other object."""

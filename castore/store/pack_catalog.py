@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from castore.errors import CastoreError, CorruptionError
 from castore.format.digest import Digest, digest_from_hex, digest_hex, is_digest_hex
-from castore.format.pack import PACK_BYTES_MAX, PackIndex, index_bytes, read_index
+from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX, PackIndex, index_bytes, read_index
 from castore.store.backend import Backend, ListingEntry
 
 if TYPE_CHECKING:
@@ -155,7 +155,11 @@ class PackCatalog:
         return [_found(pack, row) for pack, row in found if row is not None]
 
     def in_trash(self, name: bytes) -> FoundValue | None:
-        """Where a value was in a pack that went."""
+        """Where a value was in a pack that went; an object also if it went before this instance came."""
+        if name[0] == OBJECT_KIND:  # a record can be made again
+            listed = self._backend.entries(f"trash/{PACKS_FOLDER}")
+            new = [entry for entry in listed if is_digest_hex(entry.key[-64:]) and entry.key[-64:] not in self._lost]
+            self._lost.update((pack.name, pack) for pack in self._opened(new))
         found = ((pack, pack.index.find(name)) for pack in self._lost.values())
         return next((_found(pack, row) for pack, row in found if row is not None), None)
 

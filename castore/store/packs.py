@@ -261,7 +261,9 @@ class PackedBackend:
     def delete(self, key: str) -> bool:
         """As ``Backend.delete``, of a value that is not in a pack."""
         self._refuse_packed(key, "deleted")
-        return self.raw.delete(key)
+        self._after_fork()
+        was_held = self._held is not None and self._held.take_back(key)
+        return self.raw.delete(key) or was_held
 
     def expire(self, key: str, before_s: float) -> bool:
         """As ``Backend.expire``, of a value that is not in a pack."""
@@ -280,6 +282,7 @@ class PackedBackend:
 
     def similar(self, features: tuple[int, ...]) -> builtins.list[Digest]:
         """Objects that share the most features and need no others: one, or two that together may share more."""
+        self._after_fork()
         counts = self.catalog.similar(features)
         if self._held is not None:
             for name, count in self._held.similar(features).items():
@@ -322,6 +325,7 @@ class PackedBackend:
     def _keys_below(self, prefix: str) -> Iterator[str]:
         """Keys of values in packs, and of those that are held back, ascending."""
         check_prefix(prefix)
+        self._after_fork()
         start = prefix + "/" if prefix else ""
         lists: list[Iterable[str]] = [sorted(filter(_below(start), self._held or ()))]
         for folder, kind in FOLDERS.items():

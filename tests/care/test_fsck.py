@@ -21,41 +21,59 @@ from castore.store.compress import unpack
 from castore.store.local import LocalBackend
 from castore.store.object_keys import digest_of_key, object_key
 from castore.store.objects import ObjectStore
+from castore.store.packed_keys import value_key
+from castore.store.packs import packed
 from castore.store.refs import RefStore
 from tests.support.faults import FaultyBackend
 from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows
+from tests.support.layouts import LAYOUTS, Layout, filled, loose
 
 
 @pytest.fixture(scope="session")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """A repository with three names, one of them moved and one removed, as keys and values."""
+    """A repository with three names, one of them moved and one removed, as keys and values: no packs."""
     folder = tmp_path_factory.mktemp("care")
     rows = example_rows()
     one, two = write_rows(folder / "one.jsonl", rows[:60]), write_rows(folder / "two.jsonl", rows[20:90])
     backend = MemoryBackend()
-    run_job(backend, [(one, "1.0")], name="golden/one")
-    run_job(backend, [(two, "1.0")], name="two")
-    run_job(backend, [(one, "1.0"), (two, "0.5")], name="two")
+    run_job(loose(backend), [(one, "1.0")], name="golden/one")
+    run_job(loose(backend), [(two, "1.0")], name="two")
+    run_job(loose(backend), [(one, "1.0"), (two, "0.5")], name="two")
     repository = Repository(backend)
     repository.tag("two", "three", ORIGIN)
     repository.remove("three", ORIGIN)
     return backend.snapshot()
 
 
-def filled(content: dict[str, bytes]) -> MemoryBackend:
-    backend = MemoryBackend()
-    for key, value in content.items():
-        backend.put(key, value)
-    backend.flush()
-    return backend
+class Reading(FaultyBackend):
+    """Knows which objects were read of it, by themselves or out of packs; what is read of packs in bulk is none."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self._in_packs = {
+            f"{pack.key} {place.offset} {place.size}": value_key(pack.index.key(row))
+            for pack in packed(inner).catalog.fresh()
+            for row in range(len(pack.index))
+            for place in (pack.index.place(row),)
+        }
+
+    def get_part(self, key: str, start: int, length: int) -> bytes | None:
+        self.calls.append(("get_part of", f"{key} {start} {length}"))
+        return super().get_part(key, start, length)
+
+    def objects_read(self) -> list[str]:
+        alone = [key for what, key in self.calls if what == "get" and key.startswith("objects/")]
+        parts = [self._in_packs.get(part, "") for what, part in self.calls if what == "get_part of"]
+        return [*alone, *(key for key in parts if key.startswith("objects/"))]
 
 
 def names_of(done: FsckResult) -> set[str]:
     return set(done.findings.counts)
 
 
-def test_a_healthy_repository_is_clean(healthy: dict[str, bytes]) -> None:
-    done = check(filled(healthy))
+@LAYOUTS
+def test_a_healthy_repository_is_clean(healthy: dict[str, bytes], layout: Layout) -> None:
+    done = check(filled(healthy, layout))
     assert done.findings.clean
     assert done.findings.listed == []
     assert done.objects == done.objects_read == sum(key.startswith("objects/") for key in healthy)
@@ -64,18 +82,20 @@ def test_a_healthy_repository_is_clean(healthy: dict[str, bytes]) -> None:
     assert done.unreferenced == 0
 
 
-def test_no_object_is_read_more_than_twice(healthy: dict[str, bytes]) -> None:
-    backend = FaultyBackend(filled(healthy))
+@LAYOUTS
+def test_no_object_is_read_more_than_twice(healthy: dict[str, bytes], layout: Layout) -> None:
+    backend = Reading(filled(healthy, layout))
     assert check(backend).findings.clean
-    reads = [key for what, key in backend.calls if what == "get" and key.startswith("objects/")]
+    reads = backend.objects_read()
     again = len(reads) - len(set(reads))
     assert len(set(reads)) == sum(key.startswith("objects/") for key in healthy)
     assert again < len(set(reads)), "keys and lengths, and chunks of tokens and labels beside them"
 
 
+@LAYOUTS
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.99])
 def test_a_sample_reads_all_inner_nodes_and_few_chunks(
-    healthy: dict[str, bytes], share: float, monkeypatch: pytest.MonkeyPatch
+    healthy: dict[str, bytes], share: float, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever chance draws: as many objects as the share says, what is above the chunks, and nothing else."""
     digests = sorted(digest for key in healthy if (digest := digest_of_key(key)) is not None)
@@ -88,13 +108,13 @@ def test_a_sample_reads_all_inner_nodes_and_few_chunks(
         return drawn
 
     monkeypatch.setattr(random, "sample", listened)
-    backend = FaultyBackend(filled(healthy))
+    backend = Reading(filled(healthy, layout))
     done = check(backend, share=share)
     assert done.findings.listed == []
     assert done.objects == count
     assert len(set(drawn)) == len(drawn) == max(1, round(share * count))
     inner = above_the_chunks(healthy)
-    read = {key for what, key in backend.calls if what == "get" and key.startswith("objects/")}
+    read = set(backend.objects_read())
     wanted = {object_key(digest) for digest in inner | {digests[n] for n in drawn}}
     assert wanted <= read
     # What drawn chunks are compared with: lengths and keys, which are one a sample.
@@ -226,7 +246,7 @@ def test_a_former_meaning_that_is_gone_is_told_beside_one_that_came_back(tmp_pat
     backend = MemoryBackend()
     for number in range(3):
         path = write_rows(tmp_path / f"{number}.jsonl", rows[60 * number : 60 * number + 60])
-        run_job(backend, [(path, "1.0")], name="x")
+        run_job(loose(backend), [(path, "1.0")], name="x")
     runs = [entry.target for entry in Repository(backend).refs.log("x")]
     content = {key: value for key, value in backend.snapshot().items() if not key.startswith("units/")}
     keys = [object_key(run) for run in runs if run is not None]
