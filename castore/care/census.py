@@ -83,6 +83,12 @@ class Census:
             some[self.bases[some[self.bases[:, 0]], 1]] = True
         return some
 
+    def needed(self) -> NDArray[np.bool_]:
+        """Objects that a stored frame needs, whoever uses that: a writer may take it up again, bool[n]."""
+        some = np.zeros(len(self), np.bool_)
+        some[self.bases[:, 1]] = True
+        return some
+
     @property
     def packed(self) -> NDArray[np.bool_]:
         """Whether objects are in a pack and nowhere else, bool[n]."""
@@ -180,11 +186,12 @@ def take_census(backend: PackedBackend, report: Callable[[int], None] = lambda c
         faults=faults,
         faults_count=faults_count,
     )
-    census.bases = _bases(census, packs)
+    census.bases = bases_in(packs, census)
     return census
 
 
-def _bases(census: Census, packs: Iterable[StoredPack]) -> NDArray[np.int64]:
+def bases_in(packs: Iterable[StoredPack], census: Census) -> NDArray[np.int64]:
+    """As ``Census.bases``, of some packs."""
     pairs = [pack.index.key(row)[1:] + base for pack in packs for row, base in pack.index.bases()]
     found = census.find(b"".join(pairs)).reshape(-1, 2)
     return found[(found >= 0).all(axis=1)]

@@ -131,9 +131,9 @@ class Repacking:
         """What of each pack is in use. Of a value in several packs the youngest keeps it."""
         packs = [pack for pack in self._backend.catalog.packs().values() if not pack.damage]
         packs.sort(key=lambda pack: (-(pack.modified_s or 0.0), pack.name))
-        used = self._census.with_bases(self._in_use)
-        self._relatives = find_relatives(packs[::-1], self._census, used)
-        alone = self._by_themselves(packs, used)
+        used = self._in_use | self._census.needed()
+        self._relatives = find_relatives(packs[::-1], self._census, self._in_use)
+        alone = self._by_themselves(packs)
         claimed = np.zeros(len(self._census), np.bool_)
         units: set[bytes] = set()
         judged = []
@@ -169,17 +169,15 @@ class Repacking:
             judged.append(_Judged(pack, kept, doubled, kept_bytes, unused_bytes, gain))
         return judged
 
-    def _by_themselves(self, packs: list[StoredPack], used: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _by_themselves(self, packs: list[StoredPack]) -> NDArray[np.bool_]:
         """Objects that others need and of which a pack has a frame that needs none, bool[n]."""
-        needed = np.zeros(len(self._census), np.bool_)
-        needed[self._census.bases[used[self._census.bases[:, 0]], 1]] = True
         found = np.zeros(len(self._census), np.bool_)
         for pack in packs:
             table = object_table(pack.index)
             first = pack.index.starting(OBJECT_KIND).start
             at = self._census.find(table["name"][~_needing(pack)[first : first + len(table)]].tobytes())
             found[at[at >= 0]] = True
-        return needed & found
+        return self._census.needed() & found
 
     def _choose(self, judged: list[_Judged]) -> list[_Judged]:
         """The packs to be removed: what they hold is not in use, for a good part or wholly, or they are small."""

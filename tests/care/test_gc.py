@@ -108,6 +108,7 @@ def test_what_names_hold_stays(backend: MemoryBackend) -> None:
 
 
 def test_only_what_is_above_the_chunks_is_read(backend: MemoryBackend) -> None:
+    collect(backend, Policy())  # which reads what it stores on relatives
     reading = Reading(backend)
     done = collect(reading, Policy())
     read = reading.objects_read()

@@ -430,7 +430,8 @@ def test_another_copy_of_a_damaged_object_is_read() -> None:
         place = MemoryBackend()
         digests = []
         for wrap in (in_packs, loose):
-            objects = ObjectStore(wrap(place.other()))
+            backend = wrap(place.other())
+            objects = ObjectStore(backend)
             for number in range(20):
                 data = value(number, 1000)
                 digest = digest_of(data)
