@@ -70,6 +70,11 @@ class HeldValues:
         """Objects that share features: by name, how many."""
         return Counter(name for feature in features for name in self._features.get(feature, ()))
 
+    @property
+    def may_be_loose(self) -> bool:
+        """Whether they may be stored one by one: which objects a frame needs is known of those in packs alone."""
+        return not self._deltas
+
     def needing(self, names: set[bytes]) -> set[bytes]:
         """Those of some objects whose frames need others."""
         return names & self._deltas

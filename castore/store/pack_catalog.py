@@ -13,11 +13,12 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, NamedTuple
 
 from castore.errors import CastoreError, CorruptionError
-from castore.format.digest import Digest, digest_from_hex, digest_hex, is_digest_hex
+from castore.format.digest import Digest, digest_from_hex, digest_hex, digest_of, is_digest_hex
 from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX, PackIndex, index_bytes, read_index
 from castore.store.backend import Backend, ListingEntry
 
 if TYPE_CHECKING:
+    from castore.store.cache import ObjectCache
     from castore.store.pack_lookup import PackLookup
 
 PACKS_FOLDER = "packs"
@@ -26,6 +27,7 @@ SINGLE_MAX = 16
 """Packs that are looked up one by one."""
 
 _TAIL_BYTES = 64 * 1024  # the index of most packs
+_CACHED = "objects/packs/"  # keys in the cache
 _RENEWED_S = 300.0  # a pack that was renewed in this time is young enough
 
 
@@ -76,13 +78,14 @@ class PackCatalog:
 
     Args:
         backend: The place.
+        cache: Where indexes are kept that were read, of a place that is far away.
 
     Attributes:
         unseen: Packs of which not everything can be known: by name, why. A value that is not found may be in one.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, backend: Backend, cache: ObjectCache | None = None) -> None:
+        self._backend, self._cache = backend, cache
         self._packs: dict[str, StoredPack] | None = None
         # Of many packs most are looked up together, the others one by one: first that in which something was found.
         self._lookup: PackLookup | None = None
@@ -217,26 +220,48 @@ class PackCatalog:
 
     def _opened(self, listed: list[ListingEntry]) -> Iterator[StoredPack]:
         """Packs by what a listing says of them, but those that are gone or cannot be seen."""
-        asked = [(entry.key, -_TAIL_BYTES, _TAIL_BYTES) for entry in listed]
+        asked = []
+        for entry in listed:
+            pack = self._from_cache(entry)
+            if pack is not None:
+                yield pack
+            else:
+                asked.append(entry)
         at = 0
         while at < len(asked):
             try:
-                for _, tail in self._backend.get_parts(asked[at:]):
+                for _, tail in self._backend.get_parts([(each.key, -_TAIL_BYTES, _TAIL_BYTES) for each in asked[at:]]):
                     at += 1
-                    pack = None if tail is None else self._open(listed[at - 1], tail)
+                    pack = None if tail is None else self._open(asked[at - 1], tail)
                     if pack is not None:
                         yield pack
             except CastoreError as error:
-                at = max(at, 1)
-                self.unseen[listed[at - 1].key.rpartition("/")[2]] = error
+                self.unseen[_name(asked[at])] = error
+                at += 1
+
+    def _from_cache(self, entry: ListingEntry) -> StoredPack | None:
+        name = _name(entry)
+        data = None if self._cache is None else self._cache.get(_CACHED + name, PACK_BYTES_MAX)
+        if data is None or digest_of(data) != digest_from_hex(name):
+            return None
+        return StoredPack(name, PackIndex(data), entry.size_bytes, entry.modified_s)
 
     def _open(self, entry: ListingEntry, tail: bytes) -> StoredPack | None:
-        name = entry.key.rpartition("/")[2]
+        name = _name(entry)
+        try:
+            return self._open_tail(entry, name, tail)
+        except CastoreError as error:
+            self.unseen[name] = error
+            return None
+
+    def _open_tail(self, entry: ListingEntry, name: str, tail: bytes) -> StoredPack | None:
         size = index_bytes(tail)
         if size is not None and len(tail) < size <= entry.size_bytes:
             tail = self._backend.get_part(entry.key, -size, size) or b""
         index = read_index(tail, digest_from_hex(name))
         if index is not None:
+            if self._cache is not None:
+                self._cache.put(_CACHED + name, index.data)
             return StoredPack(name, index, entry.size_bytes, entry.modified_s)
         # Its entries say all that an index does. Values that are wrong are found so by whoever reads them.
         from castore.format.pack_writer import entries_of, rebuilt
@@ -264,6 +289,10 @@ def is_pack_key(key: str) -> bool:
     """Whether a pack may be stored under a key."""
     folder, _, name = key.partition("/")
     return folder == PACKS_FOLDER and is_digest_hex(name)
+
+
+def _name(entry: ListingEntry) -> str:
+    return entry.key.rpartition("/")[2]
 
 
 def _found(pack: StoredPack, row: int) -> FoundValue:

@@ -30,6 +30,7 @@ from castore.store.pack_catalog import FoundValue, PackCatalog, pack_key
 from castore.store.packed_keys import FOLDERS, name_of, value_key
 
 if TYPE_CHECKING:
+    from castore.store.cache import ObjectCache
     from castore.store.held_values import HeldValues
 
 T = TypeVar("T")
@@ -63,6 +64,7 @@ class PackedBackend:
         backend: The place.
         pack_bytes: Bytes of values after which a pack is closed.
         loose_max: Values that a flush stores one by one if no more come together; none in a place that is far away.
+        cache: Where indexes of packs are kept that were read, of a place that is far away.
 
     Attributes:
         raw: The place itself.
@@ -70,9 +72,16 @@ class PackedBackend:
         is_far: Whether every request costs a round trip, so that what is there is not read to be compared.
     """
 
-    def __init__(self, backend: Backend, *, pack_bytes: int = PACK_BYTES, loose_max: int = LOOSE_MAX) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        pack_bytes: int = PACK_BYTES,
+        loose_max: int = LOOSE_MAX,
+        cache: ObjectCache | None = None,
+    ) -> None:
         self.raw = backend
-        self.catalog = PackCatalog(backend)
+        self.catalog = PackCatalog(backend, cache)
         self.is_far: bool = getattr(backend, "is_far", False)
         self._pack_bytes = pack_bytes
         self._loose_max = 0 if self.is_far else loose_max
@@ -363,7 +372,7 @@ class PackedBackend:
         if held is None:
             return
         self.raw.flush()  # what was put before and is no such value
-        if len(held) <= self._loose_max:
+        if len(held) <= self._loose_max and held.may_be_loose:
             self._has_loose = True
             for group in held.groups():
                 for key, value in group:
@@ -376,9 +385,9 @@ class PackedBackend:
         self.catalog.add(name, data)
 
 
-def packed(backend: Backend) -> PackedBackend:
+def packed(backend: Backend, cache: ObjectCache | None = None) -> PackedBackend:
     """A backend whose packs are read and written; itself where that is so already."""
-    return backend if isinstance(backend, PackedBackend) else PackedBackend(backend)
+    return backend if isinstance(backend, PackedBackend) else PackedBackend(backend, cache=cache)
 
 
 def _below(start: str) -> Callable[[str], bool]:
