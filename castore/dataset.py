@@ -282,7 +282,7 @@ class Datasets:
         self.objects = ObjectStore(backend, cache=cache)
         self.refs = RefStore(backend)
         # One cache for all datasets of the repository: what two of them share is read once.
-        self._fetch = CachedFetch(self.objects.get, many=getattr(self.objects, "get_many", None))
+        self._fetch = CachedFetch(self.objects.get, many=self.objects.get_many if backend.is_far else None)
 
     @classmethod
     def open(cls, url: str | os.PathLike[str] | None = None, *, create: bool = False) -> Self:
