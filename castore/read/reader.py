@@ -316,7 +316,6 @@ class Reader:
             lengths = np.diff(self.offsets(leaf))
             return span_column(self._data, array, leaf).mask(lengths).view(np.bool_)
         column = decode_column(self._data.values(leaf, array))
-        assert isinstance(column, np.ndarray)
         if array.dtype == "bytes16":
             return column
         return column.astype(self.dtype(array), copy=False)
