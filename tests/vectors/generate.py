@@ -60,6 +60,7 @@ from castore.train.report import Rule
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME, boundary_hashes, cut, level_hashes, sample_weights
 from tests.support.strategies import piece_of
+from tests.vectors import at_limits, signed
 from tests.vectors import golden as golden_repository
 from tests.vectors.generator import samples
 from tests.vectors.values import to_json
@@ -1007,6 +1008,7 @@ def low(*numbers: int) -> bytes:
 
 def frames() -> File:
     # The three long ones were made once by the zstd library at level 3. Encoders may differ; decoders must not.
+    with_dictionary = bytes.fromhex("28b52ffd21" + "07" + "03" + "190000") + b"abc"  # RFC 8878: one byte of its id
     compressed = "0128b52ffd20607d000040636173746f7265200100b5a97001"
     compressed_h1 = (
         "0201040000005000000028b52ffd20ae0502008403686561640000f526ea4ddf74d49bc9c2bee9b310a8379d5e9285d124c64bbb72b099"
@@ -1076,6 +1078,7 @@ def frames() -> File:
         ("unknown codec 255", b"\xff"),
         ("no zstd frame", b"\x01abc"),
         ("zstd without a body", b"\x01"),
+        ("zstd that needs a dictionary", b"\x01" + with_dictionary),
         ("zstd cut short", b"\x01" + good[:-1]),
         ("zstd with a byte behind it", b"\x01" + good + b"\x00"),
         ("two zstd frames", b"\x01" + good + good),
@@ -1360,6 +1363,14 @@ def golden() -> File:
     return golden_repository.expected()
 
 
+def signatures() -> File:
+    return signed.signatures()
+
+
+def limits() -> File:
+    return at_limits.limits()
+
+
 FILES: dict[str, Callable[[], File]] = {
     f.__name__: f
     for f in (
@@ -1381,6 +1392,8 @@ FILES: dict[str, Callable[[], File]] = {
         packings,
         imports,
         golden,
+        signatures,
+        limits,
     )
 }
 
