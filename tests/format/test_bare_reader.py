@@ -71,6 +71,24 @@ def place_of_ref(case: Case) -> object:
     return bare_reader.ref_entry(name, sequence, hex_of(case))
 
 
+class Held(bare_reader.Repository):
+    """The objects of a case, which need no folder."""
+
+    def __init__(self, case: Case) -> None:
+        pairs = [*load("links")["objects"], *case["more"]]
+        self.held = {bytes.fromhex(name): bytes.fromhex(data) for name, data in pairs}
+        self.seen = set()
+
+    def stored(self, digest: bytes) -> bytes:
+        return self.held[digest]
+
+
+def dataset_of(case: Case) -> object:
+    repository = Held(case)
+    manifest = bare_reader.manifest_of(repository.object(bytes.fromhex(case["root"])))
+    return bare_reader.dataset(repository, manifest["arrays"])
+
+
 READERS: dict[tuple[str, str], Callable[[Case], object]] = {
     ("encoding", ""): lambda case: bare_reader.decode(hex_of(case)),
     ("chunks", ""): chunk_of,
@@ -92,11 +110,14 @@ READERS: dict[tuple[str, str], Callable[[Case], object]] = {
     ("records", "log"): log_of,
     ("records", "marker"): marker_of,
     ("signatures", ""): lambda case: bare_annex.signature_of(hex_of(case), case["key"]),
+    ("links", ""): dataset_of,
+    ("links", "beside"): dataset_of,
     ("limits", ""): lambda case: LIMITED[case["kind"]](bytes_of(case), case),
 }
 """What reads the cases of a file, in a section of its own or, without one, in ``valid`` and ``invalid``."""
 
 OTHERWISE = {
+    ("links", "objects"): "the cases of the file",
     ("boundaries", "cuts"): "tests of the writer",
     ("dataset", "valid"): "tests of the writer",
     ("extra", "valid"): "tests of the writer",

@@ -387,9 +387,12 @@ class Repository:
         check_marker((folder / "format").read_bytes())
         self.seen: set[bytes] = set()
 
-    def object(self, digest: bytes) -> bytes:
+    def stored(self, digest: bytes) -> bytes:
         name = digest.hex()
-        data = unpack((self.folder / "objects" / name[:2] / name).read_bytes())
+        return unpack((self.folder / "objects" / name[:2] / name).read_bytes())
+
+    def object(self, digest: bytes) -> bytes:
+        data = self.stored(digest)
         must(blake3(data).digest() == digest, "another digest", "corruption")
         self.seen.add(digest)
         return data
@@ -439,6 +442,24 @@ class Repository:
         return out
 
 
+def dataset(
+    repository: Repository, arrays: dict[str, dict[str, Any]]
+) -> tuple[list[list[int]], list[list[list[int]]], dict[str, list[Any]]]:
+    """Ids and spans by sample, and the elements of all arrays that are not boolean, compared with one another."""
+    columns = {key: repository.elements(value) for key, value in arrays.items() if value["dtype"] != "bool"}
+    spans = repository.masks(arrays["labels_mask"])
+    rows: list[list[int]] = []
+    at = 0
+    must(sum(columns["length"]) == len(columns["token_ids"]), "lengths of other tokens", "corruption")
+    for length, key in zip(columns["length"], columns["key"], strict=True):
+        ids = columns["token_ids"][at : at + length]
+        at += length
+        must(blake3(struct.pack(f"<{length}I", *ids)).digest(length=16) == key, "another key", "corruption")
+        must(all(stop <= length for _, stop in spans[len(rows)]), "a span past its sample", "corruption")
+        rows.append(ids)
+    return rows, spans, columns
+
+
 def read(folder: Path, name: str) -> dict[str, Any]:
     """Everything that a ref names."""
     repository = Repository(folder)
@@ -448,17 +469,8 @@ def read(folder: Path, name: str) -> dict[str, Any]:
     must(run["format"] == 1, "newer", "unsupported-version")
     manifest = manifest_of(repository.object(run["manifest"]))
     arrays = manifest["arrays"]
-    columns = {key: repository.elements(value) for key, value in arrays.items() if value["dtype"] != "bool"}
+    rows, spans, columns = dataset(repository, arrays)
     columns |= {key: repository.elements(value) for key, value in run["provenance"].items()}
-    spans = repository.masks(arrays["labels_mask"])
-    rows, at = [], 0
-    for length, key in zip(columns["length"], columns["key"], strict=True):
-        ids = columns["token_ids"][at : at + length]
-        at += length
-        assert blake3(struct.pack(f"<{length}I", *ids)).digest(length=16) == key
-        assert all(stop <= length for _, stop in spans[len(rows)])
-        rows.append(ids)
-    assert at == len(columns["token_ids"])
     assert len(rows) == manifest["samples"] == run["samples"]
     order = manifest["order"]
     if order is not None:

@@ -62,6 +62,7 @@ from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME, boundary_hashes, 
 from tests.support.strategies import piece_of
 from tests.vectors import at_limits, signed
 from tests.vectors import golden as golden_repository
+from tests.vectors import links as unsound
 from tests.vectors.generator import samples
 from tests.vectors.values import to_json
 
@@ -1367,6 +1368,10 @@ def signatures() -> File:
     return signed.signatures()
 
 
+def links() -> File:
+    return unsound.links()
+
+
 def limits() -> File:
     return at_limits.limits()
 
@@ -1393,6 +1398,7 @@ FILES: dict[str, Callable[[], File]] = {
         imports,
         golden,
         signatures,
+        links,
         limits,
     )
 }
