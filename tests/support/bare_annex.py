@@ -121,7 +121,13 @@ def sources_of(value: Any) -> list[dict[str, Any]]:
 def run_of(data: bytes) -> dict[str, Any]:
     names = {"configuration", "files", "manifest", "origin", "provenance", "recipe", "samples", "sources", "statistics"}
     run = document(decode(data), "castore/run", names)
-    must(is_digest(run["manifest"]) and is_count(run["samples"]) and type(run["recipe"]) is dict, "types")
+    must(
+        is_digest(run["manifest"])
+        and is_count(run["samples"])
+        and run["samples"] <= 1 << 32
+        and type(run["recipe"]) is dict,
+        "types",
+    )
     must(type(run["files"]) is dict and all(map(is_digest, run["files"].values())), "files")
     check_arrays(run["provenance"], run["samples"])
     sources_of(run["sources"])

@@ -605,6 +605,7 @@ def run() -> File:
             bad("a short manifest digest", changed(made, "manifest", to=bytes(31))),
             bad("manifest as text", changed(made, "manifest", to="00" * 32)),
             bad("provenance of other samples", changed(made, "samples", to=4)),
+            bad("2**32 + 1 samples", changed(bare.encode(), "samples", to=2**32 + 1)),
             bad("a file without a digest", changed(made, "files", "vocabulary", to=b"")),
             bad("files as a list", changed(made, "files", to=[])),
             bad("no recipe", changed(made, "recipe", drop=True)),
