@@ -32,6 +32,7 @@ from castore.errors import (
     UnsupportedVersionError,
 )
 from castore.format.digest import Digest
+from castore.format.samples import SpanColumn
 from castore.store.backend import Backend, NotAValueError
 from castore.store.objects import ObjectStore, object_key
 from castore.store.refs import REFS
@@ -114,6 +115,7 @@ class _Check:
         self.looked = np.zeros(len(self.census), np.bool_)
         self.adopted = False
         self.seen: set[tuple[object, ...]] = set()
+        self._decoded: tuple[bytes, SpanColumn | None] = b"", None
         self._kept: LRU[Digest, bytes] = LRU(KEPT_BYTES, len)
         self.done = FsckResult(self.findings, len(self.census), 0, self.census.size_bytes)
         self._unknown_files()
@@ -207,6 +209,11 @@ class _Check:
         listed = number < len(self.census)
         return listed and bool(self.looked[number]) and bool(self.graph.kind[number] == ObjectKind.UNREAD)
 
+    def spans(self, data: bytes) -> SpanColumn:
+        """What is in a chunk of spans: that which ``read`` gave last was decoded to be noted, and is not again."""
+        noted, spans = self._decoded
+        return spans if noted is data and spans is not None else SpanColumn.decode(data)
+
     def kept(self, digest: Digest) -> bytes | None:
         """``read`` of one that other datasets may name too."""
         found = self._kept.get(digest)
@@ -260,6 +267,7 @@ class _Check:
             self.findings.add("object-malformed", key, str(error))
             return None
         self.graph.record(number, facts)
+        self._decoded = data, facts.spans
         if facts.kind in (ObjectKind.RUN, ObjectKind.MANIFEST):
             self._kept.keep(digest, data)
         return data

@@ -38,6 +38,10 @@ class Reader(Protocol):
         """Objects by their numbers in the graph, in this order; None for one that is not whole."""
         ...
 
+    def spans(self, data: bytes) -> SpanColumn:
+        """What is in a chunk of spans that was read just now."""
+        ...
+
     def kept(self, digest: Digest) -> bytes | None:
         """An object that other datasets may name too; None if it is not whole."""
         ...
@@ -126,7 +130,9 @@ def _compared(
             continue
         is_tokens = name == TOKEN_IDS.name
         try:
-            wrong = _token_fault(data, at.lengths, at.keys) if is_tokens else _span_fault(data, at.lengths)
+            wrong = (
+                _token_fault(data, at.lengths, at.keys) if is_tokens else _span_fault(reader.spans(data), at.lengths)
+            )
         except FormatError:  # of another kind than its place wants, which the link to it tells
             continue
         if wrong is not None:
@@ -144,8 +150,7 @@ def _token_fault(data: bytes, lengths: NDArray[np.uint32], keys: NDArray[np.uint
     return f"sample {others[0]} of it has another key than that of its tokens" if len(others) else None
 
 
-def _span_fault(data: bytes, lengths: NDArray[np.uint32]) -> str | None:
-    spans = SpanColumn.decode(data)
+def _span_fault(spans: SpanColumn, lengths: NDArray[np.uint32]) -> str | None:
     if len(spans.counts) != len(lengths):
         return f"{len(spans.counts)} samples, not {len(lengths)}"
     return None if spans.fits(lengths) else "a span reaches over the end of its sample"

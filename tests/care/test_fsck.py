@@ -16,6 +16,7 @@ from castore.care.links import ObjectKind, Want, facts_of
 from castore.errors import CorruptionError, FormatError, NotFoundError, UnsupportedVersionError
 from castore.format.chunk import values_header
 from castore.format.digest import Digest, digest_of
+from castore.format.samples import SpanColumn
 from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
 from castore.store.compress import unpack
@@ -65,8 +66,10 @@ def test_a_healthy_repository_is_clean(healthy: dict[str, bytes]) -> None:
 
 
 def test_each_object_is_read_once(healthy: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is compared with it: no way leads to an object twice, and none is unpacked twice."""
-    unpacked = []
+    """Whatever is compared with it: no way leads to an object twice, and none is unpacked or decoded twice."""
+    unpacked, decoded = [], []
+    decode = SpanColumn.decode
+    monkeypatch.setattr(SpanColumn, "decode", lambda data: decoded.append(data) or decode(data))
     monkeypatch.setattr(
         "castore.store.objects.unpack", lambda frame, limit: unpacked.append(frame) or unpack(frame, limit)
     )
@@ -75,6 +78,7 @@ def test_each_object_is_read_once(healthy: dict[str, bytes], monkeypatch: pytest
     reads = [key for what, key in backend.calls if what == "get" and key.startswith("objects/")]
     assert sorted(reads) == sorted(key for key in healthy if key.startswith("objects/"))
     assert len(unpacked) == len(reads)
+    assert len(decoded) == len(set(decoded)) > 0
 
 
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.99])
