@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.care.fsck_samples import Chunks, FewScalars, Reader, sample_faults, scalar_items
+from castore.care.fsck_samples import Chunks, FewScalars, NotingReader, sample_faults, scalar_items
 from castore.care.graph import Graph
 from castore.care.skeleton import Skeleton, skeleton_of
 from castore.errors import CastoreError, CorruptionError, FormatError, NotFoundError, UnsupportedVersionError
@@ -24,7 +24,7 @@ Trees = dict[str, tuple[Array, Root]]
 
 
 def dataset_faults(
-    reader: Reader, graph: Graph, target: Digest, seen: set[tuple[object, ...]], share: float = 1.0
+    reader: NotingReader, graph: Graph, target: Digest, seen: set[tuple[object, ...]], share: float = 1.0
 ) -> Generator[tuple[str, str], None, bool]:
     """What is wrong with a dataset: name of the finding, and what it is. Its chunks of tokens and labels are read.
 
@@ -71,7 +71,7 @@ def _sized(trees: Trees) -> tuple[object, ...]:
 
 
 def _array_faults(
-    reader: Reader, graph: Graph, manifest: Manifest, trees: Trees, seen: set[tuple[object, ...]], share: float
+    reader: NotingReader, graph: Graph, manifest: Manifest, trees: Trees, seen: set[tuple[object, ...]], share: float
 ) -> Generator[tuple[str, str], None, bool]:
     known = (manifest.split, *((name, root.digest) for name, (_, root) in sorted(trees.items())))
     if known in seen:
@@ -109,7 +109,7 @@ def _array_faults(
 
 
 def _order_faults(
-    reader: Reader, graph: Graph, order: Order, seen: set[tuple[object, ...]]
+    reader: NotingReader, graph: Graph, order: Order, seen: set[tuple[object, ...]]
 ) -> Generator[tuple[str, str], None, bool]:
     known = ("order", order)
     if known in seen:
@@ -157,7 +157,7 @@ def _chunks_of(graph: Graph, array: Array, root: Root) -> tuple[list[NDArray[np.
     return levels, Chunks(array, numbers, samples, items)
 
 
-def _column(reader: Reader, graph: Graph, chunks: Chunks, samples: int) -> NDArray[Any] | None:
+def _column(reader: NotingReader, graph: Graph, chunks: Chunks, samples: int) -> NDArray[Any] | None:
     """All elements of ``length`` or ``key``; None if they cannot be had, or are not one a sample."""
     parts = []
     for at in range(len(chunks.numbers)):

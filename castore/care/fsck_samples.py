@@ -27,7 +27,7 @@ BATCH = 64
 _SEEN_BYTES = 16
 
 
-class Reader(Protocol):
+class NotingReader(Protocol):
     """Gives objects of a repository that is checked; what is wrong with one is told as it is read first."""
 
     def wants(self, number: int) -> bool:
@@ -61,7 +61,7 @@ Scalars: TypeAlias = "Callable[[str, int, int], NDArray[Any] | None]"
 
 
 def sample_faults(
-    reader: Reader, graph: Graph, arrays: dict[str, Chunks], scalars: Scalars, seen: set[tuple[object, ...]]
+    reader: NotingReader, graph: Graph, arrays: dict[str, Chunks], scalars: Scalars, seen: set[tuple[object, ...]]
 ) -> Generator[tuple[str, str], None, bool]:
     """Samples whose key is not that of their tokens, and spans over the end of a sample.
 
@@ -93,7 +93,7 @@ class _Place(NamedTuple):
 
 
 def _array_faults(
-    reader: Reader, graph: Graph, name: str, chunks: Chunks, scalars: Scalars, seen: set[tuple[object, ...]]
+    reader: NotingReader, graph: Graph, name: str, chunks: Chunks, scalars: Scalars, seen: set[tuple[object, ...]]
 ) -> Generator[tuple[str, str], None, bool]:
     complete, batch = True, []
     stops = np.cumsum(chunks.samples)
@@ -120,7 +120,7 @@ def _array_faults(
 
 
 def _compared(
-    reader: Reader, graph: Graph, name: str, batch: list[_Place], seen: set[tuple[object, ...]]
+    reader: NotingReader, graph: Graph, name: str, batch: list[_Place], seen: set[tuple[object, ...]]
 ) -> Generator[tuple[str, str], None, bool]:
     complete = True
     for at, data in zip(batch, reader.read([at.number for at in batch]), strict=True):
@@ -159,7 +159,7 @@ def _span_fault(spans: SpanColumn, lengths: NDArray[np.uint32]) -> str | None:
 class FewScalars:
     """``Scalars`` of which only the chunks are read that are asked for; the last one of each array is kept."""
 
-    def __init__(self, reader: Reader, graph: Graph, arrays: dict[str, Chunks]) -> None:
+    def __init__(self, reader: NotingReader, graph: Graph, arrays: dict[str, Chunks]) -> None:
         self._reader, self._graph, self._arrays = reader, graph, arrays
         self._stops = {name: np.cumsum(arrays[name].samples).tolist() for name in (LENGTH.name, KEY.name)}
         self._last: dict[str, tuple[int, NDArray[Any] | None]] = {}
@@ -186,7 +186,7 @@ class FewScalars:
         return found[1]
 
 
-def scalar_items(reader: Reader, graph: Graph, chunks: Chunks, at: int) -> NDArray[Any] | None:
+def scalar_items(reader: NotingReader, graph: Graph, chunks: Chunks, at: int) -> NDArray[Any] | None:
     """The elements in one chunk of ``length``, uint32[n], or ``key``, uint8[n, 16]; None if they cannot be had.
 
     A chunk of other counts than is said above it counts as one that cannot.
