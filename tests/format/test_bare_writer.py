@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 from blake3 import blake3
 
+import castore
+from castore.care.fsck import check
+from castore.store.local import LocalBackend
 from tests.format.test_vectors import cases, load
-from tests.support import bare_reader, bare_writer, reference
+from tests.support import bare_reader, bare_writer, pcg64, reference
 from tests.support.bare_writer import Column, Dataset
+from tests.support.jobs import ORIGIN
 from tests.vectors import generate
 from tests.vectors.values import from_json
 
@@ -117,6 +121,26 @@ def test_boundaries() -> None:
         weights = [4 * len(row) + 32 for row in ids]
         items = reference.salted(reference.boundary_hashes(keys), weights, 0)
         assert reference.cut(items, int(target)) == sizes
+
+
+@pytest.mark.parametrize("seed", [None, 7])
+def test_castore_reads_what_it_writes(tmp_path: Path, seed: int | None) -> None:
+    """A repository made from the pages is whole, and what castore makes of the same samples has the same root."""
+    ids, spans = bare_writer.generated(3, 300, 20)
+    sources = [i // 200 for i in range(300)]
+    made = Dataset(ids, spans, sources, chunk_bytes=1024, fanout=4)
+    root = bare_writer.write_repository(tmp_path, "by/hand", made, seed and made.seeded(seed, 200), "\u200dada")
+    repository = castore.open(str(tmp_path))
+    assert check(LocalBackend(str(tmp_path))).findings.listed == []
+    data = repository["by/hand"]
+    assert data.root == root
+    found = list(data.reader.samples(0, 300))
+    assert [sample.token_ids.tolist() for sample in found] == ids
+    assert [sample.source for sample in found] == sources
+    assert data.reader.spans("labels_mask", 0, 300).by_sample() == spans
+    assert data.positions.tolist() == (list(range(300)) if seed is None else pcg64.permutation(seed, 300)[:200])
+    repository.tag("by/hand", "again", ORIGIN)
+    assert repository["again"].root == root
 
 
 def test_neither_knows_anything_of_castore() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -207,3 +208,40 @@ def runs_of(items: list[Any], sizes: Sequence[int]) -> list[list[Any]]:
         runs.append(items[at : at + size])
         at += size
     return runs
+
+
+def write_repository(folder: Path, name: str, dataset: Dataset, order: dict[str, Any] | None, author: str) -> bytes:
+    """Make a repository with one name for a dataset; returns its root. Of the codecs the first is enough."""
+    root = dataset.root(order)
+    tokens = sum(map(len, dataset.ids))
+    trainable = sum(stop - start for spans in dataset.spans for start, stop in spans)
+    nothing = ("chat_template", "imported", "max_seq_length", "mix_seed", "num_examples", "tokenizer", "vocab_size")
+    counts = {"samples": len(dataset.ids), "tokens": tokens, "trainable": trainable, "dropped": {}, "lost": {}}
+    source = {"amount": None, "digest": None, "dropped": {}, "name": "by hand", "revision": None, "rows": None}
+    source |= dict.fromkeys(("samples", "selected", "split", "tokens", "trainable"))
+    run = {
+        "kind": "castore/run",
+        "format": 1,
+        "manifest": root,
+        "samples": len(dataset.ids),
+        "configuration": {**dict.fromkeys(nothing), "shuffle_seed": None if order is None else order["seed"]},
+        "files": {},
+        "origin": {"author": author, "castore": "none", "host": "", "message": "", "time": 1},
+        "provenance": {},
+        "recipe": {},
+        "sources": [source] * (max(dataset.sources, default=-1) + 1),
+        "statistics": counts,
+    }
+    target = dataset.put(encode(run))
+    put(folder, "format", b"castore repository, format 1\n")
+    for digest, data in dataset.objects.items():  # children stand before their parents
+        put(folder, f"objects/{digest.hex()[:2]}/{digest.hex()}", b"\0" + data)
+    entry = encode(["castore/ref", 1, name, 0, target, 1, author, "by hand", bytes(16)])
+    put(folder, f"refs/{name}/{0:020d}", entry + blake3(entry).digest())
+    return root
+
+
+def put(folder: Path, key: str, data: bytes) -> None:
+    path = folder / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
