@@ -15,6 +15,7 @@ from castore.care.graph import Graph
 from castore.care.links import ObjectKind, Want, facts_of
 from castore.errors import CorruptionError, FormatError, NotFoundError, UnsupportedVersionError
 from castore.format.chunk import values_header
+from castore.format.codec import decode, encode
 from castore.format.digest import Digest, digest_of
 from castore.format.samples import SpanColumn
 from castore.repository import Repository
@@ -22,6 +23,7 @@ from castore.store.backend import Backend, MemoryBackend
 from castore.store.compress import unpack
 from castore.store.local import LocalBackend
 from castore.store.objects import ObjectStore, digest_of_key, object_key
+from castore.store.records import seal, unseal
 from castore.store.refs import RefStore
 from tests.support.faults import FaultyBackend
 from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows
@@ -250,6 +252,18 @@ def test_a_former_meaning_that_is_gone_is_told_beside_one_that_came_back(tmp_pat
     assert [(f.name, f.key) for f in done.findings.listed if not f.repaired] == [
         ("log-target-missing", f"ref x@{{{3 - at}}}")
     ]
+
+
+def test_a_newer_record_is_told_and_stays(healthy: dict[str, bytes]) -> None:
+    """Also where another repository has an older one in its place."""
+    key = next(key for key in healthy if key.startswith("units/"))
+    value = decode(unseal(healthy[key], key))
+    assert isinstance(value, dict)
+    backend = filled({**healthy, key: seal(encode({**value, "format": 2}))})
+    content = backend.snapshot()
+    done = check(backend, source=filled(healthy))
+    assert [(found.name, found.key, found.repaired) for found in done.findings.listed] == [("object-newer", key, False)]
+    assert backend.snapshot() == content
 
 
 def test_without_a_copy_nothing_is_changed(healthy: dict[str, bytes]) -> None:
