@@ -601,6 +601,7 @@ def run() -> File:
         "valid": [document("full", made), document("plain", plain.encode()), document("bare", bare.encode())],
         "invalid": [
             bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
             bad("another kind", changed(made, "kind", to="castore/manifest")),
             bad("a short manifest digest", changed(made, "manifest", to=bytes(31))),
             bad("manifest as text", changed(made, "manifest", to="00" * 32)),
@@ -733,6 +734,7 @@ def unit() -> File:
         ],
         "invalid": [
             bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
             bad("another kind", changed(made, "kind", to="castore/run")),
             bad("a row unaccounted for", changed(made, "row_count", to=6)),
             bad("kept is no whole uint32", changed(made, "kept", to=b"\x00\x00\x00")),
@@ -786,6 +788,7 @@ def write() -> File:
         "valid": [document("three samples in two chunks", made)],
         "invalid": [
             bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
             bad("another kind", changed(made, "kind", to="castore/unit")),
             bad("a length too few", changed(made, "lengths", to=u32(1, 2))),
             bad("a key cut short", changed(made, "keys", to=bytes(47))),
