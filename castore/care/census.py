@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import BackendError
+from castore.format.delta import BASES_DEPTH_MAX
 from castore.format.digest import DIGEST_BYTES, Digest
 from castore.format.pack import OBJECT_KIND, ROW_BYTES, UNIT_KIND, PackIndex
 from castore.store import kinds
 from castore.store.atomic_create import PROBED_FOLDER
 from castore.store.backend import Backend, ListingEntry, everything
-from castore.store.delta import BASES_DEPTH_MAX
 from castore.store.kinds import is_value_key
 from castore.store.marker import FORMAT_KEY
 from castore.store.object_keys import digest_of_key

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from castore.care.census import Census, object_table
 from castore.care.relatives import find_relatives
-from castore.errors import CorruptionError, NotFoundError
+from castore.errors import CorruptionError, NotFoundError, UnsupportedVersionError
 from castore.format.digest import Digest
 from castore.format.pack import MAGIC, OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
 from castore.format.pack_writer import FEATURE_HEAD_BYTES, HEAD_BYTES
@@ -239,7 +239,7 @@ class Repacking:
             return None
         try:
             return self._objects.delta_on(digest, frame, [self._census.digest(base)])
-        except (CorruptionError, NotFoundError):
+        except (CorruptionError, NotFoundError, UnsupportedVersionError):
             return None
 
     def _remove(self, pack: StoredPack) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from castore.errors import CorruptionError, MissingBaseError
-from castore.format.delta import DELTA_CODEC, delta_of
-from castore.format.digest import Digest, digest_hex
+from castore.format.delta import BASES_DEPTH_MAX, DELTA_CODEC, delta_of
+from castore.format.digest import Digest, digest_hex, digest_of
 from castore.lru import LRU
 from castore.store.compress import pack, unpack
 
@@ -40,12 +40,20 @@ class Frames:
         return pack(data, u32_tail=u32_tail, level=self._level)
 
     def make_delta(self, data: bytes, u32_tail: int | None, bases: Sequence[Digest]) -> bytes | None:
-        """A frame on relatives, if that takes less than half of what one of its own would, as far as can be told."""
+        """A frame on relatives, if that takes less than half of what one of its own would, as far as can be told.
+
+        Raises:
+            CorruptionError: A relative is missing or damaged.
+            UnsupportedVersionError: One is stored with a codec that is not known.
+        """
         from castore.store.delta import DELTA_BYTES_MAX, DELTA_BYTES_MIN, pack_delta
 
         if not DELTA_BYTES_MIN <= len(data) <= DELTA_BYTES_MAX:
             return None
         known = [self._base(base, 0) for base in bases]
+        for name, base in zip(bases, known, strict=True):
+            if digest_of(base.data) != name:  # or what is stored on it would be lost when it is mended
+                raise CorruptionError(f"object {digest_hex(name)} is damaged")
         content_bytes = sum(len(base.data) for base in known)
         if not 0 < content_bytes <= DELTA_BYTES_MAX:
             return None
@@ -62,13 +70,18 @@ class Frames:
         """
         if frame[:1] != bytes([DELTA_CODEC]):
             return unpack(frame, max_bytes)
-        from castore.store.delta import BASES_DEPTH_MAX, unpack_delta
+        from castore.store.delta import DELTA_BYTES_MAX, unpack_delta
 
         delta = delta_of(frame)
         assert delta is not None
         if depth >= BASES_DEPTH_MAX:
             raise CorruptionError("needs an object that needs others, which need others again")
-        return unpack_delta(delta, [self._base(digest, depth).data for digest in delta.bases], max_bytes)
+        known: list[bytes] = []
+        for digest in delta.bases:
+            known.append(self._base(digest, depth).data)
+            if sum(map(len, known)) > DELTA_BYTES_MAX:
+                raise CorruptionError(f"needs objects of more than {DELTA_BYTES_MAX} bytes")
+        return unpack_delta(delta, known, max_bytes)
 
     def missing_bases(self, frames: Iterable[bytes | None]) -> list[Digest]:
         """The objects that frames need and that are not at hand."""

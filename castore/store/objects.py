@@ -6,7 +6,7 @@ import builtins
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 
 from castore.errors import (
     CorruptionError,
@@ -15,7 +15,7 @@ from castore.errors import (
     NotFoundError,
     UnsupportedVersionError,
 )
-from castore.format.delta import delta_of
+from castore.format.delta import BASES_DEPTH_MAX, delta_of
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
 from castore.format.object import Object
 from castore.store.backend import Backend
@@ -203,26 +203,39 @@ class ObjectStore:
             raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
         return found
 
-    def _opened(self, digest: Digest, frame: bytes) -> tuple[bytes, bytes]:
-        """A frame that was read under ``digest`` and the canonical bytes in it, verified; or another that is stored."""
+    def _opened(
+        self, digest: Digest, frame: bytes, tried: set[Digest] | None = None, depth: int = 0
+    ) -> tuple[bytes, bytes]:
+        """A frame that was read under ``digest`` and the canonical bytes in it, verified; or another that is stored.
+
+        For each object copies are looked for once (``tried``): frames that need each other would never come to an end.
+        """
         try:
-            return frame, self._open(digest, frame)
+            return frame, self._open(digest, frame, depth)
         except (CorruptionError, UnsupportedVersionError):
-            for base in self._frames.bases_of(frame):  # of which one may be wrong, and whole elsewhere
-                with suppress(CorruptionError, NotFoundError, UnsupportedVersionError):
-                    self._frames.keep_verified(base, self.get(base))
+            tried = {digest} if tried is None else tried
             copies = () if self._packed is None else self._packed.copies(object_key(digest), FRAME_BYTES_MAX)
-            for other in copies:
+            for other in chain((frame,), copies):
+                self._mend_bases(other, tried, depth + 1)
                 with suppress(CorruptionError, UnsupportedVersionError):
-                    return other, self._open(digest, other)
+                    return other, self._open(digest, other, depth)
             raise
 
-    def _open(self, digest: Digest, frame: bytes) -> bytes:
+    def _mend_bases(self, frame: bytes, tried: set[Digest], depth: int) -> None:
+        """Have at hand what a frame needs: some of it may be wrong in one place, and whole in another."""
+        for base in self._frames.bases_of(frame):
+            if base not in tried and depth <= BASES_DEPTH_MAX:
+                tried.add(base)
+                with suppress(CorruptionError, NotFoundError, UnsupportedVersionError):
+                    stored = self._found(base, self._backend.get(object_key(base), FRAME_BYTES_MAX))
+                    self._frames.keep_verified(base, self._opened(base, stored, tried, depth)[1])
+
+    def _open(self, digest: Digest, frame: bytes, depth: int = 0) -> bytes:
         key = object_key(digest)
         self.reads += 1
         self.bytes_read += len(frame)
         try:
-            data = self._frames.open(frame, OBJECT_BYTES_MAX)
+            data = self._frames.open(frame, OBJECT_BYTES_MAX, depth)
         except MissingBaseError as error:
             raise MissingBaseError(str(self._damaged(key, str(error)))) from error
         except CorruptionError as error:
@@ -340,19 +353,22 @@ class ObjectStore:
 
     def own_frame(self, frame: bytes, data: bytes) -> bytes:
         """A frame of an object that needs no other: the given one, from ``get_frames``, unless that does."""
-        own, tail = self._own_frame(frame)
+        own, tail = self._own_frame(frame, data)
         return own or self._frames.make(data, tail)
 
     def adopt(self, digest: Digest, frame: bytes, data: bytes, features: tuple[int, ...]) -> bool:
         """``put`` of an object with its frame in another store, which is taken if it needs no other object."""
-        own, tail = self._own_frame(frame)
+        own, tail = self._own_frame(frame, data)
         return self.put(digest, data, u32_tail=tail, features=features, frame=own)
 
     @staticmethod
-    def _own_frame(frame: bytes) -> tuple[bytes | None, int | None]:
+    def _own_frame(frame: bytes, data: bytes) -> tuple[bytes | None, int | None]:
         """A frame if it needs no other object; else None, and where a run of uint32 begins in the object."""
         delta = delta_of(frame)
-        return (frame, None) if delta is None else (None, delta.tail)
+        if delta is None:
+            return frame, None
+        run = -1 if delta.tail is None else len(data) - delta.tail  # a hint, which nobody has verified
+        return None, delta.tail if run >= 0 and run % 4 == 0 else None
 
     def delta_on(self, digest: Digest, frame: bytes, bases: builtins.list[Digest]) -> bytes | None:
         """A frame of a stored object on relatives, None if that saves too little.
@@ -362,7 +378,8 @@ class ObjectStore:
             frame: The one that it has, which needs no other object.
             bases: Stored objects that need none either.
         """
-        return self._frames.make_delta(self._opened(digest, frame)[1], u32_tail_of(frame), bases)
+        found, data = self._opened(digest, frame)
+        return self._frames.make_delta(data, u32_tail_of(found), bases)
 
     def features(self, digest: Digest) -> tuple[int, ...]:
         """By which relatives of a stored object are found; none of one that is stored by itself."""
