@@ -35,23 +35,25 @@ def find_relatives(packs: Sequence[StoredPack], census: Census, in_use: NDArray[
     needed = np.zeros(len(census), np.bool_)
     needing[census.bases[:, 0]] = True
     needed[census.bases[:, 1]] = True
-    features, numbers = _features(packs, census, in_use & ~needing)
+    features, numbers, totals = _features(packs, census, in_use & ~needing)
     owners: dict[int, list[int]] = {}
-    own: dict[int, list[int]] = {}
+    own: dict[int, dict[int, None]] = {}
     for feature, number in zip(features.tolist(), numbers.tolist(), strict=True):
+        own.setdefault(number, {})[feature] = None
         known = owners.setdefault(feature, [])
-        if number not in known and len(known) < _SHARING_MAX:
+        if len(known) < _SHARING_MAX and number not in known:
             known.append(number)
-            own.setdefault(number, []).append(feature)
+    place = {number: at for at, number in enumerate(own)}
     found: dict[int, int] = {}
-    for number, some in own.items():
+    for number, some in reversed(own.items()):
         if needed[number]:
             continue
-        shared = Counter(other for feature in some for other in owners[feature] if other != number)
+        shared = Counter(other for feature in some for other in owners[feature])
         for other, count in shared.most_common():
-            if count < min(SHARED_MIN, len(some)):
+            if count < min(SHARED_MIN, totals[number]):
                 break
-            if other not in found:
+            # One that is younger only if it stays as it is anyway: two collections at once never exchange two objects.
+            if place[other] < place[number] or (needed[other] and other != number):
                 found[number] = other
                 needed[other] = True
                 break
@@ -60,8 +62,12 @@ def find_relatives(packs: Sequence[StoredPack], census: Census, in_use: NDArray[
 
 def _features(
     packs: Sequence[StoredPack], census: Census, wanted: NDArray[np.bool_]
-) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Features that more than one of the wanted objects has, each with the number of one, in the order of the packs."""
+) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]:
+    """Features that more than one of the wanted objects has, each with the number of one, in the order of the packs.
+
+    And how many features each object of the census has in all, int64[n].
+    """
+    totals = np.zeros(len(census), np.int64)
     all_features, all_numbers = [np.zeros(0, np.uint32)], [np.zeros(0, np.int64)]
     for pack in packs:
         values, places = pack.index.feature_columns()
@@ -73,7 +79,9 @@ def _features(
         chosen = (number >= 0) & wanted[np.maximum(number, 0)]
         all_features.append(values[known][chosen])
         all_numbers.append(number[chosen])
+        some, counts = np.unique(number[chosen], return_counts=True)
+        totals[some] = np.maximum(totals[some], counts)
     features, numbers = np.concatenate(all_features), np.concatenate(all_numbers)
     _, which, counts = np.unique(features, return_inverse=True, return_counts=True)
     shared = counts[which] > 1
-    return features[shared], numbers[shared]
+    return features[shared], numbers[shared], totals

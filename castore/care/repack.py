@@ -183,21 +183,26 @@ class Repacking:
         """The packs to be removed: what they hold is not in use, for a good part or wholly, or they are small."""
         old = [one for one in judged if one.pack.modified_s is not None and one.pack.modified_s < self._before]
         small = [one for one in old if one.pack.size_bytes < SMALL_BYTES]
-        merged = {one.pack.name for one in small} if len(small) >= SMALL_PACKS else set()
+        self._merged = {one.pack.name for one in small} if len(small) >= SMALL_PACKS else set()
         return [
             one
             for one in old
             if one.kept_bytes == 0
             or one.unused_bytes + one.gain_bytes >= UNUSED_SHARE * one.pack.index.end
-            or one.pack.name in merged
+            or one.pack.name in self._merged
         ]  # fmt: skip
 
     def _replace(self, one: _Judged) -> None:
         pack, kept = one.pack, one.kept & ~one.twice
+        smaller, gained = self._on_relatives(pack, np.flatnonzero(kept).tolist())
+        is_worth = one.unused_bytes + gained >= UNUSED_SHARE * pack.index.end
+        if one.kept_bytes and not is_worth and pack.name not in self._merged:
+            self.done.unused_bytes += one.unused_bytes  # what was expected of relatives was not so
+            return
         if not self._dry_run:
             lacking = [row for row in np.flatnonzero(one.twice).tolist() if not self._is_elsewhere(pack, row)]
             kept[lacking] = True
-            if not self._write_anew(pack, np.flatnonzero(kept).tolist()):
+            if not self._write_anew(pack, np.flatnonzero(kept).tolist(), smaller):
                 self.done.damaged += 1
                 return
             if not self._remove(pack):
@@ -220,14 +225,27 @@ class Repacking:
                     return True
         return False
 
-    def _write_anew(self, pack: StoredPack, rows: list[int]) -> bool:
-        """Store values of a pack in another, durably; False if one of them is damaged."""
+    def _on_relatives(self, pack: StoredPack, rows: list[int]) -> tuple[dict[int, bytes], int]:
+        """Frames on the relatives that were found for objects of a pack, by row, and how much smaller all of it gets."""
+        digests = {row: Digest(pack.index.key(row)[1:]) for row in rows if pack.index.key(row)[0] == OBJECT_KIND}
+        at = self._census.find(b"".join(digests.values())).tolist()
+        wanted = [row for row, number in zip(digests, at, strict=True) if number in self._relatives]
+        smaller: dict[int, bytes] = {}
+        gained = 0
+        for read in read_entries(self._backend.raw, pack, wanted):
+            frame = None if read.entry is None else self._on_relative(digests[read.row], read.entry.value)
+            if read.entry is not None and frame is not None:
+                smaller[read.row] = frame
+                gained += len(read.entry.value) - len(frame)
+        return smaller, gained
+
+    def _write_anew(self, pack: StoredPack, rows: list[int], smaller: dict[int, bytes]) -> bool:
+        """Store values of a pack in another, durably, some in a frame given; False if one of them is damaged."""
         for read in read_entries(self._backend.raw, pack, rows):
             if read.entry is None:
                 return False
             name = pack.index.key(read.row)
-            value = self._on_relative(Digest(name[1:]), read.entry.value) if name[0] == OBJECT_KIND else None
-            self._backend.put(value_key(name), value or read.entry.value, read.entry.features)
+            self._backend.put(value_key(name), smaller.get(read.row, read.entry.value), read.entry.features)
         self._backend.flush()
         return True
 
