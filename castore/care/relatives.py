@@ -5,7 +5,6 @@ All features of a repository are looked at together, sorted: the cost for an obj
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,14 +13,14 @@ from numpy.typing import NDArray
 from castore.care.census import Census
 from castore.format.pack import OBJECT_KIND
 from castore.store.pack_catalog import StoredPack
-from castore.store.packs import SHARED_MIN
+from castore.store.similarity import most_similar
 
 _SHARING_MAX = 64
 """Objects with one feature that are looked at: of more that share it, these are enough to find one."""
 
 
-def find_relatives(packs: Sequence[StoredPack], census: Census, in_use: NDArray[np.bool_]) -> dict[int, int]:
-    """Objects that could be stored on another, which is older and stays by itself.
+def find_relatives(packs: Sequence[StoredPack], census: Census, in_use: NDArray[np.bool_]) -> dict[int, list[int]]:
+    """Objects that could be stored on one or two others, which are older, or needed by others, and stay by themselves.
 
     Args:
         packs: From the oldest on.
@@ -29,7 +28,7 @@ def find_relatives(packs: Sequence[StoredPack], census: Census, in_use: NDArray[
         in_use: Which of them are looked at, bool[n].
 
     Returns:
-        Numbers in the census: of an object, and of that to store it on.
+        Numbers in the census: of an object, and of those to store it on.
     """
     needing = np.zeros(len(census), np.bool_)
     needed = np.zeros(len(census), np.bool_)
@@ -44,19 +43,21 @@ def find_relatives(packs: Sequence[StoredPack], census: Census, in_use: NDArray[
         if len(known) < _SHARING_MAX and number not in known:
             known.append(number)
     place = {number: at for at, number in enumerate(own)}
-    found: dict[int, int] = {}
+    found: dict[int, list[int]] = {}
     for number, some in reversed(own.items()):
         if needed[number]:
             continue
-        shared = Counter(other for feature in some for other in owners[feature])
-        for other, count in shared.most_common():
-            if count < min(SHARED_MIN, totals[number]):
-                break
-            # One that is younger only if it stays as it is anyway: two collections at once never exchange two objects.
-            if place[other] < place[number] or (needed[other] and other != number):
-                found[number] = other
-                needed[other] = True
-                break
+        shared: dict[int, int] = {}
+        for bit, feature in enumerate(some):
+            for other in owners[feature]:
+                # One that is younger only if it stays as it is anyway: two collections never exchange two objects.
+                if place[other] < place[number] or (needed[other] and other != number):
+                    shared[other] = shared.get(other, 0) | 1 << bit
+        best_first = sorted(shared, key=lambda other: (not needed[other], place[other]))
+        bases = most_similar({other: shared[other] for other in best_first}, int(totals[number]))
+        if bases:
+            found[number] = bases
+            needed[bases] = True
     return found
 
 

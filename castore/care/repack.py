@@ -250,13 +250,13 @@ class Repacking:
         return True
 
     def _on_relative(self, digest: Digest, frame: bytes) -> bytes | None:
-        """The frame of an object on the relative that was found for it, None if there is none or it would not do."""
+        """The frame of an object on the relatives that were found for it, None if there are none or it would not do."""
         number = int(self._census.find(digest)[0])
-        base = self._relatives.get(number)
-        if base is None:
+        bases = [self._census.digest(base) for base in self._relatives.get(number, ())]
+        if not bases:
             return None
         try:
-            return self._objects.delta_on(digest, frame, [self._census.digest(base)])
+            return self._objects.delta_on(digest, frame, bases)
         except (CorruptionError, NotFoundError, UnsupportedVersionError):
             return None
 

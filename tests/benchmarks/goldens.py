@@ -102,7 +102,8 @@ def store_all(castore: str, data: Path, team: Path, base: Golden, arguments: arg
             shutil.rmtree(data / str(number))
     if arguments.at_once:
         running = [subprocess.Popen(importing(number, team), stdout=subprocess.DEVNULL) for number in users]
-        if any([process.wait() for process in running]):
+        codes = [process.wait() for process in running]
+        if any(codes):
             sys.exit("an import failed")
 
     def tell(what: str) -> None:
