@@ -35,29 +35,27 @@ def find_relatives(packs: Sequence[StoredPack], census: Census, in_use: NDArray[
     needing[census.bases[:, 0]] = True
     needed[census.bases[:, 1]] = True
     features, numbers, totals = _features(packs, census, in_use & ~needing)
-    owners: dict[int, list[int]] = {}
     own: dict[int, dict[int, None]] = {}
     for feature, number in zip(features.tolist(), numbers.tolist(), strict=True):
         own.setdefault(number, {})[feature] = None
-        known = owners.setdefault(feature, [])
-        if len(known) < _SHARING_MAX and number not in known:
-            known.append(number)
-    place = {number: at for at, number in enumerate(own)}
+    staying: dict[int, list[int]] = {}  # by feature, objects that stay by themselves
     found: dict[int, list[int]] = {}
-    for number, some in reversed(own.items()):
-        if needed[number]:
-            continue
+    # What others need first, for it stays anyway; then from the oldest on, so that all of a kind are stored on one.
+    # Two collections at once never exchange two objects so: of both the older stays.
+    for number in sorted(own, key=lambda number: not needed[number]):
         shared: dict[int, int] = {}
-        for bit, feature in enumerate(some):
-            for other in owners[feature]:
-                # One that is younger only if it stays as it is anyway: two collections never exchange two objects.
-                if place[other] < place[number] or (needed[other] and other != number):
+        if not needed[number]:
+            for bit, feature in enumerate(own[number]):
+                for other in staying.get(feature, ()):
                     shared[other] = shared.get(other, 0) | 1 << bit
-        best_first = sorted(shared, key=lambda other: (not needed[other], place[other]))
-        bases = most_similar({other: shared[other] for other in best_first}, int(totals[number]))
+        bases = most_similar(shared, int(totals[number]))
         if bases:
             found[number] = bases
-            needed[bases] = True
+            continue
+        for feature in own[number]:
+            known = staying.setdefault(feature, [])
+            if len(known) < _SHARING_MAX:
+                known.append(number)
     return found
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
-from castore.errors import CorruptionError, MissingBaseError
+from castore.errors import CorruptionError, MissingBaseError, UnsupportedVersionError
 from castore.format.delta import BASES_DEPTH_MAX, DELTA_CODEC, delta_of
 from castore.format.digest import Digest, digest_hex, digest_of
 from castore.lru import LRU
 from castore.store.compress import pack, unpack
 
 _BASES_BYTES = 32 * 2**20  # canonical bytes of bases that are kept
+
+
+Fetch = Callable[[Iterable[Digest]], Iterable[tuple[Digest, bytes | None]]]
 
 
 class _Base(NamedTuple):
@@ -27,11 +31,11 @@ class Frames:
     What is opened is not verified: a wrong base makes a wrong object, which whoever compares digests finds out.
 
     Args:
-        fetch: Gives the stored frame of an object, None if there is none.
+        fetch: Gives the stored frames of objects, each with its digest, None if there is none.
         level: Of compression.
     """
 
-    def __init__(self, fetch: Callable[[Digest], bytes | None], level: int) -> None:
+    def __init__(self, fetch: Fetch, level: int) -> None:
         self._fetch, self._level = fetch, level
         self._bases: LRU[Digest, _Base] = LRU(_BASES_BYTES, lambda base: len(base.data))
 
@@ -83,10 +87,15 @@ class Frames:
                 raise CorruptionError(f"needs objects of more than {DELTA_BYTES_MAX} bytes")
         return unpack_delta(delta, known, max_bytes)
 
-    def missing_bases(self, frames: Iterable[bytes | None]) -> list[Digest]:
-        """The objects that frames need and that are not at hand."""
+    def fetch_bases(self, frames: Iterable[bytes | None]) -> None:
+        """Have at hand what frames need, as far as it can be opened: all that is not is fetched together."""
+        from castore.store.delta import DELTA_BYTES_MAX
+
         wanted = dict.fromkeys(digest for frame in frames if frame is not None for digest in self.bases_of(frame))
-        return [digest for digest in wanted if digest not in self._bases]
+        for digest, frame in self._fetch([digest for digest in wanted if digest not in self._bases]):
+            if frame is not None:
+                with suppress(CorruptionError, UnsupportedVersionError):
+                    self._bases.keep(digest, _Base(self.open(frame, DELTA_BYTES_MAX, 1), len(frame)))
 
     @staticmethod
     def bases_of(frame: bytes) -> tuple[Digest, ...]:
@@ -97,14 +106,8 @@ class Frames:
             return ()
         return delta.bases if delta else ()
 
-    def keep_base(self, digest: Digest, frame: bytes) -> None:
-        """Have an object at hand that frames need."""
-        from castore.store.delta import DELTA_BYTES_MAX
-
-        self._bases.keep(digest, _Base(self.open(frame, DELTA_BYTES_MAX, 1), len(frame)))
-
     def keep_verified(self, digest: Digest, data: bytes) -> None:
-        """As ``keep_base``, of canonical bytes that were verified."""
+        """Have an object at hand that frames need, by canonical bytes that were verified."""
         self._bases.keep(digest, _Base(data, len(data)))
 
     def _base(self, digest: Digest, depth: int) -> _Base:
@@ -113,7 +116,7 @@ class Frames:
         base = self._bases.get(digest)
         if base is not None:
             return base
-        frame = self._fetch(digest)
+        frame = dict(self._fetch([digest]))[digest]
         if frame is None:
             raise MissingBaseError(f"needs object {digest_hex(digest)}, which is missing")
         try:

@@ -8,13 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
 
-from castore.errors import (
-    CorruptionError,
-    InvalidInputError,
-    MissingBaseError,
-    NotFoundError,
-    UnsupportedVersionError,
-)
+from castore.errors import CorruptionError, InvalidInputError, MissingBaseError, NotFoundError, UnsupportedVersionError
 from castore.format.delta import BASES_DEPTH_MAX, delta_of
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
 from castore.format.object import Object
@@ -59,7 +53,7 @@ class ObjectStore:
         self._packed = backend if isinstance(backend, PackedBackend) else None
         self._is_far: bool = getattr(backend, "is_far", False)
         self._cache = cache
-        self._frames = Frames(self._frame, level)
+        self._frames = Frames(self._stored, level)
 
     def put(
         self,
@@ -163,7 +157,8 @@ class ObjectStore:
             data = self._frames.open(frame, OBJECT_BYTES_MAX)
             if digest_of(data) == digest:
                 return data
-        self._cache.drop(key)
+        for wrong in (digest, *self._frames.bases_of(frame)):
+            self._cache.drop(object_key(wrong))
         return None
 
     def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
@@ -338,18 +333,23 @@ class ObjectStore:
             yield from found
             return
         while some := builtins.list(islice(found, _FETCHED_TOGETHER)):
-            keys = {object_key(digest): digest for digest in self._frames.missing_bases(frame for _, frame in some)}
-            for key, frame in self._backend.get_many(keys, FRAME_BYTES_MAX):
-                if frame is not None:
-                    with suppress(CorruptionError, UnsupportedVersionError):
-                        self._frames.keep_base(keys[key], frame)
+            self._frames.fetch_bases(frame for _, frame in some)
             yield from some
 
-    def _frame(self, digest: Digest) -> bytes | None:
-        """The stored frame of an object that others need."""
-        key = object_key(digest)
-        kept = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
-        return kept if kept is not None else self._backend.get(key, FRAME_BYTES_MAX)
+    def _stored(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes | None]]:
+        """The stored frames of objects that others need, into the cache and from there."""
+        asked: dict[str, Digest] = {}
+        for digest in digests:
+            key = object_key(digest)
+            kept = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
+            if kept is None:
+                asked[key] = digest
+            else:
+                yield digest, kept
+        for key, frame in self._backend.get_many(asked, FRAME_BYTES_MAX):
+            if frame is not None and self._cache is not None:
+                self._cache.put(key, frame)
+            yield asked[key], frame
 
     def own_frame(self, frame: bytes, data: bytes) -> bytes:
         """A frame of an object that needs no other: the given one, from ``get_frames``, unless that does."""
