@@ -96,7 +96,7 @@ def check(
     keep_freed_memory()
     backend = packed(backend)
     findings = Findings(tell)
-    repairer = Repairer(backend, source)
+    repairer = Repairer(backend, None if source is None else packed(source))
     check_marker(backend, repairer, findings)
     return _Check(backend, findings, repairer, share, report, repair or source is not None).run()
 

@@ -288,9 +288,7 @@ def test_a_missing_base_without_a_copy_stays_named(users: MemoryBackend) -> None
 
 
 @pytest.mark.parametrize("layout", [loose, in_packs], ids=["loose", "in another pack"])
-def test_a_damaged_base_that_is_whole_elsewhere(
-    users: MemoryBackend, layout: Callable[[Backend], PackedBackend]
-) -> None:
+def test_a_damaged_base_that_is_whole_elsewhere(users: MemoryBackend, layout: Layout) -> None:
     base, child = some_base(users)
     wanted, whole = reader(users).get(child), reader(users).get(base)
     flipped(users, object_key(base), 200)
