@@ -6,7 +6,6 @@ import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import zstandard
 from hypothesis import example, given
@@ -29,14 +28,10 @@ from castore.store.packs import PackedBackend, packed
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend
 from tests.support.layouts import Layout, filled, flipped, forget, in_packs, loose
-from tests.support.users import bases_of, edit, make_rows, put_frames, store
+from tests.support.users import bases_of, edit, make_rows, put_frames, some_bytes, store
 
 MIB = 1 << 20
 LIMIT = 1 << 24
-
-
-def some_bytes(count: int, seed: int = 0) -> bytes:
-    return np.random.default_rng(seed).bytes(count)
 
 
 def plain(data: bytes) -> tuple[Digest, bytes]:

@@ -33,6 +33,11 @@ def make_rows(count: int, seed: int, tokens: int = 40) -> Rows:
     return [tuple(row) for row in rng.integers(0, 50_000, (count, tokens)).tolist()]
 
 
+def some_bytes(count: int, seed: int = 0) -> bytes:
+    """Bytes in which nothing comes twice."""
+    return np.random.default_rng(seed).bytes(count)
+
+
 def edit(rows: Sequence[tuple[int, ...]], seed: int, count: int) -> Rows:
     """The same rows, of which some have another token, some are longer, and some are gone."""
     rng = np.random.default_rng(seed)
