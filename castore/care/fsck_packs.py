@@ -11,6 +11,7 @@ from castore.errors import CastoreError
 from castore.format.digest import Digest, digest_hex
 from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX
 from castore.format.pack_writer import entries_of, rebuilt
+from castore.store.frames import Frames
 from castore.store.objects import ObjectStore
 from castore.store.pack_catalog import StoredPack, pack_key
 from castore.store.pack_entries import read_entries
@@ -37,14 +38,26 @@ def check_packs(backend: PackedBackend, findings: Findings, *, whole: bool, repa
                 repaired = repair and (_put_again(backend, pack) or _replace(backend, pack))
                 findings.add("pack-index-damaged", pack.key, pack.damage, repaired=repaired)
             elif whole:
-                read = read_entries(backend.raw, pack, range(len(pack.index)))
-                bad = sum(each.entry is None or not each.is_headed for each in read)
+                bad = _count_bad(backend, pack)
                 if bad:
                     repaired = repair and _replace(backend, pack)
                     text = f"{bad} of its {len(pack.index)} values are not as they were stored"
                     findings.add("pack-damaged", pack.key, text, repaired=repaired)
         except CastoreError as error:
             findings.add("pack-unreadable", pack.key, str(error).partition(": run ")[0])
+
+
+def _count_bad(backend: PackedBackend, pack: StoredPack) -> int:
+    """How many values are not as the index has them, or need other objects than that says: a collection believes it."""
+    needed: dict[int, set[Digest]] = {}
+    for row, base in pack.index.bases():
+        needed.setdefault(row, set()).add(base)
+    bad = 0
+    for read in read_entries(backend.raw, pack, range(len(pack.index))):
+        is_object = read.entry is not None and read.entry.kind == OBJECT_KIND
+        bases = Frames.bases_of(read.entry.value) if read.entry is not None and is_object else ()
+        bad += read.entry is None or not read.is_headed or {*bases} != needed.get(read.row, set())
+    return bad
 
 
 def _put_again(backend: PackedBackend, pack: StoredPack) -> bool:

@@ -211,10 +211,10 @@ class Repacking:
         first = pack.index.starting(OBJECT_KIND)
         self.done.removed += 1
         self.done.objects_removed += int((~one.kept[first.start : first.stop]).sum())
-        self.done.bytes_removed += pack.size_bytes - one.kept_bytes
+        self.done.bytes_removed += pack.size_bytes - one.kept_bytes + gained
         if kept.any():
             self.done.rewritten += 1
-            self.done.bytes_rewritten += one.kept_bytes
+            self.done.bytes_rewritten += one.kept_bytes - gained
 
     def _is_elsewhere(self, pack: StoredPack, row: int) -> bool:
         """Whether another pack has a whole value of the same name, which is looked at: it may be damaged."""
@@ -226,7 +226,7 @@ class Repacking:
         return False
 
     def _on_relatives(self, pack: StoredPack, rows: list[int]) -> tuple[dict[int, bytes], int]:
-        """Frames on the relatives that were found for objects of a pack, by row, and how much smaller all of it gets."""
+        """Frames on the relatives that were found for objects of a pack, by row, and what they save in all."""
         digests = {row: Digest(pack.index.key(row)[1:]) for row in rows if pack.index.key(row)[0] == OBJECT_KIND}
         at = self._census.find(b"".join(digests.values())).tolist()
         wanted = [row for row, number in zip(digests, at, strict=True) if number in self._relatives]

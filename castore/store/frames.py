@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from castore.errors import CorruptionError, MissingBaseError, UnsupportedVersionError
 from castore.format.delta import BASES_DEPTH_MAX, DELTA_CODEC, delta_of
@@ -13,6 +13,9 @@ from castore.lru import LRU
 from castore.store.compress import pack, unpack
 
 _BASES_BYTES = 32 * 2**20  # canonical bytes of bases that are kept
+_TOGETHER, _TOGETHER_BYTES = 32, 16 * 2**20  # frames that are held while what they need is fetched
+
+K = TypeVar("K")
 
 
 Fetch = Callable[[Iterable[Digest]], Iterable[tuple[Digest, bytes | None]]]
@@ -87,7 +90,21 @@ class Frames:
                 raise CorruptionError(f"needs objects of more than {DELTA_BYTES_MAX} bytes")
         return unpack_delta(delta, known, max_bytes)
 
-    def fetch_bases(self, frames: Iterable[bytes | None]) -> None:
+    def with_bases(self, found: Iterable[tuple[K, bytes | None]]) -> Iterator[tuple[K, bytes | None]]:
+        """Frames that were read, each when what it needs is at hand: of some of them together, which are held."""
+        held: list[tuple[K, bytes | None]] = []
+        size = 0
+        for key, frame in found:
+            held.append((key, frame))
+            size += len(frame or b"")
+            if len(held) == _TOGETHER or size > _TOGETHER_BYTES:
+                self._fetch_bases(some for _, some in held)
+                yield from held
+                held, size = [], 0
+        self._fetch_bases(some for _, some in held)
+        yield from held
+
+    def _fetch_bases(self, frames: Iterable[bytes | None]) -> None:
         """Have at hand what frames need, as far as it can be opened: all that is not is fetched together."""
         from castore.store.delta import DELTA_BYTES_MAX
 

@@ -6,7 +6,7 @@ import builtins
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain
 
 from castore.errors import CorruptionError, InvalidInputError, MissingBaseError, NotFoundError, UnsupportedVersionError
 from castore.format.delta import BASES_DEPTH_MAX, delta_of
@@ -25,7 +25,6 @@ OBJECT_BYTES_MAX = 256 * 2**20
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + FRAME_OVERHEAD_MAX
 PREFIX_DIGITS_MIN = 4
 
-_FETCHED_TOGETHER = 64  # frames that are held while the objects that they need are fetched
 _DIGITS = 2 * DIGEST_BYTES
 _HEX_DIGITS = "0123456789abcdef"
 
@@ -177,7 +176,7 @@ class ObjectStore:
                 if not cache.has(key):
                     yield key
 
-        for found, frame in self._with_bases(self._backend.get_many(keys(), FRAME_BYTES_MAX)):
+        for found, frame in self._read_many(keys()):
             while object_key(asked[0]) != found:
                 digest = asked.popleft()
                 yield digest, self.get(digest)
@@ -323,18 +322,14 @@ class ObjectStore:
                 asked.append(digest)
                 yield object_key(digest)
 
-        for _, frame in self._with_bases(self._backend.get_many(keys(), FRAME_BYTES_MAX)):
+        for _, frame in self._read_many(keys()):
             digest = asked.popleft()
             yield digest, *self._opened(digest, self._found(digest, frame))
 
-    def _with_bases(self, found: Iterator[tuple[str, bytes | None]]) -> Iterator[tuple[str, bytes | None]]:
-        """What was read, each when the objects that it needs are at hand: from far away they are fetched together."""
-        if not self._is_far:
-            yield from found
-            return
-        while some := builtins.list(islice(found, _FETCHED_TOGETHER)):
-            self._frames.fetch_bases(frame for _, frame in some)
-            yield from some
+    def _read_many(self, keys: Iterator[str]) -> Iterator[tuple[str, bytes | None]]:
+        """What is stored under keys; from far away the objects that some of it needs are fetched together before."""
+        found = self._backend.get_many(keys, FRAME_BYTES_MAX)
+        return self._frames.with_bases(found) if self._is_far else found
 
     def _stored(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes | None]]:
         """The stored frames of objects that others need, into the cache and from there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -438,7 +438,22 @@ def test_bases_of_a_window_are_fetched_together() -> None:
     store.has(digest_of(children[0]))  # the indexes are read
     before = far_reads(far)
     assert [data for _, data in store.get_many(map(digest_of, children))] == children
-    assert far_reads(far) - before <= 3, "one request for neighbours in a pack, and one for what they need"
+    assert far_reads(far) - before <= 3, "one request for neighbours in a pack, and one for what 32 of them need"
+
+
+def test_frames_that_wait_for_bases_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bytes, and not only by how many they are."""
+    monkeypatch.setattr(frames_module, "_TOGETHER_BYTES", 10_000)
+    taken = 0
+
+    def read() -> Iterator[tuple[int, bytes]]:
+        nonlocal taken
+        for taken in range(1, 21):
+            yield taken, pack(some_bytes(3000, taken), u32_tail=None)
+
+    assert next(iter(frames_of().with_bases(read())))[0] == 1
+    assert taken == 4
+    assert [number for number, _ in frames_of().with_bases(read())] == [*range(1, 21)]
 
 
 def test_the_cache_holds_frames_and_what_they_need(tmp_path: Path) -> None:
