@@ -45,7 +45,7 @@ class StoredPack:
         damage: What is wrong with it, empty if nothing is known.
     """
 
-    __slots__ = ("_asked", "_features", "_rows", "_sharing", "damage", "index", "modified_s", "name", "size_bytes")
+    __slots__ = ("_asked", "_features", "_rows", "damage", "index", "modified_s", "name", "size_bytes")
 
     def __init__(
         self, name: str, index: PackIndex, size_bytes: int, modified_s: float | None, damage: str = ""
@@ -55,7 +55,6 @@ class StoredPack:
         self._features: dict[int, tuple[int, ...]] | None = None
         self._asked = 0
         self._rows: dict[bytes, int] | None = None
-        self._sharing: dict[int, list[int]] | None = None
 
     def find(self, name: bytes) -> int | None:
         """The row of a value, by kind and name; None if the pack does not have it."""
@@ -63,16 +62,6 @@ class StoredPack:
         if self._rows is None and self._asked > ASKED_MAX:
             self._rows = {self.index.key(row): row for row in range(len(self.index))}
         return self.index.find(name) if self._rows is None else self._rows.get(name)
-
-    def similar(self, features: tuple[int, ...]) -> Iterator[int]:
-        """The rows that have one of some features, once for each that they have."""
-        if self._sharing is None:
-            self._sharing = {}
-            for row, some in self.features.items():
-                for feature in some:
-                    self._sharing.setdefault(feature, []).append(row)
-        for feature in features:
-            yield from self._sharing.get(feature, ())
 
     @property
     def features(self) -> dict[int, tuple[int, ...]]:
@@ -114,6 +103,7 @@ class PackCatalog:
         self._lookup: PackLookup | None = None
         self._merged: list[str] = []
         self._single: dict[str, StoredPack] = {}
+        self._recent: tuple[list[str], PackLookup] | None = None  # the same, for features
         self._lost: dict[str, StoredPack] = {}  # those that went: a collection may have put them into the trash
         self._renewed: dict[str, float] = {}
         self.unseen: dict[str, CastoreError] = {}
@@ -124,6 +114,11 @@ class PackCatalog:
             self.look()
         assert self._packs is not None
         return self._packs
+
+    def look_anew(self) -> None:
+        """Take nothing that was known for true."""
+        self._packs, self._lookup, self._recent = None, None, None
+        self._merged, self._single, self._renewed = [], {}, {}
 
     def fresh(self) -> list[StoredPack]:
         """The packs as they are now, by name."""
@@ -152,6 +147,7 @@ class PackCatalog:
         packs = self.packs()
         packs[pack.name] = pack
         self._single = {pack.name: pack, **self._single}
+        self._recent = None
         if len(self._single) > SINGLE_MAX and "numpy" in sys.modules:
             from castore.store.pack_lookup import PackLookup
 
@@ -191,14 +187,16 @@ class PackCatalog:
 
     def similar(self, features: tuple[int, ...]) -> dict[bytes, int]:
         """Objects that share features and need no others: by name, how many."""
+        from castore.store.pack_lookup import PackLookup
+
         packs = self.packs()
+        if self._recent is None:
+            self._recent = [*self._single], PackLookup([pack.index for pack in self._single.values()])
         shared: Counter[tuple[str, int]] = Counter()
-        for pack in self._single.values():
-            for row in pack.similar(features):
-                shared[pack.name, row] += 1
-        if self._lookup is not None:
-            for number, row in self._lookup.similar(features):
-                shared[self._merged[number], row] += 1
+        for names, lookup in (self._recent, (self._merged, self._lookup)):
+            if lookup is not None:
+                for number, row in lookup.similar(features):
+                    shared[names[number], row] += 1
         counts: dict[bytes, int] = {}
         needing: set[bytes] = set()
         for (pack_name, row), count in shared.items():
@@ -226,6 +224,7 @@ class PackCatalog:
         self._lost[pack.name] = pack
         self.packs().pop(pack.name, None)
         self._single.pop(pack.name, None)
+        self._recent = None
         if pack.name in self._merged:
             self._single = dict(self.packs())
             self._lookup, self._merged = None, []

@@ -244,7 +244,7 @@ class PackedBackend:
         """As ``Backend.flush``."""
         self._after_fork()
         self._close()
-        self.raw.flush()
+        self._flush_raw()
 
     def create(self, key: str, data: bytes) -> bool:
         """As ``Backend.create``."""
@@ -367,11 +367,11 @@ class PackedBackend:
             self._pid, self._held = os.getpid(), None
 
     def _close(self) -> None:
-        """Make what is held back durable, in the order in which it was put."""
+        """Store what is held back, in its order, and not before what came earlier is durable."""
         held, self._held = self._held, None
         if held is None:
             return
-        self.raw.flush()  # what was put before and is no such value
+        self._flush_raw()
         if len(held) <= self._loose_max and held.may_be_loose:
             self._has_loose = True
             for group in held.groups():
@@ -381,8 +381,16 @@ class PackedBackend:
             return
         name, data = held.pack()
         self.raw.put(pack_key(digest_hex(name)), data)
-        self.raw.flush()
         self.catalog.add(name, data)
+        if not self.is_far:  # from where it is sent while the next one grows
+            self._flush_raw()
+
+    def _flush_raw(self) -> None:
+        try:
+            self.raw.flush()
+        except BaseException:
+            self.catalog.look_anew()  # a pack that was put may be lost
+            raise
 
 
 def packed(backend: Backend, cache: ObjectCache | None = None) -> PackedBackend:
