@@ -114,7 +114,7 @@ class _Check:
         self.objects = ObjectStore(self.backend)
         self.looked = np.zeros(len(self.census), np.bool_)
         self.adopted = False
-        self.seen: set[tuple[object, ...]] = set()
+        self.seen: set[object] = set()
         self._decoded: tuple[bytes, SpanColumn | None] = b"", None
         self._kept: LRU[Digest, bytes] = LRU(KEPT_BYTES, len)
         self.done = FsckResult(self.findings, len(self.census), 0, self.census.size_bytes)
@@ -126,6 +126,9 @@ class _Check:
         self._choose()
         self._read_inner([*current, *former])
         waiting = self._datasets(current)
+        if not waiting:  # nothing will ask for them again
+            self.seen.clear()
+            self._kept = LRU(0, len)
         self._read(np.flatnonzero(self.chosen & ~self.looked).tolist())
         used = self._follow(list(current))
         self._targets(current, "ref-wrong-target")
