@@ -122,7 +122,7 @@ class _Check:
         self.objects = ObjectStore(self.backend)
         self.looked = np.zeros(len(self.census), np.bool_)
         self.adopted = False
-        self.seen: set[tuple[object, ...]] = set()
+        self.seen: set[object] = set()
         self._decoded: tuple[bytes, SpanColumn | None] = b"", None
         self._kept: LRU[Digest, bytes] = LRU(KEPT_BYTES, len)
         self.done = FsckResult(self.findings, len(self.census), 0, self.census.size_bytes)
@@ -134,6 +134,9 @@ class _Check:
         self._choose()
         self._read_inner([*current, *former])
         waiting = self._datasets(current)
+        if not waiting:  # nothing will ask for them again
+            self.seen.clear()
+            self._kept = LRU(0, len)
         numbers = np.flatnonzero(self.chosen & ~self.looked)
         # Neighbours in a pack one after the other.
         self._read(numbers[np.argsort(self.census.place[numbers], kind="stable")].tolist())
