@@ -101,7 +101,7 @@ class Repacking:
         return self._dead_units & {*names}
 
     def run(self, report: Callable[[int, int], None] = lambda done, total: None) -> Repacked:
-        """Write anew and remove the packs that are not worth their place, the youngest first: records name older ones."""
+        """Write anew and remove packs that are not worth their place, youngest first: records name older ones."""
         judged, chosen = self._judged, self._chosen
         self.done.packs = len(judged)
         for number, one in enumerate(chosen):

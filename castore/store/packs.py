@@ -350,11 +350,12 @@ class PackedBackend:
             self._forget()
 
     def _close(self) -> None:
-        """Make what is held back durable, in the order in which it was put."""
-        values = self._values
+        """Make what is held back durable, in the order in which it was put; what fails may be done again."""
+        if self._values:
+            self._store(self._values)  # until that is done nothing that comes later may be stored
         self._forget()
-        if not values:
-            return
+
+    def _store(self, values: dict[str, tuple[int, Entry]]) -> None:
         self.raw.flush()  # what was put before and is no such value
         if len(values) <= self._loose_max:
             for _, group in groupby(values.items(), key=lambda item: item[1][0]):

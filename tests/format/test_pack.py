@@ -267,5 +267,3 @@ def test_an_index_that_was_sealed_wrong() -> None:
             assert all(row < len(found) for row, _ in found.bases())
         except CastoreError:
             continue
-
-
