@@ -36,7 +36,7 @@ from castore.store.objects import (
     object_key,
     trash_key,
 )
-from castore.store.pack_catalog import is_pack_key
+from castore.store.pack_catalog import PACKS_FOLDER, is_pack_key
 from castore.store.packs import PackedBackend, packed
 from castore.store.records import Holds, RecordKind, record_key
 from castore.store.refs import REFS, RefStore, entry_of_key, is_ref_name
@@ -262,10 +262,13 @@ class _Collection:
         Raises:
             BackendError: Something is in the place of a value or folder of the repository.
         """
-        known = {OBJECTS_FOLDER, TRASH_FOLDER, *(kind.folder for kind in kinds.KINDS)}
+        known = {OBJECTS_FOLDER, TRASH_FOLDER, PACKS_FOLDER, *(kind.folder for kind in kinds.KINDS)}
         for key, fault in self.census.faults:
             if key.partition("/")[0] in known:
                 raise BackendError(fault)
+        for error in self.backend.catalog.unseen.values():
+            if not isinstance(error, CorruptionError):  # what is damaged needs nothing, and is missed where it is named
+                raise BackendError(f"{error}; in a pack there may be objects that need others")
         if self.census.faults_count > len(self.census.faults):
             raise BackendError(f"{self.backend.url} has {self.census.faults_count} things in it that are no files")
 

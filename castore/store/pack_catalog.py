@@ -183,10 +183,17 @@ class PackCatalog:
                     if pack is not None:
                         yield pack
             except CastoreError as error:
-                at = max(at, 1)
-                self.unseen[listed[at - 1].key.rpartition("/")[2]] = error
+                self.unseen[listed[at].key.rpartition("/")[2]] = error
+                at += 1
 
     def _open(self, entry: ListingEntry, tail: bytes) -> StoredPack | None:
+        try:
+            return self._understood(entry, tail)
+        except CastoreError as error:
+            self.unseen[entry.key.rpartition("/")[2]] = error
+            return None
+
+    def _understood(self, entry: ListingEntry, tail: bytes) -> StoredPack | None:
         name = entry.key.rpartition("/")[2]
         size = index_bytes(tail)
         if size is not None and len(tail) < size <= entry.size_bytes:
