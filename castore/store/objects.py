@@ -212,6 +212,8 @@ class ObjectStore:
         except (CorruptionError, UnsupportedVersionError):
             if isinstance(self._backend, PackedBackend):
                 for other in self._backend.copies(object_key(digest), FRAME_BYTES_MAX):
+                    if other == frame:  # what fails once does again, and takes memory twice
+                        continue
                     with suppress(CorruptionError, UnsupportedVersionError):
                         return other, self._open(digest, other)
             raise

@@ -1,4 +1,4 @@
-"""Packs that are truncated, flipped, missing, doubled, renamed or wrongly indexed: told by name, and never wrong data."""
+"""Packs that are cut, flipped, missing, doubled, renamed or wrongly indexed: told by name, and never wrong data."""
 
 from __future__ import annotations
 
