@@ -127,6 +127,10 @@ class CorruptionError(CastoreError):
     code = "corruption"
 
 
+class MissingBaseError(CorruptionError):
+    """An object is stored by what it shares with another, which is missing."""
+
+
 class BackendError(CastoreError):
     """The storage behind a repository failed.
 

@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 
 from castore.errors import BackendError
 from castore.format.digest import DIGEST_BYTES, Digest
-from castore.format.pack import OBJECT_KIND, ROW_BYTES, ROWS_AT, UNIT_KIND, PackIndex
+from castore.format.pack import OBJECT_KIND, ROW_BYTES, UNIT_KIND, PackIndex
 from castore.store import kinds
 from castore.store.atomic_create import PROBED_FOLDER
 from castore.store.backend import Backend, ListingEntry, everything
+from castore.store.delta import DEPTH_MAX
 from castore.store.kinds import is_value_key
 from castore.store.marker import FORMAT_KEY
-from castore.store.objects import TRASH_FOLDER, digest_of_key
+from castore.store.object_keys import digest_of_key
 from castore.store.pack_catalog import StoredPack, is_pack_key
-from castore.store.packs import PackedBackend, value_key
+from castore.store.packed_keys import value_key
+from castore.store.packs import PackedBackend
 from castore.store.protection import PROTECTED_KEY
 from castore.store.refs import REFS, entry_of_key
+from castore.store.trash import TRASH_FOLDER
 from castore.store.units import UNITS
 
 UNKNOWN_KEPT = 1000
@@ -45,6 +48,7 @@ class Census:
             An object in a pack is as old as that.
         place: Where those are that are in a pack and nowhere else: number of the pack by name times 2**32, and offset
             in it, int64[n]; -1 for others.
+        bases: Objects of which a stored frame needs another, with that object, int64[m, 2]; none that is missing.
         records: The other keys by their first part (``refs``, ``units``, …), ascending.
         unknown: Keys that nothing in castore is called, at most ``UNKNOWN_KEPT``.
         unknown_count: How many there are.
@@ -57,6 +61,7 @@ class Census:
     sizes: NDArray[np.int64]
     modified: NDArray[np.float64]
     place: NDArray[np.int64]
+    bases: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     records: dict[str, list[str]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
     unknown_count: int = 0
@@ -70,6 +75,19 @@ class Census:
 
     def __len__(self) -> int:
         return len(self.digests)
+
+    def with_bases(self, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Some objects and those that their frames need, bool[n]."""
+        some = some.copy()
+        for _ in range(DEPTH_MAX):
+            some[self.bases[some[self.bases[:, 0]], 1]] = True
+        return some
+
+    def needed(self) -> NDArray[np.bool_]:
+        """Objects that a stored frame needs, whoever uses that: a writer may take it up again, bool[n]."""
+        some = np.zeros(len(self), np.bool_)
+        some[self.bases[:, 1]] = True
+        return some
 
     @property
     def packed(self) -> NDArray[np.bool_]:
@@ -155,19 +173,28 @@ def take_census(backend: PackedBackend, report: Callable[[int], None] = lambda c
     packs = backend.catalog.fresh()
     units = {key for pack in packs for key in map(value_key, map(pack.index.key, pack.index.starting(UNIT_KIND)))}
     records[UNITS.folder] = [*{*records[UNITS.folder], *units}]
-    return Census(
+    census = Census(
         *_with_packed(
             np.frombuffer(bytes(digests), np.uint8).reshape(-1, DIGEST_BYTES),
             np.frombuffer(sizes, np.int64) if sizes else np.zeros(0, np.int64),
             np.frombuffer(modified, np.float64) if modified else np.zeros(0, np.float64),
             packs,
         ),
-        {folder: sorted(keys) for folder, keys in records.items()},
-        unknown,
-        unknown_count,
-        faults,
-        faults_count,
+        records={folder: sorted(keys) for folder, keys in records.items()},
+        unknown=unknown,
+        unknown_count=unknown_count,
+        faults=faults,
+        faults_count=faults_count,
     )
+    census.bases = bases_in(packs, census)
+    return census
+
+
+def bases_in(packs: Iterable[StoredPack], census: Census) -> NDArray[np.int64]:
+    """As ``Census.bases``, of some packs."""
+    pairs = [pack.index.key(row)[1:] + base for pack in packs for row, base in pack.index.bases()]
+    found = census.find(b"".join(pairs)).reshape(-1, 2)
+    return found[(found >= 0).all(axis=1)]
 
 
 def _with_packed(
@@ -187,15 +214,15 @@ def _with_packed(
 
 
 def object_table(index: PackIndex) -> NDArray[np.void]:
-    """The objects of a pack by digest: ``name`` uint8[32], ``offset`` and ``size``, and ``row`` in the index."""
-    rows = index.starting(OBJECT_KIND)
+    """The objects of a pack by digest: ``name`` uint8[32], ``offset`` and ``size``."""
     kind = np.dtype({
         "names": ["name", "offset", "size"],
         "formats": [(np.uint8, DIGEST_BYTES), "<u4", "<u4"],
         "offsets": [1, 1 + DIGEST_BYTES, 5 + DIGEST_BYTES],
         "itemsize": ROW_BYTES,
     })  # fmt: skip
-    return np.frombuffer(index.data, kind, len(rows), ROWS_AT + rows.start * ROW_BYTES)
+    rows = index.starting(OBJECT_KIND)
+    return index.rows_table()[rows.start : rows.stop].reshape(-1).view(kind)
 
 
 def _fault_of(entry: ListingEntry) -> str:

@@ -15,6 +15,7 @@ SEVERITY_AND_ADVICE = {
     "marker-damaged": (ERROR, "run 'castore fsck --repair-from URL' with any healthy repository"),
     "object-damaged": (ERROR, f"{_COPY}, {_AGAIN}"),
     "object-missing": (ERROR, f"{_COPY}, {_AGAIN}"),
+    "base-missing": (ERROR, f"{_COPY}, {_AGAIN}"),
     "object-unreadable": (ERROR, "see to the permissions or the disk, then check again"),
     "not-a-file": (ERROR, "bring back what belongs there, or move away what is in its place; nothing was touched"),
     "object-malformed": (ERROR, "it was written so: report it, and make the dataset again with a sound castore"),

@@ -27,12 +27,14 @@ from castore.errors import (
     CastoreError,
     CorruptionError,
     FormatError,
+    MissingBaseError,
     NotFoundError,
     UnsupportedVersionError,
 )
 from castore.format.digest import Digest
 from castore.store.backend import Backend, NotAValueError
-from castore.store.objects import ObjectStore, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import ObjectStore
 from castore.store.packs import PackedBackend, packed
 from castore.store.refs import REFS
 
@@ -131,7 +133,7 @@ class _Check:
         self._datasets(list(current))
         held = check_records(self.backend, self.census, self.repairer, self.findings)
         used[: len(held)] |= held
-        self.done.unreferenced = int((~used[: len(self.census)]).sum())
+        self.done.unreferenced = int((~self.census.with_bases(used[: len(self.census)])).sum())
         self.repairer.finish()
         whole = self.share >= 1 and not self.backend.is_far
         check_packs(self.backend, self.findings, whole=whole, repair=self.repair)
@@ -206,7 +208,8 @@ class _Check:
         key = object_key(digest)
         if isinstance(answer, CorruptionError):
             data = self.repairer.object(digest)
-            self.findings.add("object-damaged", key, str(answer).partition(": run ")[0], repaired=data is not None)
+            name = "base-missing" if isinstance(answer, MissingBaseError) else "object-damaged"
+            self.findings.add(name, key, str(answer).partition(": run ")[0], repaired=data is not None)
         elif isinstance(answer, UnsupportedVersionError):  # a newer codec, or a flipped byte
             data = self.repairer.object(digest)
             self.findings.add("object-newer", key, str(answer), repaired=data is not None)

@@ -15,24 +15,17 @@ import numpy as np
 from castore.care.census import Census, object_table
 from castore.care.findings import Findings
 from castore.errors import CastoreError, CorruptionError, NotFoundError
+from castore.format.delta import delta_of
 from castore.format.digest import Digest, digest_hex, digest_of
-from castore.format.pack import (
-    HEAD_BYTES,
-    MAGIC,
-    OBJECT_KIND,
-    PACK_BYTES_MAX,
-    UNIT_KIND,
-    Entry,
-    check_of,
-    delta_of,
-    entries_of,
-    rebuilt,
-)
+from castore.format.pack import MAGIC, OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
+from castore.format.pack_writer import FEATURE_HEAD_BYTES, HEAD_BYTES, Entry, entries_of, rebuilt
 from castore.store.compress import unpack
-from castore.store.objects import OBJECT_BYTES_MAX, ObjectStore, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import OBJECT_BYTES_MAX, ObjectStore
 from castore.store.pack_catalog import StoredPack, pack_key
 from castore.store.pack_entries import read_entries
-from castore.store.packs import PackedBackend, value_key
+from castore.store.packed_keys import value_key
+from castore.store.packs import PackedBackend
 from castore.store.records import unseal
 
 
@@ -103,8 +96,8 @@ def _fault_of_index(pack: StoredPack) -> str:
     index, count = pack.index, len(pack.index)
     if any(index.key(row) >= index.key(row + 1) for row in range(count - 1)):
         return "its index is not in order"
-    features = sum(map(len, index.features().values()))
-    told = sum(index.place(row).size for row in range(count)) + count * HEAD_BYTES + 8 * features
+    features = sum(map(len, pack.features.values()))
+    told = sum(index.place(row).size for row in range(count)) + count * HEAD_BYTES + FEATURE_HEAD_BYTES * features
     return "its index does not tell of all that is in it" if told + len(MAGIC) != index.end else ""
 
 
@@ -154,7 +147,7 @@ def _replace(backend: PackedBackend, pack: StoredPack) -> bool:
 
 def _entries_by_index(pack: StoredPack, data: bytes) -> Iterator[tuple[Entry, bool]]:
     """Values where the index says that they are, and whether they are what it says."""
-    index, features = pack.index, pack.index.features()
+    index, features = pack.index, pack.features
     for row in range(len(index)):
         key = index.key(row)
         with suppress(CorruptionError):

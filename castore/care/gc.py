@@ -17,29 +17,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from castore.care.census import Census, clock_of, take_census
+from castore.care.census import Census, bases_in, clock_of, take_census
 from castore.care.policy import DAY_S as DAY_S
 from castore.care.policy import Policy as Policy
 from castore.care.reach import walk
 from castore.care.repack import Repacked, Repacking
+from castore.care.trash import fill_trash, settle_trash
 from castore.errors import BackendError, CorruptionError, FormatError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest
-from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX
 from castore.store import kinds
-from castore.store.backend import Backend, ListingEntry, everything
-from castore.store.objects import (
-    FRAME_BYTES_MAX,
-    OBJECTS_FOLDER,
-    TRASH_FOLDER,
-    ObjectStore,
-    digest_of_key,
-    object_key,
-    trash_key,
-)
-from castore.store.pack_catalog import PACKS_FOLDER, is_pack_key
+from castore.store.backend import Backend, everything
+from castore.store.object_keys import OBJECTS_FOLDER, object_key
+from castore.store.objects import ObjectStore
+from castore.store.pack_catalog import PACKS_FOLDER
 from castore.store.packs import PackedBackend, packed
 from castore.store.records import Holds, RecordKind, record_key
 from castore.store.refs import REFS, RefStore, entry_of_key, is_ref_name
+from castore.store.trash import TRASH_FOLDER
 from castore.store.units import UNITS
 
 CLOCKS_MAX_S = 3600
@@ -62,7 +56,7 @@ class Collected:
         listed: Objects that are stored.
         listed_bytes: What they take.
         read: Objects that were read to follow links.
-        marked: Objects in use.
+        marked: Objects in use, and those that are needed to read them.
         young: Objects not in use that are within the grace period.
         removed: Objects that were removed, and ``removed_bytes`` what they took.
         spared: Objects that were renewed by a writer after they were listed.
@@ -200,7 +194,8 @@ class _Collection:
         self.done.read = self.objects.reads
         self.done.marked = int(self.in_use.sum())
         if not self.dry_run:
-            self._settle_trash()
+            late = {*self.named.late, *self.logged.late, *self.recorded.late}
+            settle_trash(self.backend, late, self.now - self.policy.grace_s)
         self._sweep(repacking)
         return self.done
 
@@ -355,11 +350,11 @@ class _Collection:
     def _plan_packs(self) -> Repacking:
         """What is to become of packs; a record whose pack stays holds what it names, though it is old."""
         while True:
-            self.in_use = self.named.used | self.logged.used | self.recorded.used
+            self.in_use = self.census.with_bases(self.named.used | self.logged.used | self.recorded.used)
             before = self.now - self.policy.grace_s
             plan = Repacking(
-                self.backend, self.census, self.in_use, self.dead_units, before, dry_run=self.dry_run
-            )  # fmt: skip
+                self.backend, self.census, self.in_use, self.dead_units, before, self.objects, dry_run=self.dry_run
+            )
             staying = plan.units_staying()
             if not staying:
                 return plan
@@ -370,12 +365,18 @@ class _Collection:
     def _sweep(self, repacking: Repacking) -> None:
         before = self.now - self.policy.grace_s
         old = self.census.modified < before
-        self.done.young = int((~self.in_use & ~old).sum())
-        doomed = np.flatnonzero(~self.in_use & old & ~self.census.packed).tolist()
+        self.done.packs = repacking.run(lambda done, total: self.report("repacking", done, total))
+        self.done.removed += self.done.packs.objects_removed
+        self.done.removed_bytes += self.done.packs.bytes_removed
+        # What is left in packs may be taken up by a writer, and what it is stored on must be there then.
+        kept = self.in_use.copy()
+        kept[bases_in(self.backend.catalog.packs().values(), self.census)[:, 1]] = True
+        self.done.young = int((~kept & ~old).sum())
+        doomed = np.flatnonzero(~kept & old & ~self.census.packed).tolist()
         for at in range(0, len(doomed), TRASH_BATCH):
             batch = doomed[at : at + TRASH_BATCH]
             if not self.dry_run and not getattr(self.backend, "expires_in_one_step", False):
-                self._fill_trash([self.census.digest(index) for index in batch])
+                fill_trash(self.backend, [self.census.digest(index) for index in batch])
             for index in batch:
                 if self.dry_run or self.backend.expire(object_key(self.census.digest(index)), before):
                     self.done.removed += 1
@@ -383,45 +384,5 @@ class _Collection:
                 else:
                     self.done.spared += 1
             self.report("sweeping", at, len(doomed))
-        self.done.packs = repacking.run(lambda done, total: self.report("repacking", done, total))
-        self.done.removed += self.done.packs.objects_removed
-        self.done.removed_bytes += self.done.packs.bytes_removed
         if not self.dry_run:
             self.backend.flush()
-
-    # ---- where looking and removing are two steps
-
-    def _fill_trash(self, digests: list[Digest]) -> None:
-        """Keep what is about to be removed: a writer may renew it between the look at its age and the removal."""
-        keys = {object_key(digest): trash_key(digest) for digest in digests}
-        for key, frame in self.backend.get_many(keys, FRAME_BYTES_MAX):
-            if frame is not None:
-                self.backend.put(keys[key], frame)
-        self.backend.flush()
-
-    def _settle_trash(self) -> None:
-        """Give back what is in use after all, and empty what is not and was there for the grace period."""
-        before = self.now - self.policy.grace_s
-        late = self.named.late.keys() | self.logged.late.keys() | self.recorded.late.keys()
-        for entry in self.backend.entries(TRASH_FOLDER):
-            key = entry.key.removeprefix(f"{TRASH_FOLDER}/")
-            if digest_of_key(key) is None and not is_pack_key(key):
-                continue
-            if self._is_late(key, entry, late):
-                data = self.backend.get(entry.key, PACK_BYTES_MAX)
-                if data is not None:
-                    self.backend.raw.put(key, data)
-                    self.backend.flush()
-            elif entry.modified_s is not None and entry.modified_s < before:
-                self.backend.expire(entry.key, before)
-
-    def _is_late(self, key: str, entry: ListingEntry, late: set[Digest]) -> bool:
-        """Whether something that was removed is in use and not there, or holds what is."""
-        digest = digest_of_key(key)
-        if digest is not None:
-            return digest in late and not self.backend.has(key)
-        pack = self.backend.catalog.opened(entry) if late else None
-        if pack is None:
-            return False
-        held = (Digest(pack.index.key(row)[1:]) for row in pack.index.starting(OBJECT_KIND))
-        return any(digest in late and not self.backend.has(object_key(digest)) for digest in held)

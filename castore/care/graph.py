@@ -13,7 +13,7 @@ from castore.care.census import Census
 from castore.care.links import ANY, Facts, Link, ObjectKind, Want
 from castore.format.digest import digest_hex
 from castore.format.schema import GRAIN_MAX
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 
 _CODES = GRAIN_MAX + 1
 _TREE_KINDS = (ObjectKind.VALUES, ObjectKind.SPANS, ObjectKind.NODE)

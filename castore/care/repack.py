@@ -16,15 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.care.census import Census, object_table
-from castore.format.pack import HEAD_BYTES, MAGIC, OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
-from castore.store.objects import TRASH_FOLDER
+from castore.care.relatives import find_relatives
+from castore.errors import CorruptionError, NotFoundError
+from castore.format.digest import Digest
+from castore.format.pack import MAGIC, OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
+from castore.format.pack_writer import FEATURE_HEAD_BYTES, HEAD_BYTES
+from castore.store.objects import ObjectStore
 from castore.store.pack_catalog import StoredPack
 from castore.store.pack_entries import read_entries
-from castore.store.packs import PACK_BYTES, PackedBackend, value_key
+from castore.store.packed_keys import value_key
+from castore.store.packs import PACK_BYTES, PackedBackend
+from castore.store.trash import TRASH_FOLDER
 
 UNUSED_SHARE = 0.25
 """Of the bytes of a pack, from which on it is written anew: at most a third more is stored than is in use, and what is
 written again is at most three times what is freed."""
+
+GAIN_SHARE = 0.75
+"""Of an object that a relative is found for, what storing it on that saves, about."""
 
 SMALL_BYTES = PACK_BYTES // 8
 SMALL_PACKS = 8
@@ -56,13 +65,17 @@ class Repacked:
 
 
 class _Judged(NamedTuple):
-    """A pack, and which of its rows are to be kept, bool[n]; those that another pack has too are in ``twice``."""
+    """A pack, and which of its rows are to be kept, bool[n]; those that another pack has too are in ``twice``.
+
+    What would be gained by storing objects on relatives that their writers did not see is ``gain_bytes``, about.
+    """
 
     pack: StoredPack
     kept: NDArray[np.bool_]
     twice: NDArray[np.bool_]
     kept_bytes: int
     unused_bytes: int
+    gain_bytes: int
 
 
 class Repacking:
@@ -74,6 +87,7 @@ class Repacking:
         in_use: Of its objects, bool[n].
         dead_units: Names of unit records that were not used for long.
         before_s: Packs that were stored or renewed since stay.
+        objects: To read objects that are stored anew on their relatives.
         dry_run: Count, and change nothing.
     """
 
@@ -84,10 +98,12 @@ class Repacking:
         in_use: NDArray[np.bool_],
         dead_units: set[bytes],
         before_s: float,
+        objects: ObjectStore,
         *,
         dry_run: bool,
     ) -> None:
-        self._backend, self._census, self._in_use, self._dead_units = backend, census, in_use, dead_units
+        self._backend, self._census, self._dead_units = backend, census, dead_units
+        self._objects, self._in_use = objects, in_use
         self._before, self._dry_run = before_s, dry_run
         self.done = Repacked()
         self._judged = self._judge()
@@ -101,7 +117,7 @@ class Repacking:
         return self._dead_units & {*names}
 
     def run(self, report: Callable[[int, int], None] = lambda done, total: None) -> Repacked:
-        """Write anew and remove packs that are not worth their place, youngest first: records name older ones."""
+        """Write anew and remove packs that are not worth their place, youngest first: records name what is older."""
         judged, chosen = self._judged, self._chosen
         self.done.packs = len(judged)
         for number, one in enumerate(chosen):
@@ -115,20 +131,24 @@ class Repacking:
         """What of each pack is in use. Of a value in several packs the youngest keeps it."""
         packs = [pack for pack in self._backend.catalog.packs().values() if not pack.damage]
         packs.sort(key=lambda pack: (-(pack.modified_s or 0.0), pack.name))
-        used = self._with_bases(packs)
+        used = self._in_use | self._census.needed()
+        self._relatives = find_relatives(packs[::-1], self._census, self._in_use)
+        alone = self._by_themselves(packs)
         claimed = np.zeros(len(self._census), np.bool_)
         units: set[bytes] = set()
         judged = []
         for pack in packs:
             table = object_table(pack.index)
+            first = pack.index.starting(OBJECT_KIND).start
             at = self._census.find(table["name"].tobytes())
+            known, number = at >= 0, np.maximum(at, 0)
             # What came after the listing is younger than any collection may take.
-            live = np.where(at >= 0, used[np.maximum(at, 0)], True)
-            twice = live & (at >= 0) & claimed[np.maximum(at, 0)]
-            claimed[at[live & (at >= 0)]] = True
+            live = ~known | used[number]
+            # Whatever needs an object that itself needs others shall find it by itself.
+            twice = live & known & (claimed[number] | (alone[number] & _needing(pack)[first : first + len(table)]))
+            claimed[at[live & known & ~twice]] = True
             kept = np.zeros(len(pack.index), np.bool_)
             doubled = np.zeros(len(pack.index), np.bool_)
-            first = pack.index.starting(OBJECT_KIND).start
             kept[first : first + len(table)] = live
             doubled[first : first + len(table)] = twice
             for row in pack.index.starting(UNIT_KIND):
@@ -137,24 +157,27 @@ class Repacking:
                 units.add(name)
             sizes = np.array([pack.index.place(row).size for row in range(len(pack.index))], np.int64)
             heads = np.full(len(sizes), HEAD_BYTES)
-            for row, features in pack.index.features().items():
-                heads[row] += 8 * len(features)
+            for row, features in pack.features.items():
+                heads[row] += FEATURE_HEAD_BYTES * len(features)
             stays = kept & ~doubled
             kept_bytes = int(sizes[stays].sum())
             # What stands before a value is in use as that is, or packs of tiny values would never be worth their place.
             unused_bytes = pack.index.end - len(MAGIC) - kept_bytes - int(heads[stays].sum())
-            judged.append(_Judged(pack, kept, doubled, kept_bytes, unused_bytes))
+            smaller = [row for row, one in zip(range(first, first + len(table)), at.tolist(), strict=True)
+                       if one in self._relatives and stays[row]]  # fmt: skip
+            gain = int(GAIN_SHARE * sizes[smaller].sum())
+            judged.append(_Judged(pack, kept, doubled, kept_bytes, unused_bytes, gain))
         return judged
 
-    def _with_bases(self, packs: list[StoredPack]) -> NDArray[np.bool_]:
-        """Objects in use, and those that frames of such need."""
-        used = self._in_use.copy()
+    def _by_themselves(self, packs: list[StoredPack]) -> NDArray[np.bool_]:
+        """Objects that others need and of which a pack has a frame that needs none, bool[n]."""
+        found = np.zeros(len(self._census), np.bool_)
         for pack in packs:
-            for row, base in pack.index.bases():
-                at = self._census.find(pack.index.key(row)[1:] + base)
-                if at[1] >= 0 and (at[0] < 0 or self._in_use[at[0]]):
-                    used[at[1]] = True
-        return used
+            table = object_table(pack.index)
+            first = pack.index.starting(OBJECT_KIND).start
+            at = self._census.find(table["name"][~_needing(pack)[first : first + len(table)]].tobytes())
+            found[at[at >= 0]] = True
+        return self._census.needed() & found
 
     def _choose(self, judged: list[_Judged]) -> list[_Judged]:
         """The packs to be removed: what they hold is not in use, for a good part or wholly, or they are small."""
@@ -165,7 +188,7 @@ class Repacking:
             one
             for one in old
             if one.kept_bytes == 0
-            or one.unused_bytes >= UNUSED_SHARE * one.pack.index.end
+            or one.unused_bytes + one.gain_bytes >= UNUSED_SHARE * one.pack.index.end
             or one.pack.name in merged
         ]  # fmt: skip
 
@@ -202,9 +225,22 @@ class Repacking:
         for read in read_entries(self._backend.raw, pack, rows):
             if read.entry is None:
                 return False
-            self._backend.put(value_key(pack.index.key(read.row)), read.entry.value, read.entry.features)
+            name = pack.index.key(read.row)
+            value = self._on_relative(Digest(name[1:]), read.entry.value) if name[0] == OBJECT_KIND else None
+            self._backend.put(value_key(name), value or read.entry.value, read.entry.features)
         self._backend.flush()
         return True
+
+    def _on_relative(self, digest: Digest, frame: bytes) -> bytes | None:
+        """The frame of an object on the relative that was found for it, None if there is none or it would not do."""
+        number = int(self._census.find(digest)[0])
+        base = self._relatives.get(number)
+        if base is None:
+            return None
+        try:
+            return self._objects.delta_on(digest, frame, [self._census.digest(base)])
+        except (CorruptionError, NotFoundError):
+            return None
 
     def _remove(self, pack: StoredPack) -> bool:
         raw = self._backend.raw
@@ -218,3 +254,10 @@ class Repacking:
             return False
         self._backend.catalog.forget(pack)
         return True
+
+
+def _needing(pack: StoredPack) -> NDArray[np.bool_]:
+    """Which rows of a pack are frames that need other objects, bool[n]."""
+    rows = np.zeros(len(pack.index), np.bool_)
+    rows[[row for row, _ in pack.index.bases()]] = True
+    return rows

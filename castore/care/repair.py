@@ -6,7 +6,8 @@ from castore.errors import CorruptionError, NotFoundError, UnsupportedVersionErr
 from castore.format.digest import Digest
 from castore.store.backend import Backend
 from castore.store.marker import open_layout
-from castore.store.objects import ObjectStore, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import ObjectStore
 from castore.store.packs import PackedBackend
 
 
@@ -25,6 +26,7 @@ class Repairer:
         if source is not None:
             open_layout(source, create=False)
         self.backend, self.source = backend, source
+        self._objects = ObjectStore(backend)
         self._raw = backend.raw if isinstance(backend, PackedBackend) else backend
         self._good = None if source is None else ObjectStore(source)
 
@@ -36,7 +38,7 @@ class Repairer:
             _, frame, data = next(iter(self._good.get_frames([digest])))
         except (NotFoundError, CorruptionError, UnsupportedVersionError):
             return None
-        self.put(object_key(digest), frame)
+        self.put(object_key(digest), self._objects.own_frame(frame, data))
         return data
 
     def raw(self, key: str, max_bytes: int) -> bytes | None:

@@ -182,7 +182,10 @@ class _Counter:
 
     def _reached(self, entries: list[RefEntry]) -> NDArray[np.bool_]:
         start = [self._graph.number(entry.target) for entry in entries if entry.target is not None]
-        return self._graph.reached(start)[: len(self._sizes)]
+        reached = self._graph.reached(start)[: len(self._sizes)]
+        listed = len(self._graph.census)
+        reached[:listed] = self._graph.census.with_bases(reached[:listed])
+        return reached
 
     def _bytes(self, which: NDArray[np.bool_]) -> int:
         return int(self._sizes[which].sum())

@@ -6,7 +6,7 @@ What only a difference needs is imported when there is one: equal datasets are c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from castore.diff import document
@@ -15,6 +15,7 @@ from castore.diff.recipes import LikelyCause, causes_of, recipe_differences
 from castore.diff.sources import renumbered
 from castore.errors import InvalidInputError
 from castore.format.digest import Digest
+from castore.frozen import frozen
 from castore.read.columns import Columns
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ DERIVED = frozenset({"key", "length"})
 """Arrays that follow from the token ids, so that comparing them would say everything twice."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen
 class Comparison:
     """What ``compare`` found; true where the two differ: ``if a.diff(b): …``.
 
@@ -66,6 +67,8 @@ class Comparison:
     not_compared: list[str] = field(default_factory=list)
     roots: tuple[Digest, Digest] = field(kw_only=True)
     runs: tuple[Digest | None, Digest | None] = field(kw_only=True)
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # one comparison is as good as another, and never the same
 
     def __bool__(self) -> bool:
         """Whether the two differ: in data or order, or in the one array that was compared."""
@@ -135,7 +138,7 @@ class Comparison:
             "first_change": None if self.first_change is None else document.change_document(self.first_change),
             "recipe": [{"field": field, "a": document.plain(x), "b": document.plain(y)} for field, x, y in self.recipe],
             "causes": [document.plain(cause._asdict()) for cause in self.causes],
-            "changes": document.changes_document(self.changes),
+            "changes": document.changes_document(self.aligned),
             **counted,
         }
 
@@ -213,6 +216,23 @@ def compare(
         roots=roots,
         runs=runs,
     )
+
+
+def differ(a: Columns, b: Columns, *, only: str | None = None) -> bool:
+    """Whether ``compare`` would find a difference; of datasets their roots tell, and nothing is read but manifests.
+
+    Args:
+        a, b: The datasets; their ``fetch`` may be of two repositories.
+        only: Name of the one array to compare. Trees that were cut in other places may hold equal elements: where its
+            roots differ, the elements are compared.
+    """
+    if only is not None:
+        rooted = bool(a.root or b.root) and a.manifest.arrays.get(only) == b.manifest.arrays.get(only)
+        return not rooted and bool(compare(a, b, only=only, changes=False))
+    if a.root or b.root:
+        return a.root != b.root
+    pair = _pair(a, b)
+    return not (pair is None or pair.equal()) or not all(stray_arrays(a, b).values())
 
 
 def _renumbered(a: Columns, b: Columns) -> dict[int, int]:

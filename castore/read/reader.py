@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from castore.errors import CorruptionError, InvalidInputError
 from castore.format.samples import SpanColumn, decode_column, offsets_of
 from castore.format.schema import KEY, LABELS_MASK, LENGTH, SOURCE, TOKEN_IDS, Array
+from castore.lru import LRU
 from castore.read.arrays import Arrays
 from castore.read.whole import span_column
 from castore.tree.index import TreeIndex
-from castore.tree.lru import LRU
 from castore.tree.walk import Leaf
 
 CACHE_BYTES = 64 * 1024 * 1024

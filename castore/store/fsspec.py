@@ -56,7 +56,7 @@ class FsspecBackend:
         self._fs = filesystem
         self._root = root.rstrip("/")
         self._module = type(filesystem).__module__ + "."
-        self.needs_probe = not self._module.startswith(_MEMORY)
+        self.is_far = self.needs_probe = not self._module.startswith(_MEMORY)
         """Whether names can be written is told by trying, before there is work to lose."""
 
     def get(self, key: str, max_bytes: int) -> bytes | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from castore.format.digest import is_digest_hex
 from castore.store.imports import IMPORTS
 from castore.store.marker import FORMAT_KEY
-from castore.store.objects import TRASH_FOLDER, digest_of_key
+from castore.store.object_keys import digest_of_key
 from castore.store.pack_catalog import is_pack_key
 from castore.store.packings import PACKINGS
 from castore.store.protection import PROTECTED_KEY
 from castore.store.records import RecordKind
 from castore.store.refs import REFS
 from castore.store.signatures import SIGNATURES
+from castore.store.trash import TRASH_FOLDER
 from castore.store.units import UNITS
 from castore.store.writes import WRITES
 

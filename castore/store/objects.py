@@ -1,27 +1,28 @@
-"""The door to objects: stored once under their digest, verified whenever they are read.
-
-::
-
-    objects/<first 2 of the 64 hexadecimal digits>/<the 64 digits>     a frame (``compress``) of the canonical bytes
-"""
+"""The door to objects: stored once under their digest, verified whenever they are read."""
 
 from __future__ import annotations
 
 import builtins
-from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Protocol, runtime_checkable
+from itertools import islice
 
-from castore.errors import CorruptionError, InvalidInputError, NotFoundError, UnsupportedVersionError
-from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of, is_digest_hex
+from castore.errors import (
+    CorruptionError,
+    InvalidInputError,
+    MissingBaseError,
+    NotFoundError,
+    UnsupportedVersionError,
+)
+from castore.format.delta import delta_of
+from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
 from castore.format.object import Object
-from castore.format.pack import PACK_BYTES_MAX
-from castore.store.backend import Backend, SweptError
+from castore.store.backend import Backend
 from castore.store.cache import ObjectCache
-from castore.store.compress import FRAME_OVERHEAD_MAX, pack, unpack
-from castore.store.pack_catalog import is_pack_key
+from castore.store.compress import FRAME_OVERHEAD_MAX, u32_tail_of
+from castore.store.frames import Frames
+from castore.store.object_keys import OBJECTS_FOLDER, digest_of_key, object_key
 from castore.store.packs import PackedBackend
 
 OBJECT_BYTES_MAX = 256 * 2**20
@@ -30,22 +31,9 @@ OBJECT_BYTES_MAX = 256 * 2**20
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + FRAME_OVERHEAD_MAX
 PREFIX_DIGITS_MIN = 4
 
-OBJECTS_FOLDER = "objects"
-TRASH_FOLDER = "trash"
-
+_FETCHED_TOGETHER = 64  # frames that are held while the objects that they need are fetched
 _DIGITS = 2 * DIGEST_BYTES
 _HEX_DIGITS = "0123456789abcdef"
-
-_packing = allocate_lock()
-
-
-@runtime_checkable
-class KeepingBackend(Protocol):
-    """A backend that looks and writes in threads of its own: ``touch`` and ``put`` in one, without waiting."""
-
-    def keep(self, key: str, size: int, make: Callable[[], bytes], note: Callable[[bool], None]) -> None:
-        """Put what ``make`` gives unless there is a value, and renew that one's age; ``note`` is told which, later."""
-        ...
 
 
 class ObjectStore:
@@ -68,12 +56,20 @@ class ObjectStore:
     def __init__(self, backend: Backend, level: int = 3, cache: ObjectCache | None = None) -> None:
         self.reads = self.bytes_read = self.writes = self.bytes_written = 0
         self._backend = backend
-        self._keeping = backend if isinstance(backend, KeepingBackend) else None
-        self._is_far = self._keeping is not None or getattr(backend, "is_far", False)
-        self._level = level
+        self._packed = backend if isinstance(backend, PackedBackend) else None
+        self._is_far: bool = getattr(backend, "is_far", False)
         self._cache = cache
+        self._frames = Frames(self._frame, level)
 
-    def put(self, digest: Digest, data: bytes, *, u32_tail: int | None = None) -> bool:
+    def put(
+        self,
+        digest: Digest,
+        data: bytes,
+        *,
+        u32_tail: int | None = None,
+        features: tuple[int, ...] = (),
+        frame: bytes | None = None,
+    ) -> bool:
         """Store an object under its digest, once.
 
         Visible to this instance on return, durable and visible to others when ``flush`` returns: flush before anything
@@ -85,6 +81,8 @@ class ObjectStore:
             data: The canonical bytes, at most ``OBJECT_BYTES_MAX``; the objects it names must already be stored.
             u32_tail: Where in ``data`` a run of little-endian uint32 begins that goes to its end, if one does. A hint
                 for compression alone.
+            features: By which relatives are found, on which it may be stored.
+            frame: A frame of it that needs no other object, if there is one already.
 
         Returns:
             True if the object was new, as far as that is known: a store that is far away is not waited for.
@@ -95,39 +93,35 @@ class ObjectStore:
         if len(data) > OBJECT_BYTES_MAX:
             raise InvalidInputError(f"an object of {len(data)} bytes exceeds the {OBJECT_BYTES_MAX} that one may have")
         key = object_key(digest)
-        if self._keeping is not None:
-            self._keep(self._keeping, key, data, u32_tail)
-            return True
         if self._backend.touch(key) and (self._is_far or self._holds(key, data)):
             return False
-        frame = pack(data, u32_tail=u32_tail, level=self._level)
-        self._backend.put(key, frame)
-        self._count(len(frame))
+        if self._packed is None:
+            made = frame or self._frames.make(data, u32_tail)
+            self._backend.put(key, made)
+        else:
+            made = self._delta(digest, data, u32_tail, features) or frame or self._frames.make(data, u32_tail)
+            self._packed.put(key, made, features)
+        self.writes += 1
+        self.bytes_written += len(made)
         return True
+
+    def _delta(self, digest: Digest, data: bytes, u32_tail: int | None, features: tuple[int, ...]) -> bytes | None:
+        """A frame on a relative that is stored, which stays for it: it is renewed before anything can name it."""
+        assert self._packed is not None
+        bases = self._packed.similar(features) if features else []
+        if not bases or digest in bases or not all(self._packed.touch(object_key(base)) for base in bases):
+            return None
+        with suppress(CorruptionError, UnsupportedVersionError):
+            return self._frames.make_delta(data, u32_tail, bases)
+        return None
 
     def _holds(self, key: str, data: bytes) -> bool:
         """Whether what is stored under a key is ``data``: without hashing it, and by no more memory than that takes."""
         try:
             frame = self._backend.get(key, FRAME_BYTES_MAX)
-            return frame is not None and unpack(frame, len(data)) == data
+            return frame is not None and self._frames.open(frame, len(data)) == data
         except CorruptionError:
             return False
-
-    def _keep(self, backend: KeepingBackend, key: str, data: bytes, u32_tail: int | None) -> None:
-        size = 0
-
-        def make() -> bytes:
-            nonlocal size
-            with _packing:  # contexts of zstd are shared
-                frame = pack(data, u32_tail=u32_tail, level=self._level)
-            size = len(frame)
-            return frame
-
-        backend.keep(key, len(data), make, lambda new: self._count(size) if new else None)
-
-    def _count(self, size: int) -> None:
-        self.writes += 1
-        self.bytes_written += size
 
     def put_bytes(self, data: bytes, *, u32_tail: int | None = None) -> Digest:
         """Store an object and return its digest; the promises of ``put``."""
@@ -138,7 +132,7 @@ class ObjectStore:
     def put_all(self, objects: Iterable[Object]) -> None:
         """``put`` of objects as they were made, in their order."""
         for made in objects:
-            self.put(made.digest, made.data, u32_tail=made.u32_tail)
+            self.put(made.digest, made.data, u32_tail=made.u32_tail, features=made.features)
 
     def get(self, digest: Digest) -> bytes:
         """The canonical bytes of an object, verified.
@@ -166,7 +160,7 @@ class ObjectStore:
         if frame is None or self._cache is None:
             return None
         with suppress(CorruptionError, UnsupportedVersionError):
-            data = unpack(frame, OBJECT_BYTES_MAX)
+            data = self._frames.open(frame, OBJECT_BYTES_MAX)
             if digest_of(data) == digest:
                 return data
         self._cache.drop(key)
@@ -188,7 +182,7 @@ class ObjectStore:
                 if not cache.has(key):
                     yield key
 
-        for found, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+        for found, frame in self._with_bases(self._backend.get_many(keys(), FRAME_BYTES_MAX)):
             while object_key(asked[0]) != found:
                 digest = asked.popleft()
                 yield digest, self.get(digest)
@@ -200,7 +194,11 @@ class ObjectStore:
 
     def _found(self, digest: Digest, frame: bytes | None) -> bytes:
         """The frame that was read, or the one in the trash, where a collection may have put it a moment too late."""
-        found = self._backend.get(trash_key(digest), FRAME_BYTES_MAX) if frame is None else frame
+        found = frame
+        if found is None:
+            from castore.store.trash import trash_key
+
+            found = self._backend.get(trash_key(digest), FRAME_BYTES_MAX)
         if found is None:
             raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
         return found
@@ -210,12 +208,16 @@ class ObjectStore:
         try:
             return frame, self._open(digest, frame)
         except (CorruptionError, UnsupportedVersionError):
-            if isinstance(self._backend, PackedBackend):
-                for other in self._backend.copies(object_key(digest), FRAME_BYTES_MAX):
-                    if other == frame:  # what fails once does again, and takes memory twice
-                        continue
-                    with suppress(CorruptionError, UnsupportedVersionError):
-                        return other, self._open(digest, other)
+            bases = self._frames.bases_of(frame)
+            for base in bases:  # of which one may be wrong, and whole elsewhere
+                with suppress(CorruptionError, NotFoundError, UnsupportedVersionError):
+                    self._frames.keep_verified(base, self.get(base))
+            copies = () if self._packed is None else self._packed.copies(object_key(digest), FRAME_BYTES_MAX)
+            for other in copies:
+                if other == frame and not bases:  # it would fail once more, and take as much memory
+                    continue
+                with suppress(CorruptionError, UnsupportedVersionError):
+                    return other, self._open(digest, other)
             raise
 
     def _open(self, digest: Digest, frame: bytes) -> bytes:
@@ -223,7 +225,9 @@ class ObjectStore:
         self.reads += 1
         self.bytes_read += len(frame)
         try:
-            data = unpack(frame, OBJECT_BYTES_MAX)
+            data = self._frames.open(frame, OBJECT_BYTES_MAX)
+        except MissingBaseError as error:
+            raise MissingBaseError(str(self._damaged(key, str(error)))) from error
         except CorruptionError as error:
             raise self._damaged(key, str(error)) from error
         except UnsupportedVersionError as error:
@@ -291,8 +295,8 @@ class ObjectStore:
 
     def barrier(self) -> None:
         """Whatever is put from here on is never seen without all that was put before: before what names it is put."""
-        if isinstance(self._backend, PackedBackend):
-            self._backend.barrier()
+        if self._packed is not None:
+            self._packed.barrier()
         else:
             self.flush()
 
@@ -301,6 +305,8 @@ class ObjectStore:
 
         Those that were renewed a moment too late, while a collection removed them, are taken back from the trash.
         """
+        from castore.store.trash import flush_restoring
+
         flush_restoring(self._backend)
 
     def get_frames(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes, bytes]]:
@@ -312,20 +318,58 @@ class ObjectStore:
                 asked.append(digest)
                 yield object_key(digest)
 
-        for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+        for _, frame in self._with_bases(self._backend.get_many(keys(), FRAME_BYTES_MAX)):
             digest = asked.popleft()
             yield digest, *self._opened(digest, self._found(digest, frame))
 
-    def put_frame(self, digest: Digest, frame: bytes) -> None:
-        """Store a frame of an object in place of whatever is stored under its digest; otherwise as ``put``.
+    def _with_bases(self, found: Iterator[tuple[str, bytes | None]]) -> Iterator[tuple[str, bytes | None]]:
+        """What was read, each when the objects that it needs are at hand: from far away they are fetched together."""
+        if not self._is_far:
+            yield from found
+            return
+        while some := builtins.list(islice(found, _FETCHED_TOGETHER)):
+            keys = {object_key(digest): digest for digest in self._frames.missing_bases(frame for _, frame in some)}
+            for key, frame in self._backend.get_many(keys, FRAME_BYTES_MAX):
+                if frame is not None:
+                    with suppress(CorruptionError, UnsupportedVersionError):
+                        self._frames.keep_base(keys[key], frame)
+            yield from some
+
+    def _frame(self, digest: Digest) -> bytes | None:
+        """The stored frame of an object that others need."""
+        key = object_key(digest)
+        kept = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
+        return kept if kept is not None else self._backend.get(key, FRAME_BYTES_MAX)
+
+    def own_frame(self, frame: bytes, data: bytes) -> bytes:
+        """A frame of an object that needs no other: the given one, from ``get_frames``, unless that does."""
+        own, tail = self._own_frame(frame)
+        return own or self._frames.make(data, tail)
+
+    def adopt(self, digest: Digest, frame: bytes, data: bytes, features: tuple[int, ...]) -> bool:
+        """``put`` of an object with its frame in another store, which is taken if it needs no other object."""
+        own, tail = self._own_frame(frame)
+        return self.put(digest, data, u32_tail=tail, features=features, frame=own)
+
+    @staticmethod
+    def _own_frame(frame: bytes) -> tuple[bytes | None, int | None]:
+        """A frame if it needs no other object; else None, and where a run of uint32 begins in the object."""
+        delta = delta_of(frame)
+        return (frame, None) if delta is None else (None, delta.tail)
+
+    def delta_on(self, digest: Digest, frame: bytes, bases: builtins.list[Digest]) -> bytes | None:
+        """A frame of a stored object on relatives, None if that saves too little.
 
         Args:
             digest: The object.
-            frame: From ``get_frames`` of a store, which has verified it.
+            frame: The one that it has, which needs no other object.
+            bases: Stored objects that need none either.
         """
-        self._backend.put(object_key(digest), frame)
-        self.writes += 1
-        self.bytes_written += len(frame)
+        return self._frames.make_delta(self._opened(digest, frame)[1], u32_tail_of(frame), bases)
+
+    def features(self, digest: Digest) -> tuple[int, ...]:
+        """By which relatives of a stored object are found; none of one that is stored by itself."""
+        return () if self._packed is None else self._packed.features(object_key(digest))
 
     def _below(self, folder: str) -> Iterator[Digest]:
         for key in self._backend.list(folder):
@@ -334,48 +378,8 @@ class ObjectStore:
                 yield digest
 
     def _damaged(self, key: str, how: str) -> CorruptionError:
+        again = "store" if self._packed is not None and self._packed.is_packed(key) else "delete the file and store"
         return CorruptionError(
             f"object {key} in {self._backend.url} is damaged ({how}): run 'castore fsck --repair-from URL' with a copy "
-            "of the repository, or delete the file and store the same data again"
+            f"of the repository, or {again} the same data again"
         )
-
-
-def flush_restoring(backend: Backend) -> None:
-    """Flush; objects that were swept while they were renewed are stored again, from the trash.
-
-    Records that were swept so are let go: they can be made again.
-
-    Raises:
-        SweptError: One is not in the trash either.
-    """
-    try:
-        backend.flush()
-        return
-    except SweptError as error:
-        swept = error
-    for key in swept.keys:
-        if digest_of_key(key) is not None or is_pack_key(key):
-            frame = backend.get(f"{TRASH_FOLDER}/{key}", PACK_BYTES_MAX)
-            if frame is None:
-                raise swept
-            backend.put(key, frame)
-    backend.flush()
-
-
-def object_key(digest: Digest) -> str:
-    """The key under which an object is stored."""
-    name = digest_hex(digest)
-    return f"{OBJECTS_FOLDER}/{name[:2]}/{name}"
-
-
-def trash_key(digest: Digest) -> str:
-    """The key under which a collection keeps an object that it removes, where it cannot remove in one step."""
-    return f"{TRASH_FOLDER}/{object_key(digest)}"
-
-
-def digest_of_key(key: str) -> Digest | None:
-    """The digest of the object that is stored under ``key``; None if no object would be."""
-    name = key[-_DIGITS:]
-    if not is_digest_hex(name) or key != f"{OBJECTS_FOLDER}/{name[:2]}/{name}":
-        return None
-    return digest_from_hex(name)

@@ -70,6 +70,9 @@ class ObstoreBackend:
         self_copy: Whether a value may be copied onto itself, which makes it young.
     """
 
+    is_far = True
+    """Whether a request takes as long as a round trip, and reading what is there costs more than making it again."""
+
     needs_probe = True
     """Whether a conditional create here is atomic, only a race can tell."""
 
@@ -129,18 +132,6 @@ class ObstoreBackend:
         check_key(key)
         data = bytes(data)
         self._hand_over(key, len(data), lambda: self._requests.put(key, data))
-
-    def keep(self, key: str, size: int, make: Callable[[], bytes], note: Callable[[bool], None]) -> None:
-        """Put a value unless there is one, and renew that one's age: ``touch`` and ``put``, without waiting.
-
-        Args:
-            key: The key; whatever is stored under it must always be of one meaning.
-            size: About how many bytes ``make`` gives.
-            make: Gives the value, in another thread, if it is needed.
-            note: Told by a later call of this instance whether the value was new.
-        """
-        check_key(key)
-        self._hand_over(key, size, lambda: self._keep(key, make), note)
 
     def flush(self) -> None:
         while self._pending:
@@ -268,12 +259,6 @@ class ObstoreBackend:
         return now is None
 
     # ---- what threads do
-
-    def _keep(self, key: str, make: Callable[[], bytes]) -> bool:
-        found = self._requests.head(key)
-        if found is None or not found["size"]:  # nothing that is kept so is empty
-            return self._requests.put(key, make())
-        return self._renew(key, found, make)
 
     def _touch(self, key: str) -> bool:
         found = self._requests.head(key)

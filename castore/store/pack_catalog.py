@@ -6,18 +6,28 @@ changes, so what is known of one stays true until it is gone.
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from time import monotonic, time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from castore.errors import CastoreError, CorruptionError
-from castore.format.digest import Digest, digest_from_hex, digest_hex, is_digest_hex
-from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX, PackIndex, entries_of, index_bytes, read_index, rebuilt
+from castore.format.digest import Digest, digest_from_hex, digest_hex, digest_of, is_digest_hex
+from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX, PackIndex, index_bytes, read_index
 from castore.store.backend import Backend, ListingEntry
+
+if TYPE_CHECKING:
+    from castore.store.cache import ObjectCache
+    from castore.store.pack_lookup import PackLookup
 
 PACKS_FOLDER = "packs"
 
+SINGLE_MAX = 16
+"""Packs that are looked up one by one."""
+
 _TAIL_BYTES = 64 * 1024  # the index of most packs
+_CACHED = "objects/packs/"  # keys in the cache
 _RENEWED_S = 300.0  # a pack that was renewed in this time is young enough
 
 
@@ -32,13 +42,21 @@ class StoredPack:
         damage: What is wrong with it, empty if nothing is known.
     """
 
-    __slots__ = ("damage", "index", "modified_s", "name", "size_bytes")
+    __slots__ = ("_features", "damage", "index", "modified_s", "name", "size_bytes")
 
     def __init__(
         self, name: str, index: PackIndex, size_bytes: int, modified_s: float | None, damage: str = ""
     ) -> None:
         self.name, self.index, self.size_bytes, self.modified_s = name, index, size_bytes, modified_s
         self.damage = damage
+        self._features: dict[int, tuple[int, ...]] | None = None
+
+    @property
+    def features(self) -> dict[int, tuple[int, ...]]:
+        """The features of every row that has some, ascending."""
+        if self._features is None:
+            self._features = self.index.features()
+        return self._features
 
     @property
     def key(self) -> str:
@@ -60,14 +78,19 @@ class PackCatalog:
 
     Args:
         backend: The place.
+        cache: Where indexes are kept that were read, of a place that is far away.
 
     Attributes:
         unseen: Packs of which not everything can be known: by name, why. A value that is not found may be in one.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._packs: dict[str, StoredPack] | None = None  # the one that was found in last comes first
+    def __init__(self, backend: Backend, cache: ObjectCache | None = None) -> None:
+        self._backend, self._cache = backend, cache
+        self._packs: dict[str, StoredPack] | None = None
+        # Of many packs most are looked up together, the others one by one: first that in which something was found.
+        self._lookup: PackLookup | None = None
+        self._merged: list[str] = []
+        self._single: dict[str, StoredPack] = {}
         self._lost: dict[str, StoredPack] = {}  # those that went: a collection may have put them into the trash
         self._renewed: dict[str, float] = {}
         self.unseen: dict[str, CastoreError] = {}
@@ -93,14 +116,25 @@ class PackCatalog:
             if is_digest_hex(name := entry.key.partition("/")[2])
         }
         for name in [name for name in packs if name not in listed]:
-            self._lost[name] = packs.pop(name)
+            self.forget(packs[name])
         self.unseen = {name: error for name, error in self.unseen.items() if name in listed}
         for name, pack in packs.items():
             pack.modified_s = listed[name].modified_s
         new = [entry for name, entry in listed.items() if name not in packs and name not in self.unseen]
         for pack in self._opened(new):
-            packs[pack.name] = pack
+            self._have(pack)
         return bool(new)
+
+    def _have(self, pack: StoredPack) -> None:
+        packs = self.packs()
+        packs[pack.name] = pack
+        self._single = {pack.name: pack, **self._single}
+        if len(self._single) > SINGLE_MAX and "numpy" in sys.modules:
+            from castore.store.pack_lookup import PackLookup
+
+            self._merged = list(packs)
+            self._lookup = PackLookup([pack.index for pack in packs.values()])
+            self._single = {}
 
     def find(self, name: bytes) -> FoundValue | None:
         """Where a value is, by kind and name, 33 bytes; None if no pack is known to have it.
@@ -109,13 +143,14 @@ class PackCatalog:
             CorruptionError: An index is wrong.
         """
         packs = self.packs()
-        for number, pack in enumerate(packs.values()):
+        for number, pack in enumerate(self._single.values()):
             row = pack.index.find(name)
             if row is not None:
                 if number:  # its neighbours are likely to be asked for next
-                    self._packs = {pack.name: pack, **packs}
+                    self._single = {pack.name: pack, **self._single}
                 return _found(pack, row)
-        return None
+        place = None if self._lookup is None else self._lookup.find(name)
+        return None if place is None else _found(packs[self._merged[place[0]]], place[1])
 
     def all(self, name: bytes) -> list[FoundValue]:
         """Every place where a value is."""
@@ -133,14 +168,22 @@ class PackCatalog:
 
     def similar(self, features: tuple[int, ...]) -> dict[bytes, int]:
         """Objects that share features and need no others: by name, how many."""
-        counts: dict[bytes, int] = {}
-        for pack in self.packs().values():
+        packs = self.packs()
+        shared: Counter[tuple[str, int]] = Counter()
+        for pack in self._single.values():
             for feature in features:
-                for row in pack.index.similar(feature):
-                    if not pack.index.has_bases(row):
-                        name = pack.index.key(row)[1:]
-                        counts[name] = counts.get(name, 0) + 1
-        return counts
+                shared.update((pack.name, row) for row in pack.index.similar(feature))
+        if self._lookup is not None:
+            shared.update((self._merged[number], row) for number, row in self._lookup.similar(features))
+        counts: dict[bytes, int] = {}
+        needing: set[bytes] = set()
+        for (pack_name, row), count in shared.items():
+            index = packs[pack_name].index
+            name = index.key(row)[1:]
+            if index.has_bases(row):
+                needing.add(name)
+            counts[name] = max(count, counts.get(name, 0))
+        return {name: count for name, count in counts.items() if name not in needing}
 
     def renew(self, pack: StoredPack) -> bool:
         """Renew the age of a pack, now and then; False if it went."""
@@ -158,13 +201,17 @@ class PackCatalog:
         """A pack proved to be gone."""
         self._lost[pack.name] = pack
         self.packs().pop(pack.name, None)
+        self._single.pop(pack.name, None)
+        if pack.name in self._merged:
+            self._single = dict(self.packs())
+            self._lookup, self._merged = None, []
 
     def add(self, name: Digest, pack: bytes) -> None:
         """A pack that was stored just now."""
         index = read_index(pack, name)
         assert index is not None
         stored = StoredPack(digest_hex(name), index, len(pack), time())
-        self._packs = {stored.name: stored, **self.packs()}
+        self._have(stored)
         self._renewed[stored.name] = monotonic()
 
     def opened(self, entry: ListingEntry) -> StoredPack | None:
@@ -173,35 +220,52 @@ class PackCatalog:
 
     def _opened(self, listed: list[ListingEntry]) -> Iterator[StoredPack]:
         """Packs by what a listing says of them, but those that are gone or cannot be seen."""
-        asked = [(entry.key, -_TAIL_BYTES, _TAIL_BYTES) for entry in listed]
+        asked = []
+        for entry in listed:
+            pack = self._from_cache(entry)
+            if pack is not None:
+                yield pack
+            else:
+                asked.append(entry)
         at = 0
         while at < len(asked):
             try:
-                for _, tail in self._backend.get_parts(asked[at:]):
+                for _, tail in self._backend.get_parts([(each.key, -_TAIL_BYTES, _TAIL_BYTES) for each in asked[at:]]):
                     at += 1
-                    pack = None if tail is None else self._open(listed[at - 1], tail)
+                    pack = None if tail is None else self._open(asked[at - 1], tail)
                     if pack is not None:
                         yield pack
             except CastoreError as error:
-                self.unseen[listed[at].key.rpartition("/")[2]] = error
+                self.unseen[_name(asked[at])] = error
                 at += 1
 
+    def _from_cache(self, entry: ListingEntry) -> StoredPack | None:
+        name = _name(entry)
+        data = None if self._cache is None else self._cache.get(_CACHED + name, PACK_BYTES_MAX)
+        if data is None or digest_of(data) != digest_from_hex(name):
+            return None
+        return StoredPack(name, PackIndex(data), entry.size_bytes, entry.modified_s)
+
     def _open(self, entry: ListingEntry, tail: bytes) -> StoredPack | None:
+        name = _name(entry)
         try:
-            return self._understood(entry, tail)
+            return self._open_tail(entry, name, tail)
         except CastoreError as error:
-            self.unseen[entry.key.rpartition("/")[2]] = error
+            self.unseen[name] = error
             return None
 
-    def _understood(self, entry: ListingEntry, tail: bytes) -> StoredPack | None:
-        name = entry.key.rpartition("/")[2]
+    def _open_tail(self, entry: ListingEntry, name: str, tail: bytes) -> StoredPack | None:
         size = index_bytes(tail)
         if size is not None and len(tail) < size <= entry.size_bytes:
             tail = self._backend.get_part(entry.key, -size, size) or b""
         index = read_index(tail, digest_from_hex(name))
         if index is not None:
+            if self._cache is not None:
+                self._cache.put(_CACHED + name, index.data)
             return StoredPack(name, index, entry.size_bytes, entry.modified_s)
         # Its entries say all that an index does. Values that are wrong are found so by whoever reads them.
+        from castore.format.pack_writer import entries_of, rebuilt
+
         data = self._backend.get(entry.key, PACK_BYTES_MAX)
         if data is None:
             return None
@@ -225,6 +289,10 @@ def is_pack_key(key: str) -> bool:
     """Whether a pack may be stored under a key."""
     folder, _, name = key.partition("/")
     return folder == PACKS_FOLDER and is_digest_hex(name)
+
+
+def _name(entry: ListingEntry) -> str:
+    return entry.key.rpartition("/")[2]
 
 
 def _found(pack: StoredPack, row: int) -> FoundValue:

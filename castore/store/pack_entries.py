@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from castore.format.pack import Entry, Place, check_of, entry_head
+from castore.format.pack import Place, check_of
+from castore.format.pack_writer import Entry, entry_head
 from castore.store.backend import Backend
 from castore.store.pack_catalog import StoredPack
 
@@ -28,7 +29,7 @@ class ReadEntry(NamedTuple):
 
 def read_entries(backend: Backend, pack: StoredPack, rows: Iterable[int]) -> Iterator[ReadEntry]:
     """Entries of a pack by their rows in the index, in the order in which they lie in the pack."""
-    index, features = pack.index, pack.index.features()
+    index, features = pack.index, pack.features
     wanted: list[tuple[int, Place, bytes]] = []
     for place, row in sorted((index.place(row), row) for row in rows):
         key = index.key(row)

@@ -15,18 +15,23 @@ What a collection does with packs is in ``care/repack``.
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Callable, Iterable, Iterator
-from heapq import merge
-from itertools import groupby, islice
+from itertools import islice
 from time import monotonic, time
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from castore.errors import BackendError
-from castore.format.digest import Digest, digest_hex, is_digest_hex
-from castore.format.pack import DELTA_CODEC, OBJECT_KIND, UNIT_KIND, Entry, PackBuilder
+from castore.format.digest import Digest, digest_hex
+from castore.format.pack_writer import Entry
 from castore.store.backend import Backend, ListingEntry, check_prefix, check_size, everything
 from castore.store.pack_catalog import FoundValue, PackCatalog, pack_key
+from castore.store.packed_keys import FOLDERS, name_of, value_key
+
+if TYPE_CHECKING:
+    from castore.store.cache import ObjectCache
+    from castore.store.held_values import HeldValues
 
 T = TypeVar("T")
 
@@ -40,11 +45,13 @@ LOOSE_MAX = 16
 """Values that are stored one by one in a folder if no more come together: a pack for each of them would be as many
 files, and say less to whoever looks."""
 
-_FOLDERS = {"objects": OBJECT_KIND, "units": UNIT_KIND}
-_NAMES = {kind: folder for folder, kind in _FOLDERS.items()}
+SHARED_MIN = 2
+"""Features that a relative shares at least: one may be chance."""
+
 _WINDOW = 256  # keys that are asked for together
 _GAP_BYTES = 64 * 1024  # that are read for nothing rather than in two requests
 _REQUEST_BYTES = 4 * 2**20
+_LOOSE_S = 5.0
 
 
 class PackedBackend:
@@ -57,6 +64,7 @@ class PackedBackend:
         backend: The place.
         pack_bytes: Bytes of values after which a pack is closed.
         loose_max: Values that a flush stores one by one if no more come together; none in a place that is far away.
+        cache: Where indexes of packs are kept that were read, of a place that is far away.
 
     Attributes:
         raw: The place itself.
@@ -64,20 +72,27 @@ class PackedBackend:
         is_far: Whether every request costs a round trip, so that what is there is not read to be compared.
     """
 
-    def __init__(self, backend: Backend, *, pack_bytes: int = PACK_BYTES, loose_max: int = LOOSE_MAX) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        pack_bytes: int = PACK_BYTES,
+        loose_max: int = LOOSE_MAX,
+        cache: ObjectCache | None = None,
+    ) -> None:
         self.raw = backend
-        self.catalog = PackCatalog(backend)
-        self.is_far = hasattr(backend, "keep")
+        self.catalog = PackCatalog(backend, cache)
+        self.is_far: bool = getattr(backend, "is_far", False)
         self._pack_bytes = pack_bytes
         self._loose_max = 0 if self.is_far else loose_max
-        self._has_loose: bool | None = None
+        self._has_loose = False
+        self._looked_at = float("-inf")
         self._pid = os.getpid()
-        self._held_since = 0.0
-        self._forget()
+        self._held: HeldValues | None = None
 
     def __getattr__(self, name: str) -> Any:
-        # What a place says of itself. Of "keep" the meaning would be another one; "raw" is missing while one is copied.
-        if name in ("raw", "keep"):
+        # What a place says of itself. While one is copied or unpickled it has none yet.
+        if name == "raw":
             raise AttributeError(name)
         return getattr(self.raw, name)
 
@@ -90,10 +105,10 @@ class PackedBackend:
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
         """As ``Backend.get``."""
-        name = _name_of(key)
+        name = name_of(key)
         if name is None:
             return self.raw.get(key, max_bytes)
-        held = self._held(key)
+        held = self._waiting(key)
         if held is not None:
             check_size(len(held), max_bytes, f"{self.url}: {key}")
             return held
@@ -128,7 +143,7 @@ class PackedBackend:
 
     def copies(self, key: str, max_bytes: int) -> Iterator[bytes]:
         """Every stored value of a key: one that is damaged may have been stored again elsewhere."""
-        name = _name_of(key)
+        name = name_of(key)
         if name is None:
             return
         self.catalog.look()
@@ -151,11 +166,11 @@ class PackedBackend:
         while window := list(islice(keys, _WINDOW)):
             found: dict[str, FoundValue] = {}
             for key in window:
-                name = _name_of(key)
-                place = None if name is None or self._held(key) is not None else self.catalog.find(name)
+                name = name_of(key)
+                place = None if name is None or self._waiting(key) is not None else self.catalog.find(name)
                 if place is not None and place.size <= max_bytes:
                     found[key] = place
-            others = dict(self.raw.get_many([key for key in window if _name_of(key) is None], max_bytes))
+            others = dict(self.raw.get_many([key for key in window if name_of(key) is None], max_bytes))
             values = {**others, **dict(self._read_together(found))}
             for key in window:
                 yield key, values[key] if key in values else self.get(key, max_bytes)
@@ -182,22 +197,21 @@ class PackedBackend:
 
     def has(self, key: str) -> bool:
         """As ``Backend.has``."""
-        name = _name_of(key)
+        name = name_of(key)
         if name is None:
             return self.raw.has(key)
-        if self._held(key) is not None or self.catalog.find(name) is not None or self.raw.has(key):
+        if self._waiting(key) is not None or self.catalog.find(name) is not None or self.raw.has(key):
             return True
         return self.catalog.look() and self.catalog.find(name) is not None
 
     def list(self, prefix: str) -> Iterator[str]:
         """As ``Backend.list``."""
-        return _distinct(merge(self.raw.list(prefix), self._keys_below(prefix)), str)
+        return _merged([self.raw.list(prefix), self._keys_below(prefix)], str)
 
     def entries(self, prefix: str) -> Iterator[ListingEntry]:
         """As ``Backend.entries``; a value in a pack is as old as that."""
         packed = (entry for key in self._keys_below(prefix) if (entry := self._described(key)) is not None)
-        both = merge(self.raw.entries(prefix), packed, key=_key_of_entry)
-        return _distinct(both, _key_of_entry)
+        return _merged([self.raw.entries(prefix), packed], _key_of_entry)
 
     def everything(self, prefix: str, *, details: bool) -> Iterator[ListingEntry]:
         """As ``backend.everything``, of the place itself, in which a pack is one value."""
@@ -207,25 +221,24 @@ class PackedBackend:
 
     def put(self, key: str, data: bytes, features: tuple[int, ...] = ()) -> None:
         """As ``Backend.put``; ``features`` are those by which relatives of an object are found."""
-        name = _name_of(key)
+        name = name_of(key)
         if name is None:
             self.raw.put(key, data)
             return
+        from castore.store.held_values import HeldValues
+
         self._after_fork()
-        now = monotonic()
-        if self._held_bytes and (
-            self._held_bytes + len(data) > self._pack_bytes or now - self._held_since > PACK_AGE_S
-        ):
+        held = self._held
+        if held is not None and (held.size + len(data) > self._pack_bytes or monotonic() - held.since > PACK_AGE_S):
             self._close()
-        if not self._held_bytes:
-            self._held_since = now
-        self._take_back(key)
-        self._values[key] = self._group, Entry(name[0], name[1:], bytes(data), features)
-        self._held_bytes += len(data)
+        if self._held is None:
+            self._held = HeldValues()
+        self._held.add(key, Entry(name[0], name[1:], bytes(data), features))
 
     def barrier(self) -> None:
         """Whatever is put from here on is never to be seen without all that was put before."""
-        self._group += 1
+        if self._held is not None:
+            self._held.barrier()
 
     def flush(self) -> None:
         """As ``Backend.flush``."""
@@ -239,10 +252,10 @@ class PackedBackend:
 
     def touch(self, key: str) -> bool:
         """As ``Backend.touch``: the pack is renewed in which the value is."""
-        name = _name_of(key)
+        name = name_of(key)
         if name is None:
             return self.raw.touch(key)
-        if self._held(key) is not None:
+        if self._waiting(key) is not None:
             return True
         while (found := self.catalog.find(name)) is not None:
             if self.catalog.renew(found.pack):
@@ -257,7 +270,8 @@ class PackedBackend:
     def delete(self, key: str) -> bool:
         """As ``Backend.delete``, of a value that is not in a pack."""
         self._refuse_packed(key, "deleted")
-        was_held = self._take_back(key)
+        self._after_fork()
+        was_held = self._held is not None and self._held.take_back(key)
         return self.raw.delete(key) or was_held
 
     def expire(self, key: str, before_s: float) -> bool:
@@ -275,37 +289,46 @@ class PackedBackend:
 
     # ---- relatives
 
-    def similar(self, features: tuple[int, ...]) -> Iterator[Digest]:
-        """Objects that share features and need no others, those that share most first."""
+    def similar(self, features: tuple[int, ...]) -> builtins.list[Digest]:
+        """Objects that share the most features and need no others: one, or two that together may share more."""
         self._after_fork()
         counts = self.catalog.similar(features)
-        for _, entry in self._values.values():
-            shared = len({*features} & {*entry.features})
-            if shared and entry.value[0] != DELTA_CODEC:
-                counts[entry.name] = shared
-        return (Digest(name) for name in sorted(counts, key=lambda name: (-counts[name], name)))
+        if self._held is not None:
+            for name, count in self._held.similar(features).items():
+                counts[name] = max(count, counts.get(name, 0))
+            for name in self._held.needing({*counts}):
+                del counts[name]
+        least = min(SHARED_MIN, len(features))
+        best = sorted(((count, name) for name, count in counts.items() if count >= least), reverse=True)[:2]
+        if best and 4 * best[0][0] >= 3 * len(features):
+            del best[1:]
+        return [Digest(name) for _, name in best]
+
+    def features(self, key: str) -> tuple[int, ...]:
+        """The features that a value was put with, in ascending order; none of one that is in no pack."""
+        name = name_of(key)
+        if name is None:
+            return ()
+        held = None if self._held is None else self._held.get(key)
+        if held is not None:
+            return tuple(sorted(held.features))
+        found = self.catalog.find(name)
+        return () if found is None else found.pack.features.get(found.row, ())
 
     # ---- where a value is
 
-    def _held(self, key: str) -> bytes | None:
+    def _waiting(self, key: str) -> bytes | None:
         """A value that is in no pack yet."""
         self._after_fork()
-        found = self._values.get(key)
-        return None if found is None else found[1].value
-
-    def _take_back(self, key: str) -> bool:
-        """Let go of a value that is in no pack yet; False if there is none."""
-        self._after_fork()
-        found = self._values.pop(key, None)
-        self._held_bytes -= 0 if found is None else len(found[1].value)
-        return found is not None
+        found = None if self._held is None else self._held.get(key)
+        return None if found is None else found.value
 
     def _may_be_loose(self) -> bool:
-        """Whether single values are stored here; where each question costs a round trip, one is asked for all."""
-        if not self.is_far:
-            return True
-        if self._has_loose is None:
-            self._has_loose = any(next(iter(self.raw.list(folder)), None) is not None for folder in _FOLDERS)
+        """Whether single values are stored here, of late: one question for all of them is cheaper than one for each."""
+        now = monotonic()
+        if not self._has_loose and now - self._looked_at > _LOOSE_S:
+            self._has_loose = any(next(iter(self.raw.list(folder)), None) is not None for folder in FOLDERS)
+            self._looked_at = now
         return self._has_loose
 
     def _keys_below(self, prefix: str) -> Iterator[str]:
@@ -313,24 +336,24 @@ class PackedBackend:
         check_prefix(prefix)
         self._after_fork()
         start = prefix + "/" if prefix else ""
-        lists: list[Iterable[str]] = [sorted(key for key in self._values if key.startswith(start))]
-        for folder, kind in _FOLDERS.items():
+        lists: list[Iterable[str]] = [sorted(filter(_below(start), self._held or ()))]
+        for folder, kind in FOLDERS.items():
             if folder.startswith(start) or start.startswith(folder + "/"):
                 for pack in self.catalog.packs().values():
                     lists.append(filter(_below(start), map(value_key, map(pack.index.key, pack.index.starting(kind)))))
-        return _distinct(merge(*lists), str)
+        return _merged(lists, str)
 
     def _described(self, key: str) -> ListingEntry | None:
-        held = self._held(key)
+        held = self._waiting(key)
         if held is not None:
             return ListingEntry(key, len(held), time())
-        name = _name_of(key)
+        name = name_of(key)
         found = None if name is None else self.catalog.find(name)
         return None if found is None else ListingEntry(key, found.size, found.pack.modified_s)
 
     def is_packed(self, key: str) -> bool:
         """Whether a value is in a pack and nowhere else."""
-        name = _name_of(key)
+        name = name_of(key)
         return name is not None and self.catalog.find(name) is not None and not self.raw.has(key)
 
     def _refuse_packed(self, key: str, what: str) -> None:
@@ -339,57 +362,34 @@ class PackedBackend:
 
     # ---- closing a pack
 
-    def _forget(self) -> None:
-        self._values: dict[str, tuple[int, Entry]] = {}  # in the order of their puts, with the barriers before them
-        self._group = 0
-        self._held_bytes = 0
-
     def _after_fork(self) -> None:
         if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._forget()
+            self._pid, self._held = os.getpid(), None
 
     def _close(self) -> None:
         """Make what is held back durable, in the order in which it was put; what fails may be done again."""
-        if self._values:
-            self._store(self._values)  # until that is done nothing that comes later may be stored
-        self._forget()
+        if self._held is not None:
+            self._store(self._held)  # until that is done nothing that comes later may be stored
+        self._held = None
 
-    def _store(self, values: dict[str, tuple[int, Entry]]) -> None:
+    def _store(self, held: HeldValues) -> None:
         self.raw.flush()  # what was put before and is no such value
-        if len(values) <= self._loose_max:
-            for _, group in groupby(values.items(), key=lambda item: item[1][0]):
-                for key, (_, entry) in group:
-                    self.raw.put(key, entry.value)
+        if len(held) <= self._loose_max and held.may_be_loose:
+            self._has_loose = True
+            for group in held.groups():
+                for key, value in group:
+                    self.raw.put(key, value)
                 self.raw.flush()
             return
-        builder = PackBuilder()
-        for _, entry in values.values():
-            builder.add(entry)
-        name, data = builder.finish()
+        name, data = held.pack()
         self.raw.put(pack_key(digest_hex(name)), data)
         self.raw.flush()
         self.catalog.add(name, data)
 
 
-def packed(backend: Backend) -> PackedBackend:
+def packed(backend: Backend, cache: ObjectCache | None = None) -> PackedBackend:
     """A backend whose packs are read and written; itself where that is so already."""
-    return backend if isinstance(backend, PackedBackend) else PackedBackend(backend)
-
-
-def _name_of(key: str) -> bytes | None:
-    """Kind and name of a value that packs may hold, 33 bytes; None of any other key."""
-    folder, _, rest = key.partition("/")
-    kind = _FOLDERS.get(folder)
-    if kind is None or len(rest) != 67 or rest[2] != "/" or rest[:2] != rest[3:5] or not is_digest_hex(rest[3:]):
-        return None
-    return bytes([kind]) + bytes.fromhex(rest[3:])
-
-
-def value_key(name: bytes) -> str:
-    """The key of a value by its kind and name, 33 bytes."""
-    digits = name[1:].hex()
-    return f"{_NAMES[name[0]]}/{digits[:2]}/{digits}"
+    return backend if isinstance(backend, PackedBackend) else PackedBackend(backend, cache=cache)
 
 
 def _below(start: str) -> Callable[[str], bool]:
@@ -400,9 +400,12 @@ def _key_of_entry(entry: ListingEntry) -> str:
     return entry.key
 
 
-def _distinct(values: Iterable[T], key: Callable[[T], str]) -> Iterator[T]:
+def _merged(lists: Iterable[Iterable[T]], key: Callable[[T], str]) -> Iterator[T]:
+    """What some ascending lists have, ascending; of what has one key the first."""
+    from heapq import merge
+
     last = None
-    for value in values:
+    for value in merge(*lists, key=key):
         if key(value) != last:
             last = key(value)
             yield value

@@ -8,9 +8,9 @@ from castore.errors import CorruptionError, FormatError
 from castore.format.digest import Digest
 from castore.format.unit import Unit
 from castore.store.backend import Backend
-from castore.store.objects import flush_restoring
 from castore.store.packs import PackedBackend
 from castore.store.records import Holds, RecordKind, record_key, seal, unseal
+from castore.store.trash import flush_restoring
 
 UNIT_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of the largest record: far over a million rows."""

@@ -12,7 +12,8 @@ import castore
 from castore.errors import CorruptionError
 from castore.format.digest import Digest
 from castore.repository import Repository
-from castore.store.objects import FRAME_BYTES_MAX, ObjectStore, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import FRAME_BYTES_MAX, ObjectStore
 from castore.store.urls import open_backend
 from tests.care.stored import CHANGED, chunk_of_change, copied, make_source, reach
 from tests.cli.conftest import Run, run  # noqa: F401 - a fixture

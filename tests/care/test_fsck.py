@@ -19,8 +19,10 @@ from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
 from castore.store.compress import unpack
 from castore.store.local import LocalBackend
-from castore.store.objects import ObjectStore, digest_of_key, object_key
-from castore.store.packs import packed, value_key
+from castore.store.object_keys import digest_of_key, object_key
+from castore.store.objects import ObjectStore
+from castore.store.packed_keys import value_key
+from castore.store.packs import packed
 from castore.store.refs import RefStore
 from tests.support.faults import FaultyBackend
 from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows

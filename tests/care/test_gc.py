@@ -18,7 +18,7 @@ from castore.format.run import Run
 from castore.ingest.assembly import Assembly
 from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.store.refs import RefStore
 from castore.store.units import UNITS
 from castore.store.urls import open_backend
@@ -108,6 +108,7 @@ def test_what_names_hold_stays(backend: MemoryBackend) -> None:
 
 
 def test_only_what_is_above_the_chunks_is_read(backend: MemoryBackend) -> None:
+    collect(backend, Policy())  # which reads what it stores on relatives
     reading = Reading(backend)
     done = collect(reading, Policy())
     read = reading.objects_read()

@@ -22,7 +22,7 @@ from castore.format.digest import Digest
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.local import LocalBackend
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.store.refs import RefStore
 from tests.support.as_nobody import NOBODY
 from tests.support.complete import check_complete

@@ -29,7 +29,8 @@ from castore.format.schema import ITEM_BYTES, LABELS_MASK, LENGTH, SOURCE, TOKEN
 from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
 from castore.store.local import LocalBackend
-from castore.store.objects import ObjectStore, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import ObjectStore
 from castore.store.refs import RefEntry
 from castore.tree.walk import Tree, leaves
 from tests.care.test_copy import opened

@@ -19,7 +19,8 @@ from castore.format.object import Object
 from castore.store import kinds
 from castore.store.backend import MemoryBackend
 from castore.store.marker import open_layout
-from castore.store.objects import ObjectStore, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import ObjectStore
 from castore.store.packs import packed
 from castore.store.records import Holds, RecordKind, record_key, seal, unseal
 

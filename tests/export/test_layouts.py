@@ -20,7 +20,7 @@ from castore.export.layouts import export_layout
 from castore.export.receipt import RECEIPT_FILE
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.tree.walk import leaves
 from tests.export.earlier import earlier_export
 from tests.support.jobs import example_rows, run_job, with_vocab_size, write_rows

@@ -38,7 +38,8 @@ from castore.store.backend import MemoryBackend
 from castore.store.compress import pack, unpack
 from castore.store.imports import Imported, import_key, import_name
 from castore.store.marker import check_marker_bytes, open_layout
-from castore.store.objects import OBJECT_BYTES_MAX, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import OBJECT_BYTES_MAX
 from castore.store.records import seal, unseal
 from castore.store.refs import RefEntry, RefStore, entry_key, entry_of_key, is_ref_name
 from castore.store.units import unit_key

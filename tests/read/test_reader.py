@@ -19,7 +19,7 @@ from castore.read.views import SampleView
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.local import LocalBackend
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.train.token_cache import TokenCache
 from tests.support.complete import check_complete
 from tests.support.jobs import example_rows, run_job, tokenize, write_rows

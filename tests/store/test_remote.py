@@ -17,7 +17,7 @@ from castore.format.digest import Digest
 from castore.repository import Repository
 from castore.store.atomic_create import PROBED_FOLDER, RACERS, RACES, probed_key
 from castore.store.backend import SweptError
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.store.refs import RefStore
 from castore.store.urls import open_backend
 from tests.support.commands import REPOSITORY_ROOT, castore, environment, trouble, wait_until

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from castore.format.digest import digest_hex
-from castore.format.pack import entries_of, rebuilt
+from castore.format.pack_writer import entries_of, rebuilt
 from castore.store.backend import Backend, MemoryBackend
-from castore.store.packs import PACK_BYTES, PackedBackend, packed, value_key
+from castore.store.packed_keys import value_key
+from castore.store.packs import PACK_BYTES, PackedBackend, packed
 
 NEVER = 10**9
 

@@ -15,7 +15,7 @@ from castore.format.samples import sample_keys
 from castore.format.schema import KEY, LABELS_MASK, LENGTH, SOURCE, TOKEN_IDS
 from castore.store.backend import ListingEntry, MemoryBackend, part_bounds
 from castore.store.marker import open_layout
-from castore.store.objects import digest_of_key, object_key
+from castore.store.object_keys import digest_of_key, object_key
 from castore.store.refs import RefStore
 
 FANOUT = 32

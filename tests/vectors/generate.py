@@ -48,7 +48,7 @@ from castore.format.schema import DATA_ARRAYS, LENGTH, PROVENANCE_ARRAYS, TOKEN_
 from castore.format.unit import LostColumn, Slice, Unit, recipe_digest, unit_name
 from castore.store.imports import Imported, import_key, import_name
 from castore.store.marker import FORMAT_VERSION
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.store.packings import packing_key
 from castore.store.records import seal
 from castore.store.refs import RefEntry, entry_of_key

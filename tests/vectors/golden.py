@@ -18,7 +18,7 @@ from castore.format.object import Object
 from castore.format.order import Order
 from castore.format.run import Run, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.format.schema import DATA_ARRAYS
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.store.refs import RefEntry, entry_key
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
