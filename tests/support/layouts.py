@@ -56,14 +56,14 @@ def units_of(backend: Backend) -> int:
     return len([*packed(backend).list("units")])
 
 
-def flipped(backend: Backend, key: str, at: int = -1) -> None:
+def flipped(backend: Backend, key: str, at: int = -1, bit: int = 0) -> None:
     """Turn a bit of a stored value, wherever it lies."""
     door = packed(backend)
     found = door.catalog.find(bytes([key.startswith("units/")]) + bytes.fromhex(key[-64:]))
     place = key if found is None else found.pack.key
     data = bytearray(backend.get(place, 1 << 30) or b"")
     start, size = (0, len(data)) if found is None else (found.offset, found.size)
-    data[start + at % size] ^= 1
+    data[start + at % size] ^= 1 << bit
     backend.put(place, bytes(data))
     backend.flush()
 
