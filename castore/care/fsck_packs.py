@@ -17,7 +17,7 @@ from castore.care.findings import Findings
 from castore.errors import CastoreError, CorruptionError, NotFoundError
 from castore.format.delta import delta_of
 from castore.format.digest import Digest, digest_hex, digest_of
-from castore.format.pack import MAGIC, OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
+from castore.format.pack import MAGIC, OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, Place, check_of
 from castore.format.pack_writer import FEATURE_HEAD_BYTES, HEAD_BYTES, Entry, entries_of, rebuilt
 from castore.store.compress import unpack
 from castore.store.object_keys import object_key
@@ -102,6 +102,8 @@ def _fault_of_index(pack: StoredPack) -> str:
 
 
 def _fault_of_values(backend: PackedBackend, pack: StoredPack) -> str:
+    if backend.raw.get_part(pack.key, 0, len(MAGIC)) != MAGIC:
+        return "it does not begin as a pack"
     read = read_entries(backend.raw, pack, range(len(pack.index)))
     bad = sum(each.entry is None or not each.is_headed for each in read)
     return f"{bad} of its {len(pack.index)} values are not as they were stored" if bad else ""
@@ -139,21 +141,24 @@ def _replace(backend: PackedBackend, pack: StoredPack) -> bool:
     objects = {pack.index.key(row) for row in pack.index.starting(OBJECT_KIND)}
     if not all(_is_whole(backend, Digest(name[1:])) for name in objects - stored):
         return False
-    backend.raw.delete(pack.key)
-    backend.raw.flush()
-    backend.catalog.forget(pack)
+    if backend.raw.get(pack.key, PACK_BYTES_MAX) == data:
+        backend.raw.delete(pack.key)
+        backend.raw.flush()
+        backend.catalog.forget(pack)
+    # Else all of it was whole but what stands between: the same pack was stored again, in its own place.
     return True
 
 
 def _entries_by_index(pack: StoredPack, data: bytes) -> Iterator[tuple[Entry, bool]]:
     """Values where the index says that they are, and whether they are what it says."""
     index, features = pack.index, pack.features
+    places: list[tuple[Place, int]] = []
     for row in range(len(index)):
-        key = index.key(row)
         with suppress(CorruptionError):
-            start, size, check = index.place(row)
-            value = data[start : start + size]
-            yield Entry(key[0], key[1:], value, features.get(row, ())), check_of(value) == check
+            places.append((index.place(row), row))
+    for (start, size, check), row in sorted(places):
+        key, value = index.key(row), data[start : start + size]
+        yield Entry(key[0], key[1:], value, features.get(row, ())), check_of(value) == check
 
 
 def _is_right(entry: Entry, is_told: bool) -> bool:

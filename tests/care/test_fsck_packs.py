@@ -22,7 +22,7 @@ from castore.store.packs import packed
 from tests.care.test_fsck import healthy  # noqa: F401 - a fixture
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend
-from tests.support.layouts import filled, in_packs, loose, objects_of, small_packs
+from tests.support.layouts import Layout, filled, in_packs, loose, objects_of, small_packs
 
 LIMIT = 1 << 30
 
@@ -98,17 +98,20 @@ def test_a_flip_in_a_value(content: Content) -> None:
     mended(harmed, content)
 
 
-def test_a_flip_before_a_value(content: Content) -> None:
+@pytest.mark.parametrize("layout", [in_packs, small_packs], ids=["large", "small"])
+def test_a_flip_before_a_value(healthy: Content, layout: Layout) -> None:  # noqa: F811
     """Nobody reads it until the index is lost; it is told all the same, and put right without a copy."""
-    pack = packs_of(content)[0]
-    harmed = {**content, pack: changed(content[pack], len(MAGIC) + 5)}
-    backend = copied(harmed)
-    assert told(check(backend)) == {("pack-damaged", pack)}
-    done = check(backend, repair=True)
-    assert done.findings.clean
-    assert done.findings.repaired == 1
-    assert check(backend.other()).findings.listed == []
-    assert objects_of(backend) == objects_of(copied(content))
+    content = filled(healthy, layout).snapshot()
+    for pack in packs_of(content)[:2]:
+        for at in (3, len(MAGIC) + 5):
+            backend = copied({**content, pack: changed(content[pack], at)})
+            assert told(check(backend)) == {("pack-damaged", pack)}
+            done = check(backend, repair=True)
+            assert done.findings.clean
+            assert done.findings.repaired == 1
+            assert check(backend.other()).findings.listed == []
+            assert objects_of(backend) == objects_of(copied(content))
+            assert layout is small_packs or backend.snapshot() == content, "the same pack was stored again"
 
 
 def test_a_flip_in_the_index(content: Content) -> None:
