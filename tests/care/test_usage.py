@@ -63,7 +63,9 @@ def test_what_would_be_freed_is_freed(backend: MemoryBackend, names: list[str]) 
     for name in names:
         Repository(backend).remove(name, ORIGIN)
     done = collect(backend, NOW, force=True)
-    assert before - stored(backend) == told
+    freed = before - stored(backend)
+    # A pack that is written anew may also find relatives that its writer did not see.
+    assert freed == told if not done.packs.packs else freed >= told
     # Of packs go what finds the values in them, and unit records too.
     assert done.removed_bytes == told if not done.packs.packs else done.removed_bytes >= told
 
