@@ -130,6 +130,8 @@ class CorruptionError(CastoreError):
 class MissingBaseError(CorruptionError):
     """An object is stored by what it shares with another, which is missing."""
 
+    code = "missing-base"
+
 
 class BackendError(CastoreError):
     """The storage behind a repository failed.

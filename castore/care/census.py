@@ -15,7 +15,7 @@ from castore.format.pack import OBJECT_KIND, ROW_BYTES, UNIT_KIND, PackIndex
 from castore.store import kinds
 from castore.store.atomic_create import PROBED_FOLDER
 from castore.store.backend import Backend, ListingEntry, everything
-from castore.store.delta import DEPTH_MAX
+from castore.store.delta import BASES_DEPTH_MAX
 from castore.store.kinds import is_value_key
 from castore.store.marker import FORMAT_KEY
 from castore.store.object_keys import digest_of_key
@@ -79,7 +79,7 @@ class Census:
     def with_bases(self, some: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Some objects and those that their frames need, bool[n]."""
         some = some.copy()
-        for _ in range(DEPTH_MAX):
+        for _ in range(BASES_DEPTH_MAX):
             some[self.bases[some[self.bases[:, 0]], 1]] = True
         return some
 

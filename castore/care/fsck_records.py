@@ -206,6 +206,9 @@ def _checked_references(
     except BackendError as error:
         _note_unreadable(findings, key, error)
         return []
+    except UnsupportedVersionError as error:  # another castore reads it, and nothing may take its place
+        findings.add("object-newer", key, str(error))
+        return []
     except (CorruptionError, FormatError) as error:
         if isinstance(backend, PackedBackend):  # which tells of the pack that has the damaged one
             for other in backend.copies(key, kind.bytes_max):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from types import BuiltinMethodType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from castore.errors import InvalidInputError, MissingExtraError
+from castore.errors import InvalidInputError
 from castore.ingest.clock import written
 from castore.ingest.limits import (
     BINARY,
@@ -53,7 +53,6 @@ class JinjaRenderer:
 
     Raises:
         InvalidInputError: The text is no template that can be used.
-        MissingExtraError: jinja2 is not installed.
     """
 
     def __init__(self, text: str, special_tokens: dict[str, str], now: datetime.datetime | None = None) -> None:
@@ -112,9 +111,8 @@ class JinjaRenderer:
 
 def _recording(names: set[str]) -> type[jinja2.Undefined]:
     """What stands for variables that are not there; notes the names of special tokens whose text is asked for."""
-    with _refusing():
-        from jinja2 import Undefined
-        from jinja2.utils import missing
+    from jinja2 import Undefined
+    from jinja2.utils import missing
 
     class Missing(Undefined):
         __slots__ = ()
@@ -163,28 +161,23 @@ def compiled(environment: jinja2.Environment, tree: jinja2.nodes.Template) -> ji
         )
 
 
-class _refusing:  # noqa: N801 - used as a function
+@contextmanager
+def _refusing() -> Iterator[None]:
     """Whatever compiling raises as one line. Templates nest too deep for the parser or for Python, hold numbers that
     Python does not print, name filters that there are not; none of it is a fault of castore."""
+    import jinja2
 
-    def __enter__(self) -> None:
-        try:
-            import jinja2  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError("jinja2", "tokenize") from error
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        import jinja2
-
-        if isinstance(error, jinja2.TemplateSyntaxError):
-            raise InvalidInputError(
-                f"the chat template is not valid jinja: line {error.lineno}: {error.message}"
-            ) from None
-        if isinstance(error, RecursionError):
-            raise InvalidInputError("the chat template is nested too deeply to be compiled") from None
-        if isinstance(error, MemoryError | Exception) and not isinstance(error, InvalidInputError):
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise InvalidInputError(f"the chat template cannot be compiled: {said}") from None
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except jinja2.TemplateSyntaxError as error:
+        raise InvalidInputError(f"the chat template is not valid jinja: line {error.lineno}: {error.message}") from None
+    except RecursionError:
+        raise InvalidInputError("the chat template is nested too deeply to be compiled") from None
+    except Exception as error:  # noqa: BLE001 - whatever a compiler stumbles over, the template is at fault
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InvalidInputError(f"the chat template cannot be compiled: {said}") from None
 
 
 def _counted(tree: jinja2.nodes.Template) -> jinja2.nodes.Template:
@@ -215,8 +208,7 @@ def _counted(tree: jinja2.nodes.Template) -> jinja2.nodes.Template:
 
 
 def _environment(budget: Budget, now: datetime.datetime | None) -> jinja2.Environment:
-    with _refusing():
-        from jinja2.ext import loopcontrols
+    from jinja2.ext import loopcontrols
 
     environment = _sandbox()(
         trim_blocks=True, lstrip_blocks=True, extensions=[_generation_tag(), loopcontrols], finalize=printable

@@ -28,7 +28,7 @@ DELTA_BYTES_MAX = 16 * 2**20
 DELTA_BYTES_MIN = 256
 """Canonical bytes below which naming a base costs as much as it saves."""
 
-DEPTH_MAX = 3
+BASES_DEPTH_MAX = 3
 """Bases of bases that a reader follows. Writers make none; two of them at once may."""
 
 

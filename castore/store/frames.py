@@ -62,11 +62,11 @@ class Frames:
         """
         if frame[:1] != bytes([DELTA_CODEC]):
             return unpack(frame, max_bytes)
-        from castore.store.delta import DEPTH_MAX, unpack_delta
+        from castore.store.delta import BASES_DEPTH_MAX, unpack_delta
 
         delta = delta_of(frame)
         assert delta is not None
-        if depth >= DEPTH_MAX:
+        if depth >= BASES_DEPTH_MAX:
             raise CorruptionError("needs an object that needs others, which need others again")
         return unpack_delta(delta, [self._base(digest, depth).data for digest in delta.bases], max_bytes)
 

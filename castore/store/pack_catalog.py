@@ -26,6 +26,9 @@ PACKS_FOLDER = "packs"
 SINGLE_MAX = 16
 """Packs that are looked up one by one."""
 
+ASKED_MAX = 64
+"""Lookups in a pack after which its names are put into a table."""
+
 _TAIL_BYTES = 64 * 1024  # the index of most packs
 _CACHED = "objects/packs/"  # keys in the cache
 _RENEWED_S = 300.0  # a pack that was renewed in this time is young enough
@@ -42,7 +45,7 @@ class StoredPack:
         damage: What is wrong with it, empty if nothing is known.
     """
 
-    __slots__ = ("_features", "damage", "index", "modified_s", "name", "size_bytes")
+    __slots__ = ("_asked", "_features", "_rows", "_sharing", "damage", "index", "modified_s", "name", "size_bytes")
 
     def __init__(
         self, name: str, index: PackIndex, size_bytes: int, modified_s: float | None, damage: str = ""
@@ -50,6 +53,26 @@ class StoredPack:
         self.name, self.index, self.size_bytes, self.modified_s = name, index, size_bytes, modified_s
         self.damage = damage
         self._features: dict[int, tuple[int, ...]] | None = None
+        self._asked = 0
+        self._rows: dict[bytes, int] | None = None
+        self._sharing: dict[int, list[int]] | None = None
+
+    def find(self, name: bytes) -> int | None:
+        """The row of a value, by kind and name; None if the pack does not have it."""
+        self._asked += 1
+        if self._rows is None and self._asked > ASKED_MAX:
+            self._rows = {self.index.key(row): row for row in range(len(self.index))}
+        return self.index.find(name) if self._rows is None else self._rows.get(name)
+
+    def similar(self, features: tuple[int, ...]) -> Iterator[int]:
+        """The rows that have one of some features, once for each that they have."""
+        if self._sharing is None:
+            self._sharing = {}
+            for row, some in self.features.items():
+                for feature in some:
+                    self._sharing.setdefault(feature, []).append(row)
+        for feature in features:
+            yield from self._sharing.get(feature, ())
 
     @property
     def features(self) -> dict[int, tuple[int, ...]]:
@@ -144,7 +167,7 @@ class PackCatalog:
         """
         packs = self.packs()
         for number, pack in enumerate(self._single.values()):
-            row = pack.index.find(name)
+            row = pack.find(name)
             if row is not None:
                 if number:  # its neighbours are likely to be asked for next
                     self._single = {pack.name: pack, **self._single}
@@ -171,10 +194,11 @@ class PackCatalog:
         packs = self.packs()
         shared: Counter[tuple[str, int]] = Counter()
         for pack in self._single.values():
-            for feature in features:
-                shared.update((pack.name, row) for row in pack.index.similar(feature))
+            for row in pack.similar(features):
+                shared[pack.name, row] += 1
         if self._lookup is not None:
-            shared.update((self._merged[number], row) for number, row in self._lookup.similar(features))
+            for number, row in self._lookup.similar(features):
+                shared[self._merged[number], row] += 1
         counts: dict[bytes, int] = {}
         needing: set[bytes] = set()
         for (pack_name, row), count in shared.items():

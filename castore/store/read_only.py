@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from castore.errors import BackendError
-from castore.store.backend import Backend, ListingEntry, Part
+from castore.store.backend import Backend, ListingEntry, Part, everything
 
 
 class ReadOnly:
@@ -61,6 +61,10 @@ class ReadOnly:
     def entries(self, prefix: str) -> Iterator[ListingEntry]:
         """As the other one."""
         return self._backend.entries(prefix)
+
+    def everything(self, prefix: str, *, details: bool) -> Iterator[ListingEntry]:
+        """As the other one, which may hold other things than values."""
+        return everything(self._backend, prefix, details=details)
 
     def flush(self) -> None:
         """Nothing was put."""

@@ -173,6 +173,6 @@ def test_every_kind_is_walked(kind: RecordKind, clock: Clock) -> None:
 def test_the_table_is_that_of_the_format() -> None:
     folders = [kind.folder for kind in kinds.KINDS]
     assert len(set(folders)) == len(folders)
-    text = (Path(__file__).parents[2] / "docs/format/repository.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/format/writing.md").read_text(encoding="utf-8")
     written = set(re.findall(r"^\| `(\w+)/[^`]*` \| a sealed", text, re.M))
     assert written == set(folders)

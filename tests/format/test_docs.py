@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from castore.format import chunk, codec, files, manifest, node, order, packing, run, samples, schema, unit
+from castore.format.code_points import UNSAFE
 from castore.store import backend, compress, imports, marker, objects, packings, refs, signatures, units, writes
 from castore.tree import split
 from tests.vectors import generate
@@ -23,8 +24,9 @@ def page(name: str) -> str:
 
 
 def test_limits() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", page("versions"), re.MULTILINE)
-    assert len(rows) >= 18
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", page("errors") + page("versions"), re.MULTILINE)
+    assert len(rows) >= 27
+    assert len({name for name, _ in rows}) == len(rows)
     for name, value in rows:
         owners = [module for module in MODULES if hasattr(module, name)]
         assert owners, name
@@ -68,9 +70,8 @@ def test_element_types() -> None:
     for dtype in schema.ITEM_BYTES:
         assert f"`{dtype}`" in page("chunks")
     for array in (*schema.DATA_ARRAYS, *schema.PROVENANCE_ARRAYS):
-        assert f"`{array.name}`" in page("chunks")
-        if array in schema.DATA_ARRAYS:
-            assert f"| `{array.name}` | `{array.dtype}` | {array.axis} | {array.grain} |" in page("chunks")
+        where = page("chunks" if array in schema.DATA_ARRAYS else "run")
+        assert f"| `{array.name}` | `{array.dtype}` | {array.axis} | {array.grain} |" in where
 
 
 def test_the_example_of_a_chunk() -> None:
@@ -96,7 +97,34 @@ def test_every_page_is_listed() -> None:
         assert path.stem == "README" or f"]({path.name})" in page("README")
 
 
+READER = ("README", "encoding", "repository", "manifest", "trees", "chunks", "order", "errors")
+ANNEXES = "## Annexes"
+READER_BYTES_MAX = 32 * 1024
+
+
+def test_the_part_of_a_reader_is_small_and_leads_nowhere_else() -> None:
+    parts = {name: page(name).partition(ANNEXES)[0] for name in READER}
+    assert sum(len(part.encode()) for part in parts.values()) < READER_BYTES_MAX
+    for part in parts.values():
+        for target in re.findall(r"\]\(([a-z-]+)\.md", part):
+            assert target in {*READER, "walk-through"} or f"({target}.md" in MAY_BE_PASSED_OVER
+    assert all(f"]({name}.md)" in parts["README"] for name in READER[1:])
+
+
+MAY_BE_PASSED_OVER = "[run](run.md) [which](writing.md#text) [Writing](writing.md#keys)"
+"""Links of the part of a reader to what no reader of the data needs."""
+
+
+def test_code_points_that_no_writer_stores() -> None:
+    table = page("writing").partition("| code points | |")[2].partition("\n\n")[0]
+    told = re.findall(r"U\+([0-9A-F]{4})(?:–U\+([0-9A-F]{4}))?", table)
+    points = {point for first, last in told for point in range(int(first, 16), int(last or first, 16) + 1)}
+    assert points == {point for first, last in UNSAFE for point in range(first, last + 1)}
+
+
 def test_every_vector_file_is_told_of() -> None:
+    about = (generate.FOLDER / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}.json`" in about for name in generate.FILES)
     text = "".join(path.read_text(encoding="utf-8") for path in PAGES)
     for name in generate.FILES:
         assert f"{name}.json`" in text

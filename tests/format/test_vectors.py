@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from castore.errors import CastoreError, InvalidInputError
-from castore.format.chunk import decode_spans, decode_values, encode_values
+from castore.format.chunk import decode_values, encode_values
 from castore.format.code_points import is_unsafe
 from castore.format.codec import decode, encode
 from castore.format.digest import Digest, digest_of
@@ -46,6 +46,7 @@ from castore.store.units import unit_key
 from castore.store.writes import Stored, write_key, write_name
 from castore.tree.split import cut, level_hashes
 from tests.support import pcg64, reference
+from tests.support.spans import decode_spans
 from tests.vectors import generate
 from tests.vectors.generator import samples
 from tests.vectors.values import from_json, to_json
@@ -91,7 +92,8 @@ def test_chunks(case: Case) -> None:
     else:
         spans = decode_spans(data)
         assert spans.by_sample() == [[tuple(span) for span in row] for row in case["spans"]]
-        made = SpanColumn.of(spans).encode()
+        made = spans.column.encode()
+        assert SpanColumn.decode(data).encode() == made
     assert (made.data, made.digest.hex()) == (data, case["digest"])
 
 
@@ -360,7 +362,9 @@ def test_golden_boundaries_by_the_reference() -> None:
 
 DECODERS: dict[str, Callable[[bytes, Case], object]] = {
     "encoding": lambda data, case: decode(data),
-    "chunks": lambda data, case: decode_spans(data) if case["kind"] == "spans" else decode_values(data, case["dtype"]),
+    "chunks": lambda data, case: (
+        SpanColumn.decode(data) if case["kind"] == "spans" else decode_values(data, case["dtype"])
+    ),
     "nodes": lambda data, case: decode_node(data, case["level"]),
     "manifest": lambda data, case: Manifest.decode(data),
     "run": lambda data, case: Run.decode(data),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from castore.errors import InvalidInputError, MissingExtraError
+from castore.errors import InvalidInputError
 from castore.ingest.compiled import CompiledRows, JinjaRows, row_renderer
 from castore.ingest.render import JinjaRenderer
 from castore.ingest.templates import BOS_PREFIX, REGISTERED, ChatTemplate, registered_text
@@ -329,9 +328,3 @@ def test_bos_is_not_written_twice(own: str) -> None:
 def test_bad_jinja_is_one_line_with_its_place() -> None:
     with pytest.raises(InvalidInputError, match=r"^the chat template is not valid jinja: line 2: [^\n]+$"):
         row_renderer("a\n{% if %}", TOKENS)
-
-
-def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(MissingExtraError, match=r"jinja2 .*castore\[tokenize\]"):
-        JinjaRenderer("x", TOKENS)

@@ -60,7 +60,9 @@ from castore.train.report import Rule
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME, boundary_hashes, cut, level_hashes, sample_weights
 from tests.support.strategies import piece_of
+from tests.vectors import at_limits, signed
 from tests.vectors import golden as golden_repository
+from tests.vectors import links as unsound
 from tests.vectors.generator import samples
 from tests.vectors.values import to_json
 
@@ -599,10 +601,12 @@ def run() -> File:
         "valid": [document("full", made), document("plain", plain.encode()), document("bare", bare.encode())],
         "invalid": [
             bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
             bad("another kind", changed(made, "kind", to="castore/manifest")),
             bad("a short manifest digest", changed(made, "manifest", to=bytes(31))),
             bad("manifest as text", changed(made, "manifest", to="00" * 32)),
             bad("provenance of other samples", changed(made, "samples", to=4)),
+            bad("2**32 + 1 samples", changed(bare.encode(), "samples", to=2**32 + 1)),
             bad("a file without a digest", changed(made, "files", "vocabulary", to=b"")),
             bad("files as a list", changed(made, "files", to=[])),
             bad("no recipe", changed(made, "recipe", drop=True)),
@@ -730,6 +734,7 @@ def unit() -> File:
         ],
         "invalid": [
             bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
             bad("another kind", changed(made, "kind", to="castore/run")),
             bad("a row unaccounted for", changed(made, "row_count", to=6)),
             bad("kept is no whole uint32", changed(made, "kept", to=b"\x00\x00\x00")),
@@ -783,6 +788,7 @@ def write() -> File:
         "valid": [document("three samples in two chunks", made)],
         "invalid": [
             bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
             bad("another kind", changed(made, "kind", to="castore/unit")),
             bad("a length too few", changed(made, "lengths", to=u32(1, 2))),
             bad("a key cut short", changed(made, "keys", to=bytes(47))),
@@ -1007,6 +1013,7 @@ def low(*numbers: int) -> bytes:
 
 def frames() -> File:
     # The three long ones were made once by the zstd library at level 3. Encoders may differ; decoders must not.
+    with_dictionary = bytes.fromhex("28b52ffd21" + "07" + "03" + "190000") + b"abc"  # RFC 8878: one byte of its id
     compressed = "0128b52ffd20607d000040636173746f7265200100b5a97001"
     compressed_h1 = (
         "0201040000005000000028b52ffd20ae0502008403686561640000f526ea4ddf74d49bc9c2bee9b310a8379d5e9285d124c64bbb72b099"
@@ -1076,6 +1083,7 @@ def frames() -> File:
         ("unknown codec 255", b"\xff"),
         ("no zstd frame", b"\x01abc"),
         ("zstd without a body", b"\x01"),
+        ("zstd that needs a dictionary", b"\x01" + with_dictionary),
         ("zstd cut short", b"\x01" + good[:-1]),
         ("zstd with a byte behind it", b"\x01" + good + b"\x00"),
         ("two zstd frames", b"\x01" + good + good),
@@ -1360,6 +1368,18 @@ def golden() -> File:
     return golden_repository.expected()
 
 
+def signatures() -> File:
+    return signed.signatures()
+
+
+def links() -> File:
+    return unsound.links()
+
+
+def limits() -> File:
+    return at_limits.limits()
+
+
 FILES: dict[str, Callable[[], File]] = {
     f.__name__: f
     for f in (
@@ -1381,6 +1401,9 @@ FILES: dict[str, Callable[[], File]] = {
         packings,
         imports,
         golden,
+        signatures,
+        links,
+        limits,
     )
 }
 
