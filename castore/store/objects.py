@@ -208,11 +208,14 @@ class ObjectStore:
         try:
             return frame, self._open(digest, frame)
         except (CorruptionError, UnsupportedVersionError):
-            for base in self._frames.bases_of(frame):  # of which one may be wrong, and whole elsewhere
+            bases = self._frames.bases_of(frame)
+            for base in bases:  # of which one may be wrong, and whole elsewhere
                 with suppress(CorruptionError, NotFoundError, UnsupportedVersionError):
                     self._frames.keep_verified(base, self.get(base))
             copies = () if self._packed is None else self._packed.copies(object_key(digest), FRAME_BYTES_MAX)
             for other in copies:
+                if other == frame and not bases:  # it would fail once more, and take as much memory
+                    continue
                 with suppress(CorruptionError, UnsupportedVersionError):
                     return other, self._open(digest, other)
             raise

@@ -89,6 +89,8 @@ class PackedBackend:
         self._looked_at = float("-inf")
         self._pid = os.getpid()
         self._held: HeldValues | None = None
+        self._sent: tuple[str, bytes] | None = None  # the pack that is put and not known to be durable
+        self._is_unsure = False  # whether a flush failed, so that it may be lost
 
     def __getattr__(self, name: str) -> Any:
         # What a place says of itself. While one is copied or unpickled it has none yet.
@@ -364,13 +366,15 @@ class PackedBackend:
 
     def _after_fork(self) -> None:
         if self._pid != os.getpid():
-            self._pid, self._held = os.getpid(), None
+            self._pid, self._held, self._sent = os.getpid(), None, None
 
     def _close(self) -> None:
-        """Store what is held back, in its order, and not before what came earlier is durable."""
-        held, self._held = self._held, None
-        if held is None:
-            return
+        """Store what is held back, in its order, and not before what came earlier is durable; again if that failed."""
+        if self._held is not None:
+            self._store(self._held)
+        self._held = None
+
+    def _store(self, held: HeldValues) -> None:
         self._flush_raw()
         if len(held) <= self._loose_max and held.may_be_loose:
             self._has_loose = True
@@ -380,17 +384,22 @@ class PackedBackend:
                 self.raw.flush()
             return
         name, data = held.pack()
-        self.raw.put(pack_key(digest_hex(name)), data)
+        self._sent = pack_key(digest_hex(name)), data
+        self.raw.put(*self._sent)
         self.catalog.add(name, data)
         if not self.is_far:  # from where it is sent while the next one grows
             self._flush_raw()
 
     def _flush_raw(self) -> None:
+        if self._sent is not None and self._is_unsure:
+            self.raw.put(*self._sent)
+        self._is_unsure = True
         try:
             self.raw.flush()
         except BaseException:
-            self.catalog.look_anew()  # a pack that was put may be lost
+            self.catalog.look_anew()
             raise
+        self._is_unsure, self._sent = False, None
 
 
 def packed(backend: Backend, cache: ObjectCache | None = None) -> PackedBackend:
