@@ -12,11 +12,11 @@ from castore.format.digest import Digest, digest_hex, digest_of
 from castore.lru import LRU
 from castore.store.compress import pack, unpack
 
-_BASES_BYTES = 32 * 2**20  # canonical bytes of bases that are kept
+_BASES_BYTES = 4 * 2**20  # canonical bytes of bases that are kept: in order each is needed once, from a quick cache
+_BASES_FAR_BYTES = 64 * 2**20  # the same where many are fetched together, or found in another place
 _TOGETHER, _TOGETHER_BYTES = 32, 16 * 2**20  # frames that are held while what they need is fetched
 
 K = TypeVar("K")
-
 
 Fetch = Callable[[Iterable[Digest]], Iterable[tuple[Digest, bytes | None]]]
 
@@ -36,11 +36,13 @@ class Frames:
     Args:
         fetch: Gives the stored frames of objects, each with its digest, None if there is none.
         level: Of compression.
+        is_far: Whether bases of many frames are fetched together (``with_bases``).
     """
 
-    def __init__(self, fetch: Fetch, level: int) -> None:
+    def __init__(self, fetch: Fetch, level: int, *, is_far: bool) -> None:
         self._fetch, self._level = fetch, level
-        self._bases: LRU[Digest, _Base] = LRU(_BASES_BYTES, lambda base: len(base.data))
+        self._has_room = is_far
+        self._bases = self._kept_bases()
 
     def make(self, data: bytes, u32_tail: int | None) -> bytes:
         """A frame that needs no other object."""
@@ -125,7 +127,13 @@ class Frames:
 
     def keep_verified(self, digest: Digest, data: bytes) -> None:
         """Have an object at hand that frames need, by canonical bytes that were verified."""
+        if not self._has_room:  # all that one frame needs must be kept until that is opened
+            self._has_room = True
+            self._bases = self._kept_bases()
         self._bases.keep(digest, _Base(data, len(data)))
+
+    def _kept_bases(self) -> LRU[Digest, _Base]:
+        return LRU(_BASES_FAR_BYTES if self._has_room else _BASES_BYTES, lambda base: len(base.data))
 
     def _base(self, digest: Digest, depth: int) -> _Base:
         from castore.store.delta import DELTA_BYTES_MAX

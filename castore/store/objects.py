@@ -52,7 +52,7 @@ class ObjectStore:
         self._packed = backend if isinstance(backend, PackedBackend) else None
         self._is_far: bool = getattr(backend, "is_far", False)
         self._cache = cache
-        self._frames = Frames(self._stored, level)
+        self._frames = Frames(self._stored, level, is_far=self._is_far)
 
     def put(
         self,
@@ -209,7 +209,10 @@ class ObjectStore:
         except (CorruptionError, UnsupportedVersionError):
             tried = {digest} if tried is None else tried
             copies = () if self._packed is None else self._packed.copies(object_key(digest), FRAME_BYTES_MAX)
-            for other in chain((frame,), copies):
+            is_alone = not self._frames.bases_of(frame)
+            for number, other in enumerate(chain((frame,), copies)):
+                if other == frame and (number or is_alone):  # it would fail once more, and take as much memory
+                    continue
                 self._mend_bases(other, tried, depth + 1)
                 with suppress(CorruptionError, UnsupportedVersionError):
                     return other, self._open(digest, other, depth)

@@ -46,15 +46,18 @@ class PackLookup:
                 yield pack, row
             at += 1
 
-    def similar(self, features: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Packs and rows of the objects that have one of some features, once for each that they have."""
+    def similar(self, features: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """Which of some features an object has, its pack and row there, once for each that it has."""
         wanted = np.array(features, np.uint32)
-        for lo, hi in zip(
-            np.searchsorted(self._features, wanted).tolist(),
-            np.searchsorted(self._features, wanted, side="right").tolist(),
-            strict=True,
-        ):
-            yield from zip(self._feature_packs[lo:hi].tolist(), self._feature_rows[lo:hi].tolist(), strict=True)
+        first = self._features.searchsorted(wanted)
+        inside = first < len(self._features)
+        inside[inside] = self._features[first[inside]] == wanted[inside]
+        if not inside.any():  # nearly always
+            return
+        last = self._features.searchsorted(wanted[inside], side="right")
+        for number, lo, hi in zip(np.flatnonzero(inside).tolist(), first[inside].tolist(), last.tolist(), strict=True):
+            for pack, row in zip(self._feature_packs[lo:hi].tolist(), self._feature_rows[lo:hi].tolist(), strict=True):
+                yield number, pack, row
 
 
 def _names(index: PackIndex) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:

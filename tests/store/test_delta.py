@@ -44,7 +44,7 @@ def on(data: bytes, *bases: bytes) -> tuple[Digest, bytes]:
 
 def frames_of(*stored: tuple[Digest, bytes]) -> Frames:
     known = dict(stored)
-    return Frames(lambda digests: [(digest, known.get(digest)) for digest in digests], 3)
+    return Frames(lambda digests: [(digest, known.get(digest)) for digest in digests], 3, is_far=False)
 
 
 def reader(place: MemoryBackend) -> ObjectStore:
