@@ -27,7 +27,7 @@ from tests.care.test_gc import Clock, Disturbed, TwoSteps, aged
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend
 from tests.support.jobs import ORIGIN
-from tests.support.layouts import filled, in_packs, loose, objects_of
+from tests.support.layouts import Layout, filled, forget, in_packs, loose, objects_of
 from tests.support.sweep import Fault, sweep
 from tests.support.users import (
     Rows,
@@ -362,6 +362,31 @@ def test_a_base_that_is_removed_while_something_is_stored_on_it(n: int) -> None:
         collect(PacksInTwoSteps(inner, 0, None), policy, force=True)
         check_complete(Repository(packed(inner.other())))
     flush_restoring(inner)
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("layout", [loose, in_packs], ids=["by itself", "in a pack"])
+def test_a_base_in_the_trash_is_given_back(layout: Layout) -> None:
+    """It was removed as something was stored on it, and no name reaches it: what needs it is all that tells of it."""
+    place, alone = two_who_know()
+    Repository(packed(place)).remove("one", ORIGIN)
+    gc(place)
+    needed = {base for copies in bases_of(place).values() for bases in copies for base in bases}
+    base = next(base for base in sorted(needed) if object_key(base) not in objects_of(alone))
+    removed = MemoryBackend()
+    put_frames(removed, (base, pack(ObjectStore(packed(place.other())).get(base), u32_tail=None)), layout=layout)
+    forget(place, object_key(base))
+    for key, value in removed.snapshot().items():
+        place.put(f"trash/{key}", value)
+    place.flush()
+    check_complete(Repository(packed(place.other())))
+    clock = Clock()
+    place.clock = clock
+    for days in range(3):
+        clock.offset_s = days * 24 * 3600.0
+        gc(place, Policy(3600, 0, 0))
+        assert healthy(place) > 10
+    assert not [*place.list("trash")]
 
 
 # ---- copies
