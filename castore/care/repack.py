@@ -8,7 +8,7 @@ killed leaves values twice, of which the next collection removes one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from castore.care.census import Census, object_table
 from castore.care.relatives import find_relatives
 from castore.errors import CorruptionError, NotFoundError, UnsupportedVersionError
-from castore.format.digest import Digest
+from castore.format.digest import Digest, digest_of
 from castore.format.pack import MAGIC, OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
 from castore.format.pack_writer import FEATURE_HEAD_BYTES, HEAD_BYTES
-from castore.store.objects import ObjectStore
+from castore.store.frames import Frames
+from castore.store.object_keys import object_key
+from castore.store.objects import FRAME_BYTES_MAX, OBJECT_BYTES_MAX, ObjectStore
 from castore.store.pack_catalog import StoredPack
 from castore.store.pack_entries import read_entries
 from castore.store.packed_keys import value_key
@@ -105,6 +107,7 @@ class Repacking:
         self._backend, self._census, self._dead_units = backend, census, dead_units
         self._objects, self._in_use = objects, in_use
         self._before, self._dry_run = before_s, dry_run
+        self._frames = Frames(self._stored, 1, is_far=False)
         self.done = Repacked()
         self._judged = self._judge()
         self._chosen = self._choose(self._judged)
@@ -218,12 +221,25 @@ class Repacking:
 
     def _is_elsewhere(self, pack: StoredPack, row: int) -> bool:
         """Whether another pack has a whole value of the same name, which is looked at: it may be damaged."""
-        for found in self._backend.catalog.all(pack.index.key(row)):
+        name = pack.index.key(row)
+        for found in self._backend.catalog.all(name):
             if found.pack.name != pack.name:
                 value = self._backend.raw.get_part(found.pack.key, found.offset, found.size)
                 if value is not None and check_of(value) == found.pack.index.place(found.row).check:
-                    return True
+                    needs_others = name[0] == OBJECT_KIND and self._frames.bases_of(value)
+                    if not needs_others or self._can_be_opened(Digest(name[1:]), value):
+                        return True
         return False
+
+    def _can_be_opened(self, digest: Digest, frame: bytes) -> bool:
+        """Whether a frame and all that it needs are whole."""
+        try:
+            return digest_of(self._frames.open(frame, OBJECT_BYTES_MAX)) == digest
+        except (CorruptionError, UnsupportedVersionError):
+            return False
+
+    def _stored(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes | None]]:
+        return ((digest, self._backend.get(object_key(digest), FRAME_BYTES_MAX)) for digest in digests)
 
     def _on_relatives(self, pack: StoredPack, rows: list[int]) -> tuple[dict[int, bytes], int]:
         """Frames on the relatives that were found for objects of a pack, by row, and what they save in all."""

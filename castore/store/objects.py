@@ -86,13 +86,16 @@ class ObjectStore:
         if len(data) > OBJECT_BYTES_MAX:
             raise InvalidInputError(f"an object of {len(data)} bytes exceeds the {OBJECT_BYTES_MAX} that one may have")
         key = object_key(digest)
-        if self._backend.touch(key) and (self._is_far or self._holds(key, data)):
+        is_there = self._backend.touch(key)
+        if is_there and (self._is_far or self._holds(key, data)):
             return False
         if self._packed is None:
             made = frame or self._frames.make(data, u32_tail)
             self._backend.put(key, made)
         else:
-            made = self._delta(digest, data, u32_tail, features) or frame or self._frames.make(data, u32_tail)
+            # What is stored again since it is damaged may be what others need, and needs nothing itself.
+            made = None if is_there else self._delta(digest, data, u32_tail, features)
+            made = made or frame or self._frames.make(data, u32_tail)
             self._packed.put(key, made, features)
         self.writes += 1
         self.bytes_written += len(made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import permutations
 from unittest import mock
 
@@ -13,6 +14,7 @@ from castore.care import repack
 from castore.care.fsck import check
 from castore.care.gc import Policy, collect
 from castore.care.usage import usage
+from castore.errors import CorruptionError
 from castore.format.digest import Digest, digest_of
 from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
@@ -27,7 +29,7 @@ from tests.care.test_gc import Clock, Disturbed, TwoSteps, aged
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend
 from tests.support.jobs import ORIGIN
-from tests.support.layouts import Layout, filled, forget, in_packs, loose, objects_of
+from tests.support.layouts import Layout, filled, flipped, forget, in_packs, loose, objects_of
 from tests.support.sweep import Fault, sweep
 from tests.support.users import (
     Rows,
@@ -387,6 +389,37 @@ def test_a_base_in_the_trash_is_given_back(layout: Layout) -> None:
         gc(place, Policy(3600, 0, 0))
         assert healthy(place) > 10
     assert not [*place.list("trash")]
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("lost", [True, False], ids=["missing", "damaged"])
+def test_a_frame_by_itself_stays_if_the_other_cannot_be_read(lost: bool) -> None:
+    """A collection that was killed left both, and what the younger needs is not what it was."""
+    place = MemoryBackend()
+    made = store_at_once([in_packs(place.other()) for _ in range(2)], [ROWS, edit(ROWS, 2, 12)])
+    old = {key: value for key, value in place.snapshot().items() if key.startswith("packs/")}
+    gc(place)
+    bases = sorted({base for copies in bases_of(place).values() for some in copies for base in some})
+    kept = aged(old | place.snapshot())
+    for base in bases:
+        if lost:
+            forget(kept, object_key(base))
+        else:
+            flipped(kept, object_key(base), 300)
+    before = readable(kept)
+    gc(kept)
+    assert readable(kept) >= before
+    assert made
+
+
+def readable(place: MemoryBackend) -> set[str]:
+    """The objects that can be had."""
+    objects, found = ObjectStore(packed(place.other())), set()
+    for key in objects_of(place):
+        with suppress(CorruptionError):
+            objects.get(Digest(bytes.fromhex(key[-64:])))
+            found.add(key)
+    return found
 
 
 # ---- copies

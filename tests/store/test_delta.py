@@ -314,6 +314,7 @@ def test_storing_again_mends_a_damaged_base(users: MemoryBackend) -> None:
     store = ObjectStore(in_packs(users.other()))
     store.put(base, whole, features=store.features(base))
     store.flush()
+    assert bases_of(users)[base] == [(), ()], "others need it"
     assert reader(users).get(child) == wanted
 
 
