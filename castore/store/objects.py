@@ -94,8 +94,8 @@ class ObjectStore:
             self._backend.put(key, made)
         else:
             # What is stored again since it is damaged may be what others need, and needs nothing itself.
-            made = None if is_there else self._delta(digest, data, u32_tail, features)
-            made = made or frame or self._frames.make(data, u32_tail)
+            on_relative = None if is_there else self._delta(digest, data, u32_tail, features)
+            made = on_relative or frame or self._frames.make(data, u32_tail)
             self._packed.put(key, made, features)
         self.writes += 1
         self.bytes_written += len(made)
@@ -212,10 +212,9 @@ class ObjectStore:
         except (CorruptionError, UnsupportedVersionError):
             tried = {digest} if tried is None else tried
             copies = () if self._packed is None else self._packed.copies(object_key(digest), FRAME_BYTES_MAX)
-            is_alone = not self._frames.bases_of(frame)
             for number, other in enumerate(chain((frame,), copies)):
-                if other == frame and (number or is_alone):  # it would fail once more, and take as much memory
-                    continue
+                if other == frame and (number or not self._frames.bases_of(frame)):
+                    continue  # it would fail once more, and take as much memory
                 self._mend_bases(other, tried, depth + 1)
                 with suppress(CorruptionError, UnsupportedVersionError):
                     return other, self._open(digest, other, depth)
