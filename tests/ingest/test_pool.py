@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from castore.errors import CastoreError, InvalidInputError
+from castore.errors import BackendError, CastoreError, InvalidInputError
 from castore.ingest import pool
 from castore.ingest.chat import RowError
 from castore.ingest.pool import WORKERS_BYTES_MIN, AdaptivePool, InlinePool, ProcessPool, open_pool
@@ -220,6 +220,55 @@ def test_an_interrupt_that_another_thread_gets_waits_too() -> None:
         done.set()
         thread.join()
         signal.signal(signal.SIGINT, handler)
+
+
+def test_an_interrupt_while_handlers_are_put_back() -> None:
+    """None is lost after that, whichever was put back already."""
+    ours = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    came: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        came.append(number)
+        if len(came) == 1:
+            raise KeyboardInterrupt
+
+    def put_back(number: int, handler: Any) -> Any:
+        before = real(number, handler)
+        if handler is handle and number == signal.SIGINT:
+            signal.raise_signal(number)
+        return before
+
+    before = [signal.signal(number, handle) for number in ours]
+    real = signal.signal
+    try:
+        with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch, pool._interrupts_wait():
+            patch.setattr(signal, "signal", put_back)
+        for number in ours:
+            signal.raise_signal(number)
+        assert came == [signal.SIGINT, *ours]
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()).isdisjoint(ours)
+    finally:
+        for number, handler in zip(ours, before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_what_workers_are_handed_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a process ends, nothing of it stays, since there is never anything to be removed."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    two = process_pool()
+    try:
+        assert list(tmp_path.iterdir()) == []
+        results = [two.submit([b"x"]).result() for _ in range(3)]
+        assert os.getpid() not in {int(result.lengths[0]) for result in results}
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        two.close()
+
+
+def test_no_room_for_what_workers_are_handed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(BackendError, match=rf"^no temporary file in {tmp_path}/missing: No such file or directory$"):
+        process_pool()
 
 
 _SCRIPT = """
