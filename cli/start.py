@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 try:
     from castore_cli.interrupt import stand_from_the_start
 except KeyboardInterrupt:
-    import os
-
     os._exit(130)
 
 
 def main() -> None:
     """Run the command line; the console script ``castore``."""
-    stand_from_the_start()
+    try:
+        stand_from_the_start()
+    except KeyboardInterrupt:
+        os._exit(130)
     from castore_cli.main import main as run
 
     run()
