@@ -130,7 +130,7 @@ def test_at_every_moment(repo: Path, command: tuple[str, ...], every: int) -> No
         if process.returncode != 130:
             assert out == whole
         codes.append(process.returncode)
-    assert codes[0] == 130, "the command was not done at once"
+    assert 130 in codes
 
 
 def test_little_is_imported_before_the_handler_stands() -> None:
