@@ -200,5 +200,5 @@ def test_many_moments(kind: str, place: Place, new: Path) -> None:
         number, step = number + step, number
     assert number > 20
     check_finished(kind, place, new)
-    terminate_by_the_clock(kind, place, new, 6)
+    terminate_by_the_clock(kind, place, new, 4)
     check_finished(kind, place, new)
