@@ -19,7 +19,7 @@ settings.register_profile("ci", max_examples=120, deadline=None, derandomize=Tru
 settings.register_profile("nightly", max_examples=3000, deadline=None, print_blob=True, suppress_health_check=_SLOW)
 settings.load_profile(os.environ.get("CASTORE_TEST_PROFILE", "local"))
 
-pytest_plugins = ["tests.support.server_fixtures"]
+pytest_plugins = ["tests.support.passed", "tests.support.server_fixtures"]
 
 
 @pytest.fixture(autouse=True, scope="module")
