@@ -14,12 +14,13 @@ Importing castore loads none of its libraries; what a call needs is loaded by th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from castore.version import __version__
+
+TYPE_CHECKING = False  # that of typing, whose import takes as long as Python's start
 
 if TYPE_CHECKING:
     from os import PathLike
+    from typing import Any
 
     from castore.dataset import Dataset
     from castore.diff.compare import Comparison

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
@@ -23,12 +22,16 @@ SEED_MAX = (1 << 63) - 1
 """Of a shuffle: what a record can hold."""
 
 
-@dataclass(eq=False, repr=False)
 class State:
-    """State of one invocation."""
+    """State of one invocation.
 
-    repo: str | None
-    opened: dict[str, Repository] = field(default_factory=dict)
+    Args:
+        repo: The repository's place as the user spelled it, None for the default.
+    """
+
+    def __init__(self, repo: str | None) -> None:
+        self.repo = repo
+        self.opened: dict[str, Repository] = {}
 
     @property
     def url(self) -> str:

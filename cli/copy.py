@@ -8,8 +8,15 @@ import click
 
 from castore_cli.context import State, origin
 from castore_cli.formatting import echo_json, number, plural, size
-from castore_cli.parameters import dataset_argument, force_option, json_summary_option, message_option, quiet_option
-from castore_cli.verify import require, require_option
+from castore_cli.parameters import (
+    dataset_argument,
+    force_option,
+    json_summary_option,
+    message_option,
+    quiet_option,
+    require_option,
+)
+from castore_cli.verify import require
 
 if TYPE_CHECKING:
     from castore.format.digest import Digest

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from castore.frozen import frozen
 from castore_cli.context import State
 from castore_cli.diff_options import DiffOptions, DiffOutcome
 from castore_cli.formatting import echo_json
-from castore_cli.parameters import Number, dataset_argument, json_option
+from castore_cli.parameters import Number, dataset_argument, json_option, require_option
 from castore_cli.progress import ProgressDisplay
-from castore_cli.verify import require, require_option
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
@@ -56,15 +56,27 @@ def diff(state: State, /, **parameters: Any) -> None:
 
         check_page(options.html_file, MARK, "castore diff")  # before anything is compared for it
     with ProgressDisplay("comparing", "bytes", ask=state.reads, as_json=options.as_json, quiet=options.quiet):
-        outcome = _compare(state, options)
+        sides = _open(state, options)
+        if options.exit_code_only:
+            raise click.exceptions.Exit(1 if _differ(sides, options) else 0)
+        outcome = _compare(state, sides, options)
     if options.html_file is not None:
         _write_page(options.html_file, outcome, options)
     _show(state, outcome, options)
     raise click.exceptions.Exit(1 if outcome.different else 0)
 
 
-def _compare(state: State, options: DiffOptions) -> DiffOutcome:
-    """Open both sides and compare them."""
+@frozen
+class _Sides:
+    """Both sides: as the user spelled them, opened, and the lock file if A is compared with one."""
+
+    names: tuple[str, str]
+    data: tuple[Columns, Columns]
+    expected: Expected | None
+
+
+def _open(state: State, options: DiffOptions) -> _Sides:
+    """Open both sides, and refuse what may not or cannot be compared."""
     expected = None
     if options.expect is not None:
         from castore_cli.diff_against_lock import Expected
@@ -76,12 +88,34 @@ def _compare(state: State, options: DiffOptions) -> DiffOutcome:
         names = options.a, options.b or ""
         data = state.pair(*names)
     if options.require_signature is not None:
+        from castore_cli.verify import require
+
         # A lock file is the user's own, as a directory is: who reads from it knows the root that is expected.
-        sides = list(zip(names, data, strict=True))[expected is not None :]
-        require(state, [(name, side.root) for name, side in sides], options.require_signature, options.unsigned)
+        asked = list(zip(names, data, strict=True))[expected is not None :]
+        require(state, [(name, side.root) for name, side in asked], options.require_signature, options.unsigned)
     only = options.only
     if only is not None and not all(only in side.manifest.arrays for side in data):
         raise click.UsageError(f"no array {only} on both sides")
+    return _Sides(names, data, expected)
+
+
+def _differ(sides: _Sides, options: DiffOptions) -> bool:
+    """What the exit code says, found without looking for the places."""
+    data, expected = sides.data, sides.expected
+    if expected is not None and expected.data is None:
+        return _counts(expected.by_roots(options.only), options)
+    from castore.diff.compare import differ
+    from castore.diff.recipes import recipe_differences
+
+    if differ(*data, only=options.only):
+        return True
+    causes = None if expected is None else expected.lock.causes(expected.found)
+    return options.strict and bool(causes or list(recipe_differences(*data)))
+
+
+def _compare(state: State, sides: _Sides, options: DiffOptions) -> DiffOutcome:
+    """Compare both sides and find where they part."""
+    names, data, expected, only = sides.names, sides.data, sides.expected, options.only
     if expected is not None and expected.data is None:
         result = expected.by_roots(only)
     else:
@@ -89,11 +123,16 @@ def _compare(state: State, options: DiffOptions) -> DiffOutcome:
 
         result = compare(*data, context=options.around, only=only, changes=options.detailed, places=options.places)
         result = expected.with_causes(result) if expected is not None else result
-    different = bool(result) or (options.strict and bool(result.recipe))
+    different = _counts(result, options)
     title = _title(result, data, only, expected)
     if different and not result:
         title = title.replace("equal", "equal data, made otherwise", 1)
     return DiffOutcome(result, title, names, data, expected, different, state.reads())
+
+
+def _counts(result: Comparison, options: DiffOptions) -> bool:
+    """Whether what was found is a difference by the options."""
+    return bool(result) or (options.strict and bool(result.recipe))
 
 
 def _write_page(path: str, outcome: DiffOutcome, options: DiffOptions) -> None:

@@ -29,8 +29,8 @@ def markdown(outcome: DiffOutcome, options: DiffOptions) -> str:
         parts.append("\n".join(_cause(line) for line in causes))
     if note:
         parts.append(_cell(note))
-    if result.changes.groups:
-        parts.append(_groups(result.changes))
+    if result.aligned is not None and result.aligned.groups:
+        parts.append(_groups(result.aligned))
     if result.first is not None:
         parts.append(_first(result.first, outcome.names))
     if result.hunks:

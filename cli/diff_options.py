@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
+
+from castore.frozen import frozen
 
 if TYPE_CHECKING:
     from castore.diff.compare import Comparison
@@ -19,7 +20,7 @@ WHOLE = 1 << 40
 """Tokens around a difference that are all of a sample."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen
 class DiffOptions:
     """The parameters of the command line, by the names that click gives them; its help says what they mean."""
 
@@ -77,12 +78,17 @@ class DiffOptions:
         return self.limit or PAGE_LIMIT
 
     @property
+    def exit_code_only(self) -> bool:
+        """Whether nothing is to be printed or written."""
+        return self.quiet and not self.as_json and self.html_file is None
+
+    @property
     def detailed(self) -> bool:
         """Whether kinds of change are to be told."""
-        return not (self.quiet or self.stat) or self.as_json or self.html_file is not None
+        return not self.stat or self.as_json or self.html_file is not None
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen
 class DiffOutcome:
     """What was found.
 

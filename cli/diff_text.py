@@ -123,8 +123,8 @@ def cause_lines(result: Comparison) -> list[str]:
 
 def group_lines(result: Comparison) -> list[str]:
     """What changed in the replaced samples, a line for each kind of change."""
-    changes = result.changes
-    if not changes.groups:
+    changes = result.aligned
+    if changes is None or not changes.groups:
         return []
     looked = "" if changes.looked_at == changes.replaced else f", of which {number(changes.looked_at)} were looked at"
     width = len(number(max(group.samples for group in changes.groups)))

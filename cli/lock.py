@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from castore_cli.context import State
-from castore_cli.parameters import dataset_argument
-from castore_cli.verify import require, require_option
+from castore_cli.parameters import dataset_argument, require_option
+from castore_cli.verify import require
 
 if TYPE_CHECKING:
     from castore.diff.lock import Lock

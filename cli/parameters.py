@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 else:
     _Type = click.ParamType  # older versions of click do not let it be subscripted
 
-_NUMBER = re.compile(r"[-+]?[0-9]+")
-_SHARE = re.compile(r"[0-9./]+(?:[eE][-+]?[0-9]{1,3})?%?")
-_SAMPLES = re.compile(r"([0-9]{1,18})(?::([0-9]{1,18}))?")
-_PERIOD = re.compile(r"([0-9]{1,9})([smhd])")
+# Patterns, compiled when they are used.
+_NUMBER = r"[-+]?[0-9]+"
+_SHARE = r"[0-9./]+(?:[eE][-+]?[0-9]{1,3})?%?"
+_SAMPLES = r"([0-9]{1,18})(?::([0-9]{1,18}))?"
+_PERIOD = r"([0-9]{1,9})([smhd])"
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 
 _REPO = "castore_cli.repo"
@@ -41,7 +42,7 @@ class Number(click.IntRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read what was written; a number, such as a default, is one already."""
-        if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        if isinstance(value, str) and not re.fullmatch(_NUMBER, value):
             self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
         return super().convert(value, param, ctx)
 
@@ -96,7 +97,7 @@ class ShareType(_Type):
 def _fraction(text: str) -> Fraction | None:
     from fractions import Fraction
 
-    if len(text) > SPELLED_MAX or not _SHARE.fullmatch(text):
+    if len(text) > SPELLED_MAX or not re.fullmatch(_SHARE, text):
         return None
     try:
         return Fraction(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
@@ -111,7 +112,7 @@ class Period(_Type):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The seconds."""
-        match = _PERIOD.fullmatch(value)
+        match = re.fullmatch(_PERIOD, value)
         if match is None:
             self.fail(f"{value!r} is no period: write 14d, 12h, 30m or 90s", param, ctx)
         return int(match[1]) * _SECONDS[match[2]]
@@ -124,7 +125,7 @@ class SampleRange(_Type):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> range:
         """The range, which is not empty."""
-        match = _SAMPLES.fullmatch(value)
+        match = re.fullmatch(_SAMPLES, value)
         if match is None:
             self.fail(f"{value!r} is no sample: give a number from 0, or LO:HI for LO to HI - 1", param, ctx)
         lo = int(match[1])
@@ -189,3 +190,6 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON doc
 json_summary_option = click.option("--json", "as_json", is_flag=True, help="Summary as JSON.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress; the result is printed.")
 silent_option = click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+require_option = click.option(
+    "--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for what is read."
+)

@@ -11,13 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import Event, Thread
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
 
+from castore.frozen import frozen
 from castore_cli.formatting import duration, number, size
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ WINDOW_S = 15.0
 """Seconds over which a rate is taken: what was found at once in the beginning says nothing of what is still to do."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Look:
     """How far the work was at a time.
 

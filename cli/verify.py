@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from castore.format.digest import Digest
     from castore.repository import Repository
 
-require_option = click.option(
-    "--require-signature", metavar="FILE", help="Stop unless a key in FILE vouches for what is read."
-)
-
 
 @click.command()
 @dataset_argument("address")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from castore.errors import InvalidInputError
+from castore.frozen import frozen
 
 DAY_S = 24 * 3600
 GRACE_S, GRACE_MIN_S = 14 * DAY_S, 3600
@@ -12,7 +11,7 @@ KEEP_LOG_S = 90 * DAY_S
 KEEP_RECORDS_S = 30 * DAY_S
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """What a collection keeps; all in seconds by the clock of the store.
 

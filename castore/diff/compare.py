@@ -135,7 +135,7 @@ class Comparison:
             "first_change": None if self.first_change is None else document.change_document(self.first_change),
             "recipe": [{"field": field, "a": document.plain(x), "b": document.plain(y)} for field, x, y in self.recipe],
             "causes": [document.plain(cause._asdict()) for cause in self.causes],
-            "changes": document.changes_document(self.changes),
+            "changes": document.changes_document(self.aligned),
             **counted,
         }
 
@@ -213,6 +213,23 @@ def compare(
         roots=roots,
         runs=runs,
     )
+
+
+def differ(a: Columns, b: Columns, *, only: str | None = None) -> bool:
+    """Whether ``compare`` would find a difference; of datasets their roots tell, and nothing is read but manifests.
+
+    Args:
+        a, b: The datasets; their ``fetch`` may be of two repositories.
+        only: Name of the one array to compare. Trees that were cut in other places may hold equal elements: where its
+            roots differ, the elements are compared.
+    """
+    if only is not None:
+        rooted = bool(a.root or b.root) and a.manifest.arrays.get(only) == b.manifest.arrays.get(only)
+        return not rooted and bool(compare(a, b, only=only, changes=False))
+    if a.root or b.root:
+        return a.root != b.root
+    pair = _pair(a, b)
+    return not (pair is None or pair.equal()) or not all(stray_arrays(a, b).values())
 
 
 def _renumbered(a: Columns, b: Columns) -> dict[int, int]:

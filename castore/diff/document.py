@@ -43,8 +43,10 @@ def change_document(change: Change) -> dict[str, Any]:
     }
 
 
-def changes_document(changes: Changes) -> dict[str, Any]:
-    """The kinds of change among replaced samples."""
+def changes_document(changes: Changes | None) -> dict[str, Any]:
+    """The kinds of change among replaced samples; none where no samples were aligned."""
+    if changes is None:
+        return {"replaced": 0, "looked_at": 0, "other": 0, "groups": []}
     return {
         "replaced": changes.replaced,
         "looked_at": changes.looked_at,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import array
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from castore.errors import FormatError
@@ -20,6 +19,7 @@ from castore.format.chunk import uint32s
 from castore.format.codec import encode
 from castore.format.fields import decode_list, expect
 from castore.format.object import Object
+from castore.frozen import frozen
 
 FILE_KIND = "castore/file"
 VOCABULARY_KIND = "castore/vocabulary"
@@ -53,7 +53,7 @@ def encode_vocabulary(tokens: Sequence[bytes]) -> Object:
     return Object.of(encode([VOCABULARY_KIND, ends.tobytes(), b"".join(tokens)]))
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@frozen
 class Vocabulary:
     """Token ids to text: ``ends`` as in the object, ``text`` all tokens one after another. As long as ``ends``."""
 

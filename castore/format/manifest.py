@@ -6,7 +6,6 @@ Nothing that a user spells or a clock says is in it; that is in the run record b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from castore.errors import FormatError, UnsupportedVersionError
@@ -17,6 +16,7 @@ from castore.format.node import LEVEL_MAX, Entry, encode_node, node_entries, nod
 from castore.format.object import Object
 from castore.format.order import Order
 from castore.format.schema import DATA_ARRAYS, TOKEN_IDS, Array
+from castore.frozen import frozen
 
 FORMAT_VERSION = 1
 """Version of every document that names one. A reader refuses what is newer (``docs/format/versions.md``)."""
@@ -156,7 +156,7 @@ def _check_data_arrays(trees: Mapping[str, tuple[Array, Root]]) -> None:
             raise FormatError(f"array {array.name} has {root.items} elements for {tokens} tokens")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Manifest:
     """What a dataset is.
 

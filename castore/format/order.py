@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from castore.errors import CorruptionError, FormatError, UnsupportedVersionError
@@ -12,6 +11,7 @@ from castore.format.codec import Value
 from castore.format.digest import DIGEST_BYTES, Digest, digest_of
 from castore.format.fields import expect, expect_count, expect_entries
 from castore.format.object import Object
+from castore.frozen import frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,7 @@ EXPLICIT_CHUNK = 1 << 20
 _ENTRIES = frozenset({"algorithm", "chunks", "count", "digest", "seed", "take"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Order:
     """An order of all samples, of which the first ``take`` are used.
 

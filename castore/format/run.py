@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Self, TypeAlias
 
 from castore.errors import FormatError, InvalidInputError
@@ -18,6 +18,7 @@ from castore.format.fields import decode_map, expect, expect_count, expect_diges
 from castore.format.manifest import Root, trees_of, trees_value
 from castore.format.object import Object
 from castore.format.schema import Array
+from castore.frozen import frozen
 
 RUN_KIND = "castore/run"
 RUN_VERSION = 1
@@ -108,18 +109,7 @@ class _Entries:
         checks: Every entry by its name, which is that of the attribute.
     """
 
-    __slots__ = ()
     checks: ClassVar[Mapping[str, _Check]]
-
-    # Written once: ``dataclass`` compiles these anew for each class, which every command would wait for.
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.value() == other.value()
-
-    __hash__ = None  # type: ignore[assignment]  # maps are among the entries
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.value().items())})"
 
     def __post_init__(self) -> None:
         try:
@@ -154,7 +144,7 @@ class _Entries:
 # ---- what a run record holds
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@frozen
 class SourceRecord(_Entries):
     """One source of a dataset; what is not known of it is None.
 
@@ -202,7 +192,7 @@ class SourceRecord(_Entries):
     }
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@frozen
 class RunConfiguration(_Entries):
     """What the user asked for, as they spelled it; None where they did not, or where it does not apply.
 
@@ -241,7 +231,7 @@ class RunConfiguration(_Entries):
     }
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@frozen
 class RunStatistics(_Entries):
     """Counts over all sources.
 
@@ -270,7 +260,7 @@ class RunStatistics(_Entries):
     }
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@frozen
 class RunOrigin(_Entries):
     """Who made a dataset, when, where, why and with what.
 
@@ -300,7 +290,7 @@ class RunOrigin(_Entries):
     }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Run:
     """Who made a dataset, when, from what and how. Nothing in it touches the root.
 

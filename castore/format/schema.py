@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from castore.errors import FormatError
+from castore.frozen import frozen
 
 ITEM_BYTES: Final = {
     "uint8": 1,
@@ -29,7 +29,7 @@ GRAIN_MAX: Final = 1
 """Arrays are chunked per level-0 run (grain 0) or per level-1 run (grain 1), nothing coarser."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Array:
     """One array of a dataset.
 

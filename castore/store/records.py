@@ -10,11 +10,11 @@ What there are, and what a repository owes each, is the table in ``kinds``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 
 from castore.errors import CorruptionError
 from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, digest_of, is_digest_hex
+from castore.frozen import frozen
 
 
 class Holds(Enum):
@@ -30,7 +30,7 @@ def _is_named_by_digest(key: str) -> bool:
     return is_digest_hex(name) and key == f"{folder}/{name[:2]}/{name}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordKind:
     """One kind of record, and all that census, collection and check need to know of it.
 

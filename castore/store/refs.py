@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import TypeAlias, cast
 
@@ -33,6 +32,7 @@ from castore.errors import (
 from castore.format.code_points import is_unsafe
 from castore.format.codec import Value, decode, encode
 from castore.format.digest import DIGEST_BYTES, Digest, digest_hex
+from castore.frozen import frozen
 from castore.store.backend import Backend, everything
 from castore.store.records import Holds, RecordKind, seal, unseal
 from castore.store.ref_names import REF_NAME_MAX as REF_NAME_MAX
@@ -51,7 +51,7 @@ _UPDATE_ROUNDS = 1000
 _PAUSE_MAX_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RefEntry:
     """One step of a ref.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,35 +11,52 @@ import pytest
 
 from castore.repository import Repository
 from tests.cli.conftest import Run, tokenize
-from tests.support.commands import castore
+from tests.support.commands import CASTORE, castore, environment
 from tests.support.jobs import example_rows, write_rows
 from tests.support.olmo_core import documents, write_folder
 
 HEAVY = ("numpy", "fsspec", "zarr", "tokenizers", "jinja2", "minijinja", "pyarrow", "rich", "asyncio")
-REPORTER = (
-    "import sys, atexit\n"
-    "atexit.register(lambda: print('modules', *sys.modules, file=sys.stderr))\n"
-    "from castore_cli.main import main; main()"
-)
+REPORTER = """
+import atexit, sys
+before = set(sys.modules)
+atexit.register(lambda: print("modules", *(each for each in sys.modules if each not in before), file=sys.stderr))
+from castore_cli.start import main; main()
+"""
+COMPILED = """
+import atexit, dataclasses, sys
+def show():
+    names = [each for name, module in sys.modules.items() if "castore" in name for each in vars(module).values()]
+    made = {each for each in names if isinstance(each, type) and dataclasses.is_dataclass(each)}
+    slow = (each.__name__ for each in made if each.__init__.__code__.co_filename == "<string>")
+    print("dataclasses", len(made), "compiled", *slow, file=sys.stderr)
+atexit.register(show)
+from castore_cli.start import main; main()
+"""
+
+
+def all_modules(*arguments: str | Path, check: int = 0) -> list[str]:
+    """Modules that a command imported, with their whole names."""
+    done = castore(*arguments, command=(sys.executable, "-c", REPORTER), check=check)
+    last = done.stderr.splitlines()[-1].split()
+    assert last[0] == "modules"
+    return last[1:]
 
 
 def modules(*arguments: str | Path, check: int = 0) -> set[str]:
     """Top-level modules that a command imported."""
-    done = castore(*arguments, command=(sys.executable, "-c", REPORTER), check=check)
-    last = done.stderr.splitlines()[-1].split()
-    assert last[0] == "modules"
-    return {name.partition(".")[0] for name in last[1:]}
+    return {name.partition(".")[0] for name in all_modules(*arguments, check=check)}
 
 
 @pytest.mark.parametrize(
     "command",
     [
         ["--help"],
-        ["--version"],
         ["diff", "--help"],
         ["tokenize", "--help"],
         ["diff", "base", "again"],
         ["diff", "base", "again", "--json"],
+        ["diff", "base", "again", "--markdown"],
+        ["diff", "base", "again", "--quiet"],
         ["ls"],
         ["show", "base"],
         ["log", "base"],
@@ -51,6 +69,54 @@ def test_light_commands_import_nothing_heavy(repo: Path, command: list[str]) -> 
     assert {"castore", "click"} <= found
 
 
+def test_equal_datasets_are_compared_by_few_modules(repo: Path) -> None:
+    """Each takes from a tenth of a millisecond to one; those that tell of a difference are for where there is one."""
+    for option in ([], ["--json"], ["--markdown"], ["--quiet"]):
+        found = [name for name in all_modules("--repo", repo, "diff", "base", "again", *option) if "castore" in name]
+        of_diff = {name.rpartition(".")[2] for name in found if name.startswith("castore.diff.")}
+        assert of_diff <= {"compare", "document", "left_out", "recipes", "sources"}
+        assert not {"castore_cli.verify", "castore.tree.align", "castore.tree.diff", "castore.olmo"} & {*found}
+        assert len(found) <= 66, sorted(found)  # it is 64
+
+
+def test_equal_datasets_are_compared_without_compiling_classes(repo: Path) -> None:
+    """What ``castore.frozen`` is for: each takes half a millisecond."""
+    done = castore("--repo", repo, "diff", "base", "again", command=(sys.executable, "-c", COMPILED))
+    _, made, _, *compiled = done.stderr.split()
+    assert int(made) > 10
+    assert compiled in ([], ["Comparison"])
+
+
+def test_the_version_is_told_without_the_command_line(repo: Path) -> None:
+    """By what Python has loaded when it starts; the command line says the same where more is asked."""
+    assert {*all_modules("--version")} <= {
+        "__future__",
+        "castore",
+        "castore.version",
+        "castore_cli",
+        "castore_cli.start",
+    }
+    assert castore("--version").stdout == castore("--repo", repo, "--version").stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", ["--version", "--repo x --version"])
+def test_a_version_that_cannot_be_printed(command: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*CASTORE, *command.split()], stdout=full, stderr=subprocess.PIPE, env=environment(), check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == b"castore: No space left on device\n"
+
+
+@pytest.mark.parametrize("b", ["order", "word", "few"])
+def test_quiet_stops_at_the_roots(repo: Path, b: str) -> None:
+    assert not modules("--repo", repo, "diff", "base", b, "--quiet", check=1).intersection(HEAVY)
+    if b == "order":  # its arrays are equal
+        assert not modules("--repo", repo, "diff", "base", b, "-q", "--only", "token_ids").intersection(HEAVY)
+
+
 def test_equal_directories_are_compared_without_numpy(tmp_path: Path) -> None:
     folders = [write_folder(tmp_path / name, documents(50, 1)) for name in "ab"]
     for option in ([], ["--json"], ["--quiet"], ["--markdown"]):
@@ -58,8 +124,7 @@ def test_equal_directories_are_compared_without_numpy(tmp_path: Path) -> None:
 
 
 def test_help_imports_no_command(repo: Path) -> None:
-    done = castore("--help", command=(sys.executable, "-c", REPORTER))
-    names = set(done.stderr.splitlines()[-1].split())
+    names = {*all_modules("--help")}
     assert not {"castore_cli.diff", "castore_cli.tokenize", "castore.repository", "blake3"} & names
 
 

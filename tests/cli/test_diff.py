@@ -145,6 +145,32 @@ def test_quiet(run: Run) -> None:
         assert [(each.out, each.err) for each in said] == [("", ""), ("", "")], form
 
 
+@pytest.mark.parametrize("b", ["base", "again", "word", "removed", "order", "few", "swapped"])
+@pytest.mark.parametrize("options", ["", "--strict", "--only token_ids", "--only labels_mask"])
+def test_quiet_says_what_is_said_aloud(run: Run, b: str, options: str, tmp_path: Path) -> None:
+    lock = tmp_path / "base.lock"
+    lock.write_text(run("lock", "base").out)
+    for sides in (("base", b), (b, "base"), (b, "--expect", lock)):
+        aloud = run("diff", *sides, *options.split(), status=None)
+        assert run("diff", *sides, *options.split(), "-q", status=aloud.status).out == ""
+
+
+def test_quiet_of_directories(run: Run, tmp_path: Path) -> None:
+    for name in ("base", "again", "word"):
+        run("export", name, tmp_path / name, "-q")
+    for a, b, status in (("base", "again", 0), ("base", "word", 1)):
+        for sides in ((tmp_path / a, tmp_path / b), (a, tmp_path / b), (tmp_path / a, b)):
+            run("diff", *sides, "-q", status=status)
+    stray = tmp_path / "again" / "positions_part_0000.npy"
+    stray.write_bytes(b"one thing")
+    assert run("diff", tmp_path / "base", tmp_path / "again", status=None).status == 1
+    run("diff", tmp_path / "base", tmp_path / "again", "-q", status=1)
+
+
+def test_quiet_refuses_what_is_refused_aloud(run: Run) -> None:
+    assert "no array nothing" in run("diff", "base", "word", "--only", "nothing", "-q", status=2).trouble
+
+
 def test_limit(run: Run, tmp_path: Path) -> None:
     rows = [row.replace(b"the", b"teh") if i % 2 else row for i, row in enumerate(example_rows()[:60])]
     path = write_rows(tmp_path / "rows.jsonl", rows)

@@ -135,9 +135,10 @@ def test_at_every_moment(repo: Path, command: tuple[str, ...], every: int) -> No
 
 def test_little_is_imported_before_the_handler_stands() -> None:
     """What is, is a time in which Ctrl-C shows as a traceback."""
-    script = "import sys; before = {*sys.modules}; import castore_cli.start; print(*({*sys.modules} - before))"
+    needed = "castore_cli.start, castore_cli.interrupt"
+    script = f"import sys; before = {{*sys.modules}}; import {needed}; print(*({{*sys.modules}} - before))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(), check=True)
-    assert "castore_cli.start" in done.stdout.split()
+    assert {"castore_cli.start", "castore_cli.interrupt"} <= {*done.stdout.split()}
     assert "typing" not in done.stdout.split()
 
 
