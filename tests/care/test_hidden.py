@@ -225,11 +225,12 @@ def check_one(repository: Path, victim: Path, shape: str, right: dict[str, Diges
     now = targets(found)
     assert {name: now.get(name) for name in right} == right
     check_complete(found)
+    shutil.rmtree(repository / "refs/again", ignore_errors=True)  # which else would mean more every time
 
 
 @pytest.fixture(scope="module")
 def repository(made: Path) -> Iterator[Path]:
-    """A copy, which belongs to nobody where this is root. Each test leaves it as it was, but for what only grows."""
+    """A copy, which belongs to nobody where this is root. Each test leaves it as it was, but for its age."""
     folder = Path(tempfile.mkdtemp(prefix="castore-hidden-"))
     folder.chmod(0o777)
     shutil.copytree(made / "repository", folder / "repository", symlinks=True)
@@ -257,10 +258,10 @@ def test_what_cannot_be_read_is_told_and_loses_nothing(repository: Path, which: 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_whatever_cannot_be_read_is_told_and_loses_nothing(repository: Path, shape: str) -> None:
-    """Every single file and folder; the shapes take turns, and are each at everything in the profile ``nightly``."""
+    """Every single file and folder. Each meets two of the shapes in turn, and all in the profile ``nightly``."""
     right = targets(Repository.open(str(repository)))
     for number, victim in enumerate(victims(repository, all_of_them=True)):
-        if os.path.lexists(victim) and (NIGHTLY or number % len(SHAPES) == SHAPES.index(shape)):
+        if os.path.lexists(victim) and (NIGHTLY or (number - SHAPES.index(shape)) % len(SHAPES) < 2):
             try:
                 check_one(repository, victim, shape, right)
             except AssertionError as error:
