@@ -59,15 +59,19 @@ class Frames:
 
         if not DELTA_BYTES_MIN <= len(data) <= DELTA_BYTES_MAX:
             return None
-        known = [self._base(base, 0) for base in bases]
-        for name, base in zip(bases, known, strict=True):
+        used: dict[Digest, _Base] = {}
+        content_bytes = 0
+        for name in bases:
+            base = self._base(name, 0)
             if digest_of(base.data) != name:  # or what is stored on it would be lost when it is mended
                 raise CorruptionError(f"object {digest_hex(name)} is damaged")
-        content_bytes = sum(len(base.data) for base in known)
-        if not 0 < content_bytes <= DELTA_BYTES_MAX:
+            if content_bytes + len(base.data) <= DELTA_BYTES_MAX:
+                used[name] = base
+                content_bytes += len(base.data)
+        if not content_bytes:
             return None
-        frame = pack_delta(data, [(name, base.data) for name, base in zip(bases, known, strict=True)], u32_tail)
-        stored_bytes = sum(base.stored_bytes for base in known)
+        frame = pack_delta(data, [(name, base.data) for name, base in used.items()], u32_tail)
+        stored_bytes = sum(base.stored_bytes for base in used.values())
         return frame if 2 * len(frame) * content_bytes < stored_bytes * len(data) else None
 
     def open(self, frame: bytes, max_bytes: int, depth: int = 0) -> bytes:

@@ -174,7 +174,7 @@ def test_a_hostile_frame_is_refused_without_its_memory(frame: bytes) -> None:
 
 def test_bases_together_are_bounded() -> None:
     """A reader holds them all at once."""
-    bases = [bytes([number]) * (DELTA_BYTES_MAX // 2 + 1) for number in range(4)]
+    bases = [some_bytes(DELTA_BYTES_MAX // 2 + 1, number) for number in range(4)]
     data = bases[0][:500] + bases[1][:500]
     place = MemoryBackend()
     two, four = on(data, *bases[:2]), on(data + b"x", *bases)
@@ -183,7 +183,9 @@ def test_bases_together_are_bounded() -> None:
         with pytest.raises(CorruptionError, match="needs objects of more than 16777216 bytes"):
             reader(place).get(digest)
     writer = frames_of(*map(plain, bases))
-    assert writer.make_delta(data, None, [*map(digest_of, bases[:2])]) is None, "nor does anybody write it"
+    made = writer.make_delta(bases[0][:-1] + b"x", None, [*map(digest_of, bases[:2])])
+    assert made is not None
+    assert Frames.bases_of(made) == (digest_of(bases[0]),), "nor does anybody write it"
 
 
 @given(st.binary(max_size=200), st.booleans())
