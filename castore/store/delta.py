@@ -10,7 +10,8 @@ begins that goes to the end, or 2**32 - 1 if none does: for whoever has to store
 Why of the canonical bytes, which for other frames are split into planes first: where nearly all is found in the base,
 matches are long, and nothing is left to be compressed. A chunk of 65,000 tokens in which two rows were written anew
 takes 370 bytes so in 0.8 ms, and 68 KB without its base; planes leave 560 bytes, in the same time. A hash table of 2^17
-finds what is twice as far away; with zstd's own for such a size, level 1 leaves half of the chunk.
+finds what is twice as far away; with zstd's own for such a size, level 1 leaves half of the chunk. Of bases of more
+than 1 MiB it forgets the first again: an eighth of their bytes is as many as are looked at.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def pack_delta(data: bytes, bases: Sequence[tuple[Digest, bytes]], u32_tail: int
     parameters = zstandard.ZstdCompressionParameters.from_level(
         1,
         window_log=max(18, (len(data) + len(known)).bit_length()),
-        hash_log=17,
+        hash_log=max(17, (len(known) - 1).bit_length() - 3),
         min_match=6,
         write_content_size=True,
     )

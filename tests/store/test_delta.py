@@ -88,6 +88,17 @@ def test_a_relative_is_taken_only_if_it_saves_much() -> None:
     assert frames.make_delta(BASE[:200], None, [digest_of(BASE)]) is None, "too short"
 
 
+@pytest.mark.parametrize("size", [1 << 18, 1 << 20, 1 << 22, DELTA_BYTES_MAX])
+def test_what_is_shared_is_found_in_large_bases(size: int) -> None:
+    base = some_bytes(size)
+    data = base[: size // 3] + b"edited" + base[size // 3 :][:-6]
+    assert len(pack_delta(data, [(digest_of(base), base)], None)) < size // 1000
+    if 2 * size <= DELTA_BYTES_MAX:
+        other = some_bytes(size, 1)
+        two = [(digest_of(some), some) for some in (base, other)]
+        assert len(pack_delta(data[: size // 2] + other[: size // 2], two, None)) < size // 1000
+
+
 @pytest.mark.parametrize("size", [DELTA_BYTES_MAX, DELTA_BYTES_MAX + 1])
 def test_large_objects_are_stored_by_themselves(size: int) -> None:
     base = bytes(size)
