@@ -13,7 +13,7 @@ from castore.format.manifest import Manifest
 from castore.format.node import decode_node
 from castore.format.run import Run
 from castore.store.backend import MemoryBackend, is_key
-from castore.store.compress import unpack
+from castore.store.frames import Frames
 from castore.store.objects import OBJECT_BYTES_MAX
 from castore.store.refs import RefStore, entry_key
 from castore.store.signatures import Signature, signed_bytes
@@ -29,13 +29,18 @@ def read_ref(data: bytes, case: Case) -> object:
     return RefStore(backend).read("r")
 
 
+def opened(data: bytes, case: Case) -> bytes:
+    bases = {bytes.fromhex(name): bytes_of({"parts": parts}) for name, parts in case.get("bases", [])}
+    return Frames(bases.get, 3).open(data, OBJECT_BYTES_MAX)
+
+
 READERS: dict[str, Callable[[bytes, Case], object]] = {
     "encoding": lambda data, case: decode(data),
     "node": lambda data, case: decode_node(data, case["level"]),
     "manifest": lambda data, case: Manifest.decode(data),
     "run": lambda data, case: Run.decode(data),
     "ref": read_ref,
-    "frame": lambda data, case: unpack(data, OBJECT_BYTES_MAX),
+    "frame": lambda data, case: opened(data, case),
 }
 
 

@@ -23,6 +23,7 @@ from castore.store.refs import RefEntry, entry_key
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME
 from tests.support.strategies import Row, piece_of
+from tests.vectors.by_hand import in_one_block
 
 NAME = "golden/tiny"
 ROWS: list[Row] = [
@@ -33,24 +34,18 @@ ROWS: list[Row] = [
 SOURCES = (0, 0, 1)
 
 
-def zstd_block(content: bytes) -> bytes:
-    """A zstd frame of one raw block (RFC 8878), with its content size in four bytes."""
-    block = (1 | len(content) << 3).to_bytes(3, "little")
-    return b"\x28\xb5\x2f\xfd\xa0" + struct.pack("<I", len(content)) + block + content
-
-
 def frames(made: Object) -> bytes:
     """A stored frame; which codec it has is a matter of taste."""
     data, tail = made.data, made.u32_tail
     if tail is None:
-        return b"\x01" + zstd_block(data) if b"castore/run" in data else b"\x00" + data
+        return b"\x01" + in_one_block(data, "I") if b"castore/run" in data else b"\x00" + data
     numbers = np.frombuffer(data[tail:], "<u4")
     if numbers.max(initial=0) < 224:
         streams = data[:tail] + numbers.astype(np.uint8).tobytes()
-        return struct.pack("<BII", 3, tail, len(numbers)) + zstd_block(streams)
+        return struct.pack("<BII", 3, tail, len(numbers)) + in_one_block(streams, "I")
     high = np.packbits(numbers >> 16 != 0, bitorder="little").tobytes()
     planes = data[:tail] + (numbers & 0xFFFF).astype("<u2").tobytes() + high
-    return struct.pack("<BBII", 2, 1, tail, len(numbers)) + zstd_block(planes)
+    return struct.pack("<BBII", 2, 1, tail, len(numbers)) + in_one_block(planes, "I")
 
 
 def content() -> dict[str, bytes]:
