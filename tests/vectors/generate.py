@@ -1428,7 +1428,8 @@ def main() -> None:
     """Write all files."""
     for name in FILES:
         (FOLDER / f"{name}.json").write_text(text_of(name), encoding="ascii")
-    (FOLDER / "golden.tar").write_bytes(golden_repository.archive())
+    (FOLDER / "golden.tar").write_bytes(golden_repository.archive(golden_repository.content()))
+    (FOLDER / "golden-packed.tar").write_bytes(golden_repository.archive(golden_repository.packed_content()))
 
 
 if __name__ == "__main__":
