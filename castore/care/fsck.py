@@ -19,7 +19,7 @@ from castore.care.allocator import keep_freed_memory
 from castore.care.census import Census, take_census
 from castore.care.findings import Finding, Findings
 from castore.care.fsck_dataset import dataset_faults
-from castore.care.fsck_packs import check_packs
+from castore.care.fsck_packs import check_copies, check_packs
 from castore.care.fsck_records import check_marker, check_records, check_refs
 from castore.care.graph import Graph
 from castore.care.links import ANY, ObjectKind, facts_of
@@ -96,7 +96,7 @@ def check(
     keep_freed_memory()
     backend = packed(backend)
     findings = Findings(tell)
-    repairer = Repairer(backend, source)
+    repairer = Repairer(backend, None if source is None else packed(source))
     check_marker(backend, repairer, findings)
     return _Check(backend, findings, repairer, share, report, repair or source is not None).run()
 
@@ -122,7 +122,7 @@ class _Check:
         self.objects = ObjectStore(self.backend)
         self.looked = np.zeros(len(self.census), np.bool_)
         self.adopted = False
-        self.seen: set[tuple[object, ...]] = set()
+        self.seen: set[object] = set()
         self._decoded: tuple[bytes, SpanColumn | None] = b"", None
         self._kept: LRU[Digest, bytes] = LRU(KEPT_BYTES, len)
         self.done = FsckResult(self.findings, len(self.census), 0, self.census.size_bytes)
@@ -134,6 +134,9 @@ class _Check:
         self._choose()
         self._read_inner([*current, *former])
         waiting = self._datasets(current)
+        if not waiting:  # nothing will ask for them again
+            self.seen.clear()
+            self._kept = LRU(0, len)
         numbers = np.flatnonzero(self.chosen & ~self.looked)
         # Neighbours in a pack one after the other.
         self._read(numbers[np.argsort(self.census.place[numbers], kind="stable")].tolist())
@@ -153,7 +156,10 @@ class _Check:
         used[: len(held)] |= held
         self.done.unreferenced = int((~self.census.with_bases(used[: len(self.census)])).sum())
         self.repairer.finish()
-        check_packs(self.backend, self.findings, whole=self.share >= 1 and not self.backend.is_far, repair=self.repair)
+        whole = self.share >= 1 and not self.backend.is_far
+        check_packs(self.backend, self.findings, whole=whole, repair=self.repair)
+        if whole:
+            check_copies(self.backend, self.census, self.findings, repair=self.repair)
         return self.done
 
     def _unknown_files(self) -> None:

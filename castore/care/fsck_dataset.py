@@ -24,7 +24,7 @@ Trees = dict[str, tuple[Array, Root]]
 
 
 def dataset_faults(
-    reader: NotingReader, graph: Graph, target: Digest, seen: set[tuple[object, ...]], share: float = 1.0
+    reader: NotingReader, graph: Graph, target: Digest, seen: set[object], share: float = 1.0
 ) -> Generator[tuple[str, str], None, bool]:
     """What is wrong with a dataset: name of the finding, and what it is. Its chunks of tokens and labels are read.
 
@@ -71,7 +71,7 @@ def _sized(trees: Trees) -> tuple[object, ...]:
 
 
 def _array_faults(
-    reader: NotingReader, graph: Graph, manifest: Manifest, trees: Trees, seen: set[tuple[object, ...]], share: float
+    reader: NotingReader, graph: Graph, manifest: Manifest, trees: Trees, seen: set[object], share: float
 ) -> Generator[tuple[str, str], None, bool]:
     known = (manifest.split, *((name, root.digest) for name, (_, root) in sorted(trees.items())))
     if known in seen:
@@ -109,7 +109,7 @@ def _array_faults(
 
 
 def _order_faults(
-    reader: NotingReader, graph: Graph, order: Order, seen: set[tuple[object, ...]]
+    reader: NotingReader, graph: Graph, order: Order, seen: set[object]
 ) -> Generator[tuple[str, str], None, bool]:
     known = ("order", order)
     if known in seen:

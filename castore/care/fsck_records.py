@@ -24,6 +24,7 @@ from castore.store import kinds
 from castore.store.backend import Backend, NotAValueError
 from castore.store.marker import FORMAT_KEY, MARKER_BYTES_MAX, check_marker_bytes, open_layout
 from castore.store.object_keys import OBJECTS_FOLDER, object_key
+from castore.store.packs import PackedBackend
 from castore.store.protection import PROTECTED_KEY, protected_patterns
 from castore.store.records import RecordKind
 from castore.store.refs import REFS, RefEntry, entry_key, entry_of_key
@@ -209,6 +210,10 @@ def _checked_references(
         findings.add("object-newer", key, str(error))
         return []
     except (CorruptionError, FormatError) as error:
+        if isinstance(backend, PackedBackend):  # which tells of the pack that has the damaged one
+            for other in backend.copies(key, kind.bytes_max):
+                with contextlib.suppress(CorruptionError, FormatError):
+                    return kind.references(other, key)
         good = repairer.raw(key, kind.bytes_max)
         references = None
         if good is not None:

@@ -61,7 +61,7 @@ Scalars: TypeAlias = "Callable[[str, int, int], NDArray[Any] | None]"
 
 
 def sample_faults(
-    reader: NotingReader, graph: Graph, arrays: dict[str, Chunks], scalars: Scalars, seen: set[tuple[object, ...]]
+    reader: NotingReader, graph: Graph, arrays: dict[str, Chunks], scalars: Scalars, seen: set[object]
 ) -> Generator[tuple[str, str], None, bool]:
     """Samples whose key is not that of their tokens, and spans over the end of a sample.
 
@@ -89,17 +89,16 @@ class _Place(NamedTuple):
     start: int
     lengths: NDArray[np.uint32]
     keys: NDArray[np.uint8]
-    place: tuple[object, ...]
+    place: bytes
 
 
 def _array_faults(
-    reader: NotingReader, graph: Graph, name: str, chunks: Chunks, scalars: Scalars, seen: set[tuple[object, ...]]
+    reader: NotingReader, graph: Graph, name: str, chunks: Chunks, scalars: Scalars, seen: set[object]
 ) -> Generator[tuple[str, str], None, bool]:
     complete, batch = True, []
-    stops = np.cumsum(chunks.samples)
-    for number, start, stop in zip(
-        chunks.numbers.tolist(), (stops - chunks.samples).tolist(), stops.tolist(), strict=True
-    ):
+    stop = 0
+    for at in range(len(chunks.numbers)):
+        number, start, stop = int(chunks.numbers[at]), stop, stop + int(chunks.samples[at])
         if not reader.wants(number):
             continue
         lengths = scalars(LENGTH.name, start, stop)
@@ -107,7 +106,8 @@ def _array_faults(
         if lengths is None or keys is None:
             complete = False
             continue
-        place = (name, digest_of(b"".join((graph.name(number), lengths.tobytes(), keys.tobytes())))[:_SEEN_BYTES])
+        said = (name.encode(), graph.name(number), lengths.tobytes(), keys.tobytes())
+        place = digest_of(b"".join(said))[:_SEEN_BYTES]
         if place in seen:
             continue
         seen.add(place)
@@ -120,7 +120,7 @@ def _array_faults(
 
 
 def _compared(
-    reader: NotingReader, graph: Graph, name: str, batch: list[_Place], seen: set[tuple[object, ...]]
+    reader: NotingReader, graph: Graph, name: str, batch: list[_Place], seen: set[object]
 ) -> Generator[tuple[str, str], None, bool]:
     complete = True
     for at, data in zip(batch, reader.read([at.number for at in batch]), strict=True):

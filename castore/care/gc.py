@@ -29,6 +29,7 @@ from castore.store import kinds
 from castore.store.backend import Backend, everything
 from castore.store.object_keys import OBJECTS_FOLDER, object_key
 from castore.store.objects import ObjectStore
+from castore.store.pack_catalog import PACKS_FOLDER
 from castore.store.packs import PackedBackend, packed
 from castore.store.records import Holds, RecordKind, record_key
 from castore.store.refs import REFS, RefStore, entry_of_key, is_ref_name
@@ -256,10 +257,13 @@ class _Collection:
         Raises:
             BackendError: Something is in the place of a value or folder of the repository.
         """
-        known = {OBJECTS_FOLDER, TRASH_FOLDER, *(kind.folder for kind in kinds.KINDS)}
+        known = {OBJECTS_FOLDER, TRASH_FOLDER, PACKS_FOLDER, *(kind.folder for kind in kinds.KINDS)}
         for key, fault in self.census.faults:
             if key.partition("/")[0] in known:
                 raise BackendError(fault)
+        for error in self.backend.catalog.unseen.values():
+            if not isinstance(error, CorruptionError):  # what is damaged needs nothing, and is missed where it is named
+                raise BackendError(f"{error}; in a pack there may be objects that need others")
         if self.census.faults_count > len(self.census.faults):
             raise BackendError(f"{self.backend.url} has {self.census.faults_count} things in it that are no files")
 

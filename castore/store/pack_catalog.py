@@ -26,6 +26,9 @@ PACKS_FOLDER = "packs"
 SINGLE_MAX = 16
 """Packs that are looked up one by one."""
 
+ASKED_MAX = 64
+"""Lookups in a pack after which its names are put into a table."""
+
 _TAIL_BYTES = 64 * 1024  # the index of most packs
 _CACHED = "objects/packs/"  # keys in the cache
 _RENEWED_S = 300.0  # a pack that was renewed in this time is young enough
@@ -42,7 +45,7 @@ class StoredPack:
         damage: What is wrong with it, empty if nothing is known.
     """
 
-    __slots__ = ("_features", "damage", "index", "modified_s", "name", "size_bytes")
+    __slots__ = ("_asked", "_features", "_rows", "damage", "index", "modified_s", "name", "size_bytes")
 
     def __init__(
         self, name: str, index: PackIndex, size_bytes: int, modified_s: float | None, damage: str = ""
@@ -50,6 +53,15 @@ class StoredPack:
         self.name, self.index, self.size_bytes, self.modified_s = name, index, size_bytes, modified_s
         self.damage = damage
         self._features: dict[int, tuple[int, ...]] | None = None
+        self._asked = 0
+        self._rows: dict[bytes, int] | None = None
+
+    def find(self, name: bytes) -> int | None:
+        """The row of a value, by kind and name; None if the pack does not have it."""
+        self._asked += 1
+        if self._rows is None and self._asked > ASKED_MAX:
+            self._rows = {self.index.key(row): row for row in range(len(self.index))}
+        return self.index.find(name) if self._rows is None else self._rows.get(name)
 
     @property
     def features(self) -> dict[int, tuple[int, ...]]:
@@ -91,6 +103,7 @@ class PackCatalog:
         self._lookup: PackLookup | None = None
         self._merged: list[str] = []
         self._single: dict[str, StoredPack] = {}
+        self._recent: tuple[list[str], PackLookup] | None = None  # the same, for features
         self._lost: dict[str, StoredPack] = {}  # those that went: a collection may have put them into the trash
         self._renewed: dict[str, float] = {}
         self.unseen: dict[str, CastoreError] = {}
@@ -101,6 +114,11 @@ class PackCatalog:
             self.look()
         assert self._packs is not None
         return self._packs
+
+    def look_anew(self) -> None:
+        """Take nothing that was known for true."""
+        self._packs, self._lookup, self._recent = None, None, None
+        self._merged, self._single, self._renewed = [], {}, {}
 
     def fresh(self) -> list[StoredPack]:
         """The packs as they are now, by name."""
@@ -129,6 +147,7 @@ class PackCatalog:
         packs = self.packs()
         packs[pack.name] = pack
         self._single = {pack.name: pack, **self._single}
+        self._recent = None
         if len(self._single) > SINGLE_MAX and "numpy" in sys.modules:
             from castore.store.pack_lookup import PackLookup
 
@@ -144,7 +163,7 @@ class PackCatalog:
         """
         packs = self.packs()
         for number, pack in enumerate(self._single.values()):
-            row = pack.index.find(name)
+            row = pack.find(name)
             if row is not None:
                 if number:  # its neighbours are likely to be asked for next
                     self._single = {pack.name: pack, **self._single}
@@ -168,13 +187,16 @@ class PackCatalog:
 
     def similar(self, features: tuple[int, ...]) -> dict[bytes, int]:
         """Objects that share features and need no others: by name, how many."""
+        from castore.store.pack_lookup import PackLookup
+
         packs = self.packs()
+        if self._recent is None:
+            self._recent = [*self._single], PackLookup([pack.index for pack in self._single.values()])
         shared: Counter[tuple[str, int]] = Counter()
-        for pack in self._single.values():
-            for feature in features:
-                shared.update((pack.name, row) for row in pack.index.similar(feature))
-        if self._lookup is not None:
-            shared.update((self._merged[number], row) for number, row in self._lookup.similar(features))
+        for names, lookup in (self._recent, (self._merged, self._lookup)):
+            if lookup is not None:
+                for number, row in lookup.similar(features):
+                    shared[names[number], row] += 1
         counts: dict[bytes, int] = {}
         needing: set[bytes] = set()
         for (pack_name, row), count in shared.items():
@@ -202,6 +224,7 @@ class PackCatalog:
         self._lost[pack.name] = pack
         self.packs().pop(pack.name, None)
         self._single.pop(pack.name, None)
+        self._recent = None
         if pack.name in self._merged:
             self._single = dict(self.packs())
             self._lookup, self._merged = None, []

@@ -1,16 +1,18 @@
-"""Reading many values of one pack: in the order in which they lie there, some MiB at a time, each compared."""
+"""Reading many values of packs at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from castore.format.pack import Place, check_of
 from castore.format.pack_writer import Entry, entry_head
 from castore.store.backend import Backend
-from castore.store.pack_catalog import StoredPack
+from castore.store.pack_catalog import FoundValue, StoredPack
 
 _READ_BYTES = 8 * 2**20
+_GAP_BYTES = 64 * 1024  # that are read for nothing rather than in two requests
+_REQUEST_BYTES = 4 * 2**20
 
 
 class ReadEntry(NamedTuple):
@@ -49,3 +51,24 @@ def read_entries(backend: Backend, pack: StoredPack, rows: Iterable[int]) -> Ite
             whole = Entry(key[0], key[1:], value, features.get(row, ())) if check_of(value) == place.check else None
             yield ReadEntry(row, whole, data[value_at - len(head) : value_at] == head)
         at = stop
+
+
+def read_together(backend: Backend, found: Mapping[str, FoundValue]) -> Iterator[tuple[str, bytes]]:
+    """Values of packs by key, neighbours by one request; those of a pack that went are left out."""
+    spans: list[tuple[str, int, int, list[str]]] = []
+    for key in sorted(found, key=lambda key: (found[key].pack.name, found[key].offset)):
+        place = found[key]
+        end = place.offset + place.size
+        if spans:
+            pack, start, stop, members = spans[-1]
+            if pack == place.pack.key and place.offset - stop <= _GAP_BYTES and end - start <= _REQUEST_BYTES:
+                spans[-1] = (pack, start, max(stop, end), [*members, key])
+                continue
+        spans.append((place.pack.key, place.offset, end, [key]))
+    asked = [(pack, start, stop - start) for pack, start, stop, _ in spans]
+    for (_, start, stop, members), (_, data) in zip(spans, backend.get_parts(asked), strict=True):
+        if data is None or len(data) != stop - start:
+            continue
+        for key in members:
+            at = found[key].offset - start
+            yield key, data[at : at + found[key].size]

@@ -49,11 +49,13 @@ class PackLookup:
     def similar(self, features: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Packs and rows of the objects that have one of some features, once for each that they have."""
         wanted = np.array(features, np.uint32)
-        for lo, hi in zip(
-            np.searchsorted(self._features, wanted).tolist(),
-            np.searchsorted(self._features, wanted, side="right").tolist(),
-            strict=True,
-        ):
+        first = self._features.searchsorted(wanted)
+        inside = first < len(self._features)
+        inside[inside] = self._features[first[inside]] == wanted[inside]
+        if not inside.any():  # nearly always
+            return
+        last = self._features.searchsorted(wanted[inside], side="right")
+        for lo, hi in zip(first[inside].tolist(), last.tolist(), strict=True):
             yield from zip(self._feature_packs[lo:hi].tolist(), self._feature_rows[lo:hi].tolist(), strict=True)
 
 

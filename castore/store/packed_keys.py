@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
 from castore.format.digest import is_digest_hex
 from castore.format.pack import OBJECT_KIND, UNIT_KIND
+
+T = TypeVar("T")
 
 FOLDERS = {"objects": OBJECT_KIND, "units": UNIT_KIND}
 
@@ -23,3 +28,14 @@ def value_key(name: bytes) -> str:
     """The key of a value by its kind and name, 33 bytes."""
     digits = name[1:].hex()
     return f"{_NAMES[name[0]]}/{digits[:2]}/{digits}"
+
+
+def merged(lists: Iterable[Iterable[T]], key: Callable[[T], str]) -> Iterator[T]:
+    """What some ascending lists have, ascending; of what has one key the first."""
+    from heapq import merge
+
+    last = None
+    for value in merge(*lists, key=key):
+        if key(value) != last:
+            last = key(value)
+            yield value

@@ -27,7 +27,7 @@ from castore.format.digest import Digest, digest_hex
 from castore.format.pack_writer import Entry
 from castore.store.backend import Backend, ListingEntry, check_prefix, check_size, everything
 from castore.store.pack_catalog import FoundValue, PackCatalog, pack_key
-from castore.store.packed_keys import FOLDERS, name_of, value_key
+from castore.store.packed_keys import FOLDERS, merged, name_of, value_key
 
 if TYPE_CHECKING:
     from castore.store.cache import ObjectCache
@@ -49,8 +49,6 @@ SHARED_MIN = 2
 """Features that a relative shares at least: one may be chance."""
 
 _WINDOW = 256  # keys that are asked for together
-_GAP_BYTES = 64 * 1024  # that are read for nothing rather than in two requests
-_REQUEST_BYTES = 4 * 2**20
 _LOOSE_S = 5.0
 
 
@@ -89,6 +87,8 @@ class PackedBackend:
         self._looked_at = float("-inf")
         self._pid = os.getpid()
         self._held: HeldValues | None = None
+        self._sent: tuple[str, bytes] | None = None  # the pack that is put and not known to be durable
+        self._is_unsure = False  # whether a flush failed, so that it may be lost
 
     def __getattr__(self, name: str) -> Any:
         # What a place says of itself. While one is copied or unpickled it has none yet.
@@ -163,6 +163,8 @@ class PackedBackend:
         return self._get_together(iter(keys), max_bytes)
 
     def _get_together(self, keys: Iterator[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
+        from castore.store.pack_entries import read_together
+
         while window := list(islice(keys, _WINDOW)):
             found: dict[str, FoundValue] = {}
             for key in window:
@@ -171,29 +173,9 @@ class PackedBackend:
                 if place is not None and place.size <= max_bytes:
                     found[key] = place
             others = dict(self.raw.get_many([key for key in window if name_of(key) is None], max_bytes))
-            values = {**others, **dict(self._read_together(found))}
+            values = {**others, **dict(read_together(self.raw, found))}
             for key in window:
                 yield key, values[key] if key in values else self.get(key, max_bytes)
-
-    def _read_together(self, found: dict[str, FoundValue]) -> Iterator[tuple[str, bytes]]:
-        """Values of packs, their neighbours by one request; those of a pack that went are left out."""
-        spans: list[tuple[str, int, int, list[str]]] = []
-        for key in sorted(found, key=lambda key: (found[key].pack.name, found[key].offset)):
-            place = found[key]
-            end = place.offset + place.size
-            if spans:
-                pack, start, stop, members = spans[-1]
-                if pack == place.pack.key and place.offset - stop <= _GAP_BYTES and end - start <= _REQUEST_BYTES:
-                    spans[-1] = (pack, start, max(stop, end), [*members, key])
-                    continue
-            spans.append((place.pack.key, place.offset, end, [key]))
-        asked = [(pack, start, stop - start) for pack, start, stop, _ in spans]
-        for (_, start, stop, members), (_, data) in zip(spans, self.raw.get_parts(asked), strict=True):
-            if data is None or len(data) != stop - start:
-                continue
-            for key in members:
-                at = found[key].offset - start
-                yield key, data[at : at + found[key].size]
 
     def has(self, key: str) -> bool:
         """As ``Backend.has``."""
@@ -206,12 +188,12 @@ class PackedBackend:
 
     def list(self, prefix: str) -> Iterator[str]:
         """As ``Backend.list``."""
-        return _merged([self.raw.list(prefix), self._keys_below(prefix)], str)
+        return merged([self.raw.list(prefix), self._keys_below(prefix)], str)
 
     def entries(self, prefix: str) -> Iterator[ListingEntry]:
         """As ``Backend.entries``; a value in a pack is as old as that."""
         packed = (entry for key in self._keys_below(prefix) if (entry := self._described(key)) is not None)
-        return _merged([self.raw.entries(prefix), packed], _key_of_entry)
+        return merged([self.raw.entries(prefix), packed], _key_of_entry)
 
     def everything(self, prefix: str, *, details: bool) -> Iterator[ListingEntry]:
         """As ``backend.everything``, of the place itself, in which a pack is one value."""
@@ -244,7 +226,7 @@ class PackedBackend:
         """As ``Backend.flush``."""
         self._after_fork()
         self._close()
-        self.raw.flush()
+        self._flush_raw()
 
     def create(self, key: str, data: bytes) -> bool:
         """As ``Backend.create``."""
@@ -341,7 +323,7 @@ class PackedBackend:
             if folder.startswith(start) or start.startswith(folder + "/"):
                 for pack in self.catalog.packs().values():
                     lists.append(filter(_below(start), map(value_key, map(pack.index.key, pack.index.starting(kind)))))
-        return _merged(lists, str)
+        return merged(lists, str)
 
     def _described(self, key: str) -> ListingEntry | None:
         held = self._waiting(key)
@@ -364,14 +346,16 @@ class PackedBackend:
 
     def _after_fork(self) -> None:
         if self._pid != os.getpid():
-            self._pid, self._held = os.getpid(), None
+            self._pid, self._held, self._sent = os.getpid(), None, None
 
     def _close(self) -> None:
-        """Make what is held back durable, in the order in which it was put."""
-        held, self._held = self._held, None
-        if held is None:
-            return
-        self.raw.flush()  # what was put before and is no such value
+        """Store what is held back, in its order, and not before what came earlier is durable; again if that failed."""
+        if self._held is not None:
+            self._store(self._held)
+        self._held = None
+
+    def _store(self, held: HeldValues) -> None:
+        self._flush_raw()
         if len(held) <= self._loose_max and held.may_be_loose:
             self._has_loose = True
             for group in held.groups():
@@ -380,9 +364,22 @@ class PackedBackend:
                 self.raw.flush()
             return
         name, data = held.pack()
-        self.raw.put(pack_key(digest_hex(name)), data)
-        self.raw.flush()
+        self._sent = pack_key(digest_hex(name)), data
+        self.raw.put(*self._sent)
         self.catalog.add(name, data)
+        if not self.is_far:  # from where it is sent while the next one grows
+            self._flush_raw()
+
+    def _flush_raw(self) -> None:
+        if self._sent is not None and self._is_unsure:
+            self.raw.put(*self._sent)
+        self._is_unsure = True
+        try:
+            self.raw.flush()
+        except BaseException:
+            self.catalog.look_anew()
+            raise
+        self._is_unsure, self._sent = False, None
 
 
 def packed(backend: Backend, cache: ObjectCache | None = None) -> PackedBackend:
@@ -396,14 +393,3 @@ def _below(start: str) -> Callable[[str], bool]:
 
 def _key_of_entry(entry: ListingEntry) -> str:
     return entry.key
-
-
-def _merged(lists: Iterable[Iterable[T]], key: Callable[[T], str]) -> Iterator[T]:
-    """What some ascending lists have, ascending; of what has one key the first."""
-    from heapq import merge
-
-    last = None
-    for value in merge(*lists, key=key):
-        if key(value) != last:
-            last = key(value)
-            yield value

@@ -24,6 +24,8 @@ PARTS: Final = 8
 NONE: Final = 2**64 - 1
 """Of a part in which there is no key."""
 
+_FEW = 512  # keys for which calls of numpy take longer than a loop
+
 
 def sketch_of(keys: NDArray[np.uint8]) -> tuple[int, ...]:
     """The smallest key of each part.
@@ -35,8 +37,14 @@ def sketch_of(keys: NDArray[np.uint8]) -> tuple[int, ...]:
 
     # Not the half of a key by which boundaries are found: what is smallest there lies at boundaries more often.
     words = np.ascontiguousarray(keys[:, 8:]).view("<u8").ravel()
-    parts = words % np.uint64(PARTS)
-    return tuple(int(words[parts == part].min(initial=NONE)) for part in range(PARTS))
+    if len(words) > _FEW:
+        parts = words % np.uint64(PARTS)
+        return tuple(int(words[parts == part].min(initial=NONE)) for part in range(PARTS))
+    smallest = [NONE] * PARTS
+    for word in words.tolist():
+        if word < smallest[word % PARTS]:
+            smallest[word % PARTS] = word
+    return tuple(smallest)
 
 
 def merged(sketches: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from tests.support.as_nobody import NOBODY
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend
 from tests.support.jobs import CONVERSATIONS, ORIGIN, example_rows, run_job, tokenize, write_rows
+from tests.support.layouts import loose
 
 NOW = Policy(1, 3650 * DAY_S, 3650 * DAY_S)
 """All that no name means or has meant, and no record holds, is old enough to go."""
@@ -44,8 +45,8 @@ def made() -> Iterator[Path]:
     backend = LocalBackend(str(folder / "repository"))
     for name, chosen in (("golden/m", rows), ("golden/m", rows[:8]), ("golden/m", rows[3:]), ("other", rows[:5])):
         mix = write_rows(folder / "rows.jsonl", chosen)
-        run_job(backend, [(mix, "1.0")], name=name, force=True, message="made")
-    repository = Repository(backend)
+        run_job(loose(backend), [(mix, "1.0")], name=name, force=True, message="made")
+    repository = Repository(loose(backend))
     repository.tag("other", "a/b/c", ORIGIN)
     repository.remove("other", ORIGIN)
     repository["golden/m"].pack(64)

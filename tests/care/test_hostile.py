@@ -33,10 +33,11 @@ from castore.store.object_keys import object_key
 from castore.store.objects import ObjectStore
 from castore.store.refs import RefEntry
 from castore.tree.walk import Tree, leaves
-from tests.care.test_copy import objects_of, opened
-from tests.care.test_fsck import filled, healthy, names_of  # noqa: F401 - a fixture
+from tests.care.test_copy import opened
+from tests.care.test_fsck import healthy, names_of  # noqa: F401 - a fixture
 from tests.cli.conftest import Run, run  # noqa: F401 - a fixture
 from tests.support.faults import FaultyBackend
+from tests.support.layouts import LAYOUTS, Layout, filled, objects_of
 from tests.support.sweep import sweep
 
 
@@ -450,10 +451,11 @@ def test_a_name_for_a_chunk(run: Run, repo: Path, tmp_path: Path) -> None:  # no
         assert len(run(*arguments, status=2).err.splitlines()) == 1
 
 
-def test_a_fault_at_every_write_of_a_repair(healthy: dict[str, bytes]) -> None:  # noqa: F811
+@LAYOUTS
+def test_a_fault_at_every_write_of_a_repair(healthy: dict[str, bytes], layout: Layout) -> None:  # noqa: F811
     """It stops with the reason, harms nothing, and succeeds when it is started again."""
     broken = {key: value for key, value in healthy.items() if not key.endswith(("1", "2"))}
-    rest = objects_of(filled(broken))
+    rest = objects_of(filled(broken, layout))
 
     def repaired(backend: Backend) -> set[str]:
         assert check(backend, source=filled(healthy)).findings.clean
@@ -462,7 +464,7 @@ def test_a_fault_at_every_write_of_a_repair(healthy: dict[str, bytes]) -> None: 
     def unharmed(survivor: Backend) -> None:
         assert objects_of(survivor) >= rest
 
-    sweep(repaired, lambda: filled(broken), check=unharmed, every=2)
+    sweep(repaired, lambda: filled(broken, layout), check=unharmed, every=2)
 
 
 def test_permission_lost_while_reading(healthy: dict[str, bytes]) -> None:  # noqa: F811

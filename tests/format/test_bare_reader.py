@@ -172,7 +172,7 @@ OTHERWISE = {
     ("imports", "names"): "test_keys_and_names",
     ("records", "keys"): "test_keys_and_names",
     ("order", "draws"): "test_draws",
-    **{("golden", name): "test_golden" for name in ("token_ids", "spans", "source", "order", "keys")},
+    **{("golden", name): "test_golden" for name in ("token_ids", "spans", "source", "order", "keys", "packed_keys")},
 }
 """Lists of cases that other tests read."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from castore.format.digest import digest_hex
+from castore.format.digest import Digest, digest_hex
 from castore.format.pack_writer import entries_of, rebuilt
 from castore.store.backend import Backend, MemoryBackend
 from castore.store.packed_keys import value_key
@@ -15,9 +15,20 @@ from castore.store.packs import PACK_BYTES, PackedBackend, packed
 NEVER = 10**9
 
 
+class Loose(PackedBackend):
+    """Stores each value by itself, however many come together: no object has relatives, who would need a pack."""
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(backend, loose_max=NEVER)
+
+    def similar(self, features: tuple[int, ...]) -> list[Digest]:
+        """None."""
+        return []
+
+
 def loose(backend: Backend) -> PackedBackend:
-    """A backend that stores each value by itself, however many come together."""
-    return PackedBackend(backend, loose_max=NEVER)
+    """A backend of single values."""
+    return Loose(backend)
 
 
 def in_packs(backend: Backend, pack_bytes: int = PACK_BYTES) -> PackedBackend:
@@ -56,14 +67,14 @@ def units_of(backend: Backend) -> int:
     return len([*packed(backend).list("units")])
 
 
-def flipped(backend: Backend, key: str, at: int = -1) -> None:
+def flipped(backend: Backend, key: str, at: int = -1, bit: int = 0) -> None:
     """Turn a bit of a stored value, wherever it lies."""
     door = packed(backend)
     found = door.catalog.find(bytes([key.startswith("units/")]) + bytes.fromhex(key[-64:]))
     place = key if found is None else found.pack.key
     data = bytearray(backend.get(place, 1 << 30) or b"")
     start, size = (0, len(data)) if found is None else (found.offset, found.size)
-    data[start + at % size] ^= 1
+    data[start + at % size] ^= 1 << bit
     backend.put(place, bytes(data))
     backend.flush()
 

@@ -1,7 +1,8 @@
 """``python -m tests.support.small_castore``: the command with small blocks, chunks and nodes, as slow as a test wants.
 
 ``CASTORE_TEST_SLEEP`` is the seconds that each batch takes longer; ``CASTORE_TEST_DIE`` lets a worker die at the batch
-that holds these bytes. Everything is set when the module is imported, since worker processes import it too: so no test
+that holds these bytes; ``CASTORE_TEST_PACK_BYTES`` is the size of packs, in one of which every value is then, or 0
+for none. Everything is set when the module is imported, since worker processes import it too: so no test
 may import it.
 """
 
@@ -15,8 +16,10 @@ from multiprocessing import parent_process
 
 from castore.ingest import job, pool
 from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
+from castore.store.packs import PACK_BYTES, PackedBackend
 from castore_cli.start import main
 from tests.support.jobs import PROCESS_SIZES
+from tests.support.layouts import NEVER
 
 _tokenize = ChatTokenizer.tokenize
 
@@ -32,6 +35,10 @@ def _slow(self: ChatTokenizer, rows: Sequence[bytes], *, on_error: str = "stop")
 ChatTokenizer.tokenize = _slow  # type: ignore[method-assign]
 pool.WORKERS_BYTES_MIN = 0  # workers however little there is to do
 job.tokenize = partial(job.tokenize, sizes=PROCESS_SIZES)
+_pack_bytes = os.environ.get("CASTORE_TEST_PACK_BYTES")
+if _pack_bytes is not None:
+    defaults = PackedBackend.__init__.__kwdefaults__
+    defaults.update(pack_bytes=int(_pack_bytes) or PACK_BYTES, loose_max=0 if int(_pack_bytes) else NEVER)
 
 if __name__ == "__main__":
     main()
