@@ -13,11 +13,9 @@ from castore.format.manifest import Manifest
 from castore.format.node import decode_node
 from castore.format.run import Run
 from castore.store.backend import MemoryBackend, is_key
-from castore.store.frames import Frames
-from castore.store.objects import OBJECT_BYTES_MAX
 from castore.store.refs import RefStore, entry_key
 from castore.store.signatures import Signature, signed_bytes
-from tests.format.test_vectors import cases, load
+from tests.format.test_vectors import cases, load, opened
 from tests.support import ed25519
 
 Case = dict[str, Any]
@@ -29,9 +27,8 @@ def read_ref(data: bytes, case: Case) -> object:
     return RefStore(backend).read("r")
 
 
-def opened(data: bytes, case: Case) -> bytes:
-    bases = {bytes.fromhex(name): bytes_of({"parts": parts}) for name, parts in case.get("bases", [])}
-    return Frames(bases.get, 3).open(data, OBJECT_BYTES_MAX)
+def read_frame(data: bytes, case: Case) -> bytes:
+    return opened(data, {bytes.fromhex(name): bytes_of({"parts": parts}) for name, parts in case.get("bases", [])})
 
 
 READERS: dict[str, Callable[[bytes, Case], object]] = {
@@ -40,7 +37,7 @@ READERS: dict[str, Callable[[bytes, Case], object]] = {
     "manifest": lambda data, case: Manifest.decode(data),
     "run": lambda data, case: Run.decode(data),
     "ref": read_ref,
-    "frame": lambda data, case: opened(data, case),
+    "frame": read_frame,
 }
 
 
