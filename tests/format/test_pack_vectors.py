@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from castore.care.findings import Findings
+from castore.care.fsck_packs import check_packs
 from castore.errors import CastoreError, CorruptionError
 from castore.format.digest import Digest, digest_hex
 from castore.format.pack import FOOTER_BYTES, PackIndex, index_bytes, read_index
@@ -108,3 +110,17 @@ def test_packs_that_were_sealed_wrong(case: Case) -> None:
         assert place.get(value_key(key), 2**20) in (values[key], None)
     assert len([*index.features()]) + len([*index.bases()]) <= 2 * len(index)
     assert pack_key(digest_hex(rebuilt(entries)[0])) == case["made"] != case["key"]
+
+
+@pytest.mark.parametrize(
+    ("case", "found"),
+    [
+        *((case, False) for case in load("packs")["valid"]),
+        *((case, True) for case in load("packs")["wrongly_sealed"]),
+    ],
+    ids=lambda value: value["name"].replace(" ", "-") if isinstance(value, dict) else "",
+)
+def test_a_check_tells_packs_that_were_sealed_wrong(case: Case, found: bool) -> None:
+    findings = Findings()
+    check_packs(place_with(case), findings, whole=True, repair=False)
+    assert [finding.name for finding in findings.listed] == ["pack-damaged"] * found
