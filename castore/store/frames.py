@@ -11,7 +11,8 @@ from castore.format.digest import Digest, digest_hex, digest_of
 from castore.lru import LRU
 from castore.store.compress import pack, unpack
 
-_BASES_BYTES = 32 * 2**20  # canonical bytes of bases that are kept
+_BASES_BYTES = 4 * 2**20  # canonical bytes of bases that are kept: in order each is needed once, from a quick cache
+_BASES_FAR_BYTES = 64 * 2**20  # the same where many are fetched together
 
 
 class _Base(NamedTuple):
@@ -29,11 +30,13 @@ class Frames:
     Args:
         fetch: Gives the stored frame of an object, None if there is none.
         level: Of compression.
+        is_far: Whether bases of many frames are fetched together (``keep_base``).
     """
 
-    def __init__(self, fetch: Callable[[Digest], bytes | None], level: int) -> None:
+    def __init__(self, fetch: Callable[[Digest], bytes | None], level: int, *, is_far: bool) -> None:
         self._fetch, self._level = fetch, level
-        self._bases: LRU[Digest, _Base] = LRU(_BASES_BYTES, lambda base: len(base.data))
+        bytes_max = _BASES_FAR_BYTES if is_far else _BASES_BYTES
+        self._bases: LRU[Digest, _Base] = LRU(bytes_max, lambda base: len(base.data))
 
     def make(self, data: bytes, u32_tail: int | None) -> bytes:
         """A frame that needs no other object."""

@@ -59,7 +59,7 @@ class ObjectStore:
         self._packed = backend if isinstance(backend, PackedBackend) else None
         self._is_far: bool = getattr(backend, "is_far", False)
         self._cache = cache
-        self._frames = Frames(self._frame, level)
+        self._frames = Frames(self._frame, level, is_far=self._is_far)
 
     def put(
         self,
