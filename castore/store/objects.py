@@ -214,10 +214,10 @@ class ObjectStore:
             return frame, self._open(digest, frame, depth)
         except (CorruptionError, UnsupportedVersionError):
             tried = {digest} if tried is None else tried
-            has_bases = bool(self._frames.bases_of(frame))
             copies = () if self._packed is None else self._packed.copies(object_key(digest), FRAME_BYTES_MAX)
-            for other in chain((frame,), copies):
-                if other == frame and not has_bases:  # it would fail once more, and take as much memory
+            is_alone = not self._frames.bases_of(frame)
+            for number, other in enumerate(chain((frame,), copies)):
+                if other == frame and (number or is_alone):  # it would fail once more, and take as much memory
                     continue
                 self._mend_bases(other, tried, depth + 1)
                 with suppress(CorruptionError, UnsupportedVersionError):

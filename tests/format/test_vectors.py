@@ -249,7 +249,7 @@ def test_keys_of_objects() -> None:
 
 def opened(frame: bytes, bases: dict[bytes, bytes]) -> bytes:
     """What is in a frame, given the frames of what it needs by digest."""
-    return Frames(bases.get, 3).open(frame, OBJECT_BYTES_MAX)
+    return Frames(bases.get, 3, is_far=False).open(frame, OBJECT_BYTES_MAX)
 
 
 def opened_case(case: Case) -> bytes:
