@@ -197,6 +197,12 @@ def bases_in(packs: Iterable[StoredPack], census: Census) -> NDArray[np.int64]:
     return found[(found >= 0).all(axis=1)]
 
 
+def bases_lacking(packs: Iterable[StoredPack], census: Census) -> set[Digest]:
+    """Objects that frames of some packs need and that were not listed."""
+    bases = [base for pack in packs for _, base in pack.index.bases()]
+    return {base for base, place in zip(bases, census.find(b"".join(bases)).tolist(), strict=True) if place < 0}
+
+
 def _with_packed(
     digests: NDArray[np.uint8], sizes: NDArray[np.int64], modified: NDArray[np.float64], packs: Iterable[StoredPack]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:

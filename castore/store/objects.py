@@ -6,15 +6,9 @@ import builtins
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain, islice
+from itertools import chain
 
-from castore.errors import (
-    CorruptionError,
-    InvalidInputError,
-    MissingBaseError,
-    NotFoundError,
-    UnsupportedVersionError,
-)
+from castore.errors import CorruptionError, InvalidInputError, MissingBaseError, NotFoundError, UnsupportedVersionError
 from castore.format.delta import BASES_DEPTH_MAX, delta_of
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
 from castore.format.object import Object
@@ -31,7 +25,6 @@ OBJECT_BYTES_MAX = 256 * 2**20
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + FRAME_OVERHEAD_MAX
 PREFIX_DIGITS_MIN = 4
 
-_FETCHED_TOGETHER = 64  # frames that are held while the objects that they need are fetched
 _DIGITS = 2 * DIGEST_BYTES
 _HEX_DIGITS = "0123456789abcdef"
 
@@ -59,7 +52,7 @@ class ObjectStore:
         self._packed = backend if isinstance(backend, PackedBackend) else None
         self._is_far: bool = getattr(backend, "is_far", False)
         self._cache = cache
-        self._frames = Frames(self._frame, level, is_far=self._is_far)
+        self._frames = Frames(self._stored, level, is_far=self._is_far)
 
     def put(
         self,
@@ -93,13 +86,16 @@ class ObjectStore:
         if len(data) > OBJECT_BYTES_MAX:
             raise InvalidInputError(f"an object of {len(data)} bytes exceeds the {OBJECT_BYTES_MAX} that one may have")
         key = object_key(digest)
-        if self._backend.touch(key) and (self._is_far or self._holds(key, data)):
+        is_there = self._backend.touch(key)
+        if is_there and (self._is_far or self._holds(key, data)):
             return False
         if self._packed is None:
             made = frame or self._frames.make(data, u32_tail)
             self._backend.put(key, made)
         else:
-            made = self._delta(digest, data, u32_tail, features) or frame or self._frames.make(data, u32_tail)
+            # What is stored again since it is damaged may be what others need, and needs nothing itself.
+            on_relative = None if is_there else self._delta(digest, data, u32_tail, features)
+            made = on_relative or frame or self._frames.make(data, u32_tail)
             self._packed.put(key, made, features)
         self.writes += 1
         self.bytes_written += len(made)
@@ -163,7 +159,8 @@ class ObjectStore:
             data = self._frames.open(frame, OBJECT_BYTES_MAX)
             if digest_of(data) == digest:
                 return data
-        self._cache.drop(key)
+        for wrong in (digest, *self._frames.bases_of(frame)):
+            self._cache.drop(object_key(wrong))
         return None
 
     def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
@@ -182,7 +179,7 @@ class ObjectStore:
                 if not cache.has(key):
                     yield key
 
-        for found, frame in self._with_bases(self._backend.get_many(keys(), FRAME_BYTES_MAX)):
+        for found, frame in self._read_many(keys()):
             while object_key(asked[0]) != found:
                 digest = asked.popleft()
                 yield digest, self.get(digest)
@@ -215,10 +212,9 @@ class ObjectStore:
         except (CorruptionError, UnsupportedVersionError):
             tried = {digest} if tried is None else tried
             copies = () if self._packed is None else self._packed.copies(object_key(digest), FRAME_BYTES_MAX)
-            is_alone = not self._frames.bases_of(frame)
             for number, other in enumerate(chain((frame,), copies)):
-                if other == frame and (number or is_alone):  # it would fail once more, and take as much memory
-                    continue
+                if other == frame and (number or not self._frames.bases_of(frame)):
+                    continue  # it would fail once more, and take as much memory
                 self._mend_bases(other, tried, depth + 1)
                 with suppress(CorruptionError, UnsupportedVersionError):
                     return other, self._open(digest, other, depth)
@@ -331,28 +327,29 @@ class ObjectStore:
                 asked.append(digest)
                 yield object_key(digest)
 
-        for _, frame in self._with_bases(self._backend.get_many(keys(), FRAME_BYTES_MAX)):
+        for _, frame in self._read_many(keys()):
             digest = asked.popleft()
             yield digest, *self._opened(digest, self._found(digest, frame))
 
-    def _with_bases(self, found: Iterator[tuple[str, bytes | None]]) -> Iterator[tuple[str, bytes | None]]:
-        """What was read, each when the objects that it needs are at hand: from far away they are fetched together."""
-        if not self._is_far:
-            yield from found
-            return
-        while some := builtins.list(islice(found, _FETCHED_TOGETHER)):
-            keys = {object_key(digest): digest for digest in self._frames.missing_bases(frame for _, frame in some)}
-            for key, frame in self._backend.get_many(keys, FRAME_BYTES_MAX):
-                if frame is not None:
-                    with suppress(CorruptionError, UnsupportedVersionError):
-                        self._frames.keep_base(keys[key], frame)
-            yield from some
+    def _read_many(self, keys: Iterator[str]) -> Iterator[tuple[str, bytes | None]]:
+        """What is stored under keys; from far away the objects that some of it needs are fetched together before."""
+        found = self._backend.get_many(keys, FRAME_BYTES_MAX)
+        return self._frames.with_bases(found) if self._is_far else found
 
-    def _frame(self, digest: Digest) -> bytes | None:
-        """The stored frame of an object that others need."""
-        key = object_key(digest)
-        kept = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
-        return kept if kept is not None else self._backend.get(key, FRAME_BYTES_MAX)
+    def _stored(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes | None]]:
+        """The stored frames of objects that others need, into the cache and from there."""
+        asked: dict[str, Digest] = {}
+        for digest in digests:
+            key = object_key(digest)
+            kept = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
+            if kept is None:
+                asked[key] = digest
+            else:
+                yield digest, kept
+        for key, frame in self._backend.get_many(asked, FRAME_BYTES_MAX):
+            if frame is not None and self._cache is not None:
+                self._cache.put(key, frame)
+            yield asked[key], frame
 
     def own_frame(self, frame: bytes, data: bytes) -> bytes:
         """A frame of an object that needs no other: the given one, from ``get_frames``, unless that does."""

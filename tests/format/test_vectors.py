@@ -249,7 +249,8 @@ def test_keys_of_objects() -> None:
 
 def opened(frame: bytes, bases: dict[bytes, bytes]) -> bytes:
     """What is in a frame, given the frames of what it needs by digest."""
-    return Frames(bases.get, 3, is_far=False).open(frame, OBJECT_BYTES_MAX)
+    frames = Frames(lambda asked: ((name, bases.get(name)) for name in asked), 3, is_far=False)
+    return frames.open(frame, OBJECT_BYTES_MAX)
 
 
 def opened_case(case: Case) -> bytes:
