@@ -6,8 +6,8 @@ import datetime
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
-from types import BuiltinMethodType
+from functools import cache, lru_cache
+from types import BuiltinMethodType, CodeType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from castore.errors import InvalidInputError
@@ -60,10 +60,9 @@ class JinjaRenderer:
         self._missing: set[str] = set()
         self._environment = _environment(self._budget, now)
         self._environment.undefined = _recording(self._missing)
-        self._template = compiled(self._environment, parsed(self._environment, text))
-        by_turns = parsed(self._environment, text)
-        self._twice = split_by_turns(by_turns, _MARK)
-        self._by_turns = None if self._twice is None else compiled(self._environment, by_turns)
+        code, self._twice, by_turns = _codes(text)
+        self._template = _loaded(self._environment, code)
+        self._by_turns = None if by_turns is None else _loaded(self._environment, by_turns)
         self._special_tokens = special_tokens
 
     def __call__(
@@ -129,7 +128,7 @@ def _recording(names: set[str]) -> type[jinja2.Undefined]:
 def head_variables(text: str) -> dict[str, Any]:
     """Return what the ``{% set %}`` lines of a template head define."""
     environment = _environment(Budget(), None)
-    return dict(vars(compiled(environment, parsed(environment, text)).module))
+    return dict(vars(_loaded(environment, _compiled(environment, parsed(environment, text))).module))
 
 
 def parsed(environment: jinja2.Environment, text: str) -> jinja2.nodes.Template:
@@ -149,16 +148,34 @@ def parsed(environment: jinja2.Environment, text: str) -> jinja2.nodes.Template:
     return tree
 
 
-def compiled(environment: jinja2.Environment, tree: jinja2.nodes.Template) -> jinja2.Template:
-    """A template that counts its steps.
+@lru_cache(maxsize=32)
+def _codes(text: str) -> tuple[CodeType, bool | None, CodeType | None]:
+    """A template as code: as it is; what ``split_by_turns`` says; and by turns, if that can be.
+
+    Kept, since a run makes several tokenizers of one template; code has nothing of the environment it is loaded in.
+
+    Raises:
+        InvalidInputError: As ``parsed`` and ``_compiled``.
+    """
+    environment = _environment(Budget(), None)
+    code = _compiled(environment, parsed(environment, text))
+    tree = parsed(environment, text)
+    twice = split_by_turns(tree, _MARK)
+    return code, twice, None if twice is None else _compiled(environment, tree)
+
+
+def _compiled(environment: jinja2.Environment, tree: jinja2.nodes.Template) -> CodeType:
+    """The code of a template that counts its steps.
 
     Raises:
         InvalidInputError: jinja2 or Python cannot compile it.
     """
     with _refusing():
-        return environment.template_class.from_code(
-            environment, environment.compile(_counted(tree)), environment.make_globals(None), None
-        )
+        return environment.compile(_counted(tree))
+
+
+def _loaded(environment: jinja2.Environment, code: CodeType) -> jinja2.Template:
+    return environment.template_class.from_code(environment, code, environment.make_globals(None), None)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from castore.format.pack import FOOTER_BYTES, MAGIC, PackIndex, index_bytes, rea
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.local import LocalBackend
-from castore.store.objects import ObjectStore, digest_of_key
+from castore.store.object_keys import digest_of_key
+from castore.store.objects import ObjectStore
 from castore.store.packs import packed
 from tests.care.test_fsck import healthy  # noqa: F401 - a fixture
 from tests.support.complete import check_complete

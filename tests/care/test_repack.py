@@ -19,7 +19,8 @@ from castore.format.object import Object
 from castore.format.unit import Slice, Unit
 from castore.repository import Repository
 from castore.store.backend import Backend, MemoryBackend
-from castore.store.objects import ObjectStore, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import ObjectStore
 from castore.store.packs import PackedBackend, packed
 from castore.store.units import UnitStore, unit_key
 from tests.care.stored import opened

@@ -13,7 +13,7 @@ from blake3 import blake3
 from castore.errors import InvalidInputError
 from castore.format.files import TEMPLATE_FILE, VOCABULARY_FILE, decode_file, decode_vocabulary
 from castore.format.order import Order
-from castore.format.pack import entries_of
+from castore.format.pack_writer import entries_of
 from castore.format.run import RunConfiguration
 from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.repository import Repository

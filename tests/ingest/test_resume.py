@@ -19,7 +19,8 @@ from tests.support.jobs import PROCESS_SIZES, TOKENIZER, example_rows, run_job, 
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 
-SLEEP = "0.03"
+SLEEP = "0.1"
+"""Seconds a batch, of which there are dozens: what is met after some of them is not done for seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_killed_and_resumed(path: Path, root: str, tmp_path: Path, workers: int,
     process.kill()
     process.communicate()
     # Workers notice that their parent is gone.
-    wait_until(lambda: not session_members(process.pid), 20)
+    wait_until(lambda: not session_members(process.pid))
     kept = units(repo)
     assert kept >= recorded
     repository = Repository.open(str(repo))
@@ -80,13 +81,13 @@ def test_interrupted_and_resumed(path: Path, root: str, tmp_path: Path, workers:
         wait_until(lambda: len(session_members(process.pid)) > 1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to everybody
     began = time.monotonic()
-    out, err = process.communicate(timeout=20)
-    assert time.monotonic() - began < 10
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 20
     done = subprocess.CompletedProcess([], process.returncode, out, err)
     said = trouble(done, 130)
     if recorded:
         assert "run the same command again to go on" in said
-    wait_until(lambda: not session_members(process.pid), 10)
+    wait_until(lambda: not session_members(process.pid))
     kept = units(repo)
     assert kept >= recorded
     check_complete(Repository.open(str(repo)))
@@ -96,16 +97,16 @@ def test_interrupted_and_resumed(path: Path, root: str, tmp_path: Path, workers:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", [0.05, 0.2, 0.4])
-def test_interrupted_while_the_workers_start(path: Path, tmp_path: Path, delay: float) -> None:
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_interrupted_while_the_workers_start(path: Path, tmp_path: Path, processes: int) -> None:
+    """Between the first and the second process beside it, which watches over shared things, and the two workers."""
     repo = tmp_path / "repo"
-    process = start(*arguments(path, repo, 2), CASTORE_TEST_SLEEP=SLEEP)
-    wait_until(lambda: (repo / "format").exists())
-    time.sleep(delay)
+    process = start(*arguments(path, repo, 2), CASTORE_TEST_SLEEP="0.5")
+    wait_until(lambda: len(session_members(process.pid)) >= processes)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     trouble(subprocess.CompletedProcess([], process.returncode, out, err), 130)
-    wait_until(lambda: not session_members(process.pid), 10)
+    wait_until(lambda: not session_members(process.pid))
 
 
 @pytest.mark.slow
@@ -117,7 +118,7 @@ def test_a_worker_that_dies_is_one_line_and_the_next_run_goes_on(tmp_path: Path)
     env = {"CASTORE_TEST_DIE": "fatal words"}
     began = time.monotonic()
     done = castore(*arguments(path, repo, 2, "1.0"), command=SMALL_CASTORE, env=env, check=None)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     assert "a worker process died" in trouble(done)
     kept = units(repo)
     assert kept >= 3

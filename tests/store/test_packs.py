@@ -11,7 +11,7 @@ import pytest
 
 from castore.errors import BackendError, CorruptionError, NotFoundError
 from castore.format.digest import Digest, digest_of
-from castore.store import held_values, pack_catalog, packs
+from castore.store import held_values, pack_catalog, pack_entries, packs
 from castore.store.backend import Backend, MemoryBackend, Part, SweptError, is_key
 from castore.store.conformance import CHECKS
 from castore.store.conformance_means import Check
@@ -582,8 +582,8 @@ def test_neighbours_are_read_by_one_request_far_away() -> None:
 
 
 def test_those_far_apart_are_read_by_several(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packs, "_GAP_BYTES", 500)
-    monkeypatch.setattr(packs, "_REQUEST_BYTES", 2000)
+    monkeypatch.setattr(pack_entries, "_GAP_BYTES", 500)
+    monkeypatch.setattr(pack_entries, "_REQUEST_BYTES", 2000)
     far = _Far(MemoryBackend())
     fill(packed(far), range(200))
     backend = packed(far)

@@ -84,7 +84,7 @@ def test_no_update_is_lost_on_a_disk(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.server
-@pytest.mark.parametrize(("store", "writers", "updates"), [("rgw", 8, 20), ("moto", 3, 8), ("azurite", 3, 8)])
+@pytest.mark.parametrize(("store", "writers", "updates"), [("rgw", 4, 10), ("moto", 3, 8), ("azurite", 3, 8)])
 def test_no_update_is_lost_in_a_store(
     store: str,
     writers: int,
