@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castore.errors import BackendError
+from castore.format.delta import BASES_DEPTH_MAX
 from castore.format.digest import DIGEST_BYTES, Digest
 from castore.format.pack import OBJECT_KIND, ROW_BYTES, UNIT_KIND, PackIndex
 from castore.store import kinds
 from castore.store.atomic_create import PROBED_FOLDER
 from castore.store.backend import Backend, ListingEntry, everything
-from castore.store.delta import BASES_DEPTH_MAX
 from castore.store.kinds import is_value_key
 from castore.store.marker import FORMAT_KEY
 from castore.store.object_keys import digest_of_key
@@ -195,6 +195,12 @@ def bases_in(packs: Iterable[StoredPack], census: Census) -> NDArray[np.int64]:
     pairs = [pack.index.key(row)[1:] + base for pack in packs for row, base in pack.index.bases()]
     found = census.find(b"".join(pairs)).reshape(-1, 2)
     return found[(found >= 0).all(axis=1)]
+
+
+def bases_lacking(packs: Iterable[StoredPack], census: Census) -> set[Digest]:
+    """Objects that frames of some packs need and that were not listed."""
+    bases = [base for pack in packs for _, base in pack.index.bases()]
+    return {base for base, place in zip(bases, census.find(b"".join(bases)).tolist(), strict=True) if place < 0}
 
 
 def _with_packed(

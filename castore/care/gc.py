@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from castore.care.census import Census, bases_in, clock_of, take_census
+from castore.care.census import Census, bases_in, bases_lacking, clock_of, take_census
 from castore.care.policy import DAY_S as DAY_S
 from castore.care.policy import Policy as Policy
 from castore.care.reach import walk
@@ -195,6 +195,7 @@ class _Collection:
         self.done.marked = int(self.in_use.sum())
         if not self.dry_run:
             late = {*self.named.late, *self.logged.late, *self.recorded.late}
+            late |= bases_lacking(self.backend.catalog.packs().values(), self.census)
             settle_trash(self.backend, late, self.now - self.policy.grace_s)
         self._sweep(repacking)
         return self.done

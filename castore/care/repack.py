@@ -8,7 +8,7 @@ killed leaves values twice, of which the next collection removes one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from castore.care.census import Census, object_table
 from castore.care.relatives import find_relatives
-from castore.errors import CorruptionError, NotFoundError
-from castore.format.digest import Digest
+from castore.errors import CorruptionError, NotFoundError, UnsupportedVersionError
+from castore.format.digest import Digest, digest_of
 from castore.format.pack import MAGIC, OBJECT_KIND, PACK_BYTES_MAX, UNIT_KIND, check_of
 from castore.format.pack_writer import FEATURE_HEAD_BYTES, HEAD_BYTES
-from castore.store.objects import ObjectStore
+from castore.store.frames import Frames
+from castore.store.object_keys import object_key
+from castore.store.objects import FRAME_BYTES_MAX, OBJECT_BYTES_MAX, ObjectStore
 from castore.store.pack_catalog import StoredPack
 from castore.store.pack_entries import read_entries
 from castore.store.packed_keys import value_key
@@ -105,6 +107,7 @@ class Repacking:
         self._backend, self._census, self._dead_units = backend, census, dead_units
         self._objects, self._in_use = objects, in_use
         self._before, self._dry_run = before_s, dry_run
+        self._frames = Frames(self._stored, 1, is_far=False)
         self.done = Repacked()
         self._judged = self._judge()
         self._chosen = self._choose(self._judged)
@@ -183,21 +186,26 @@ class Repacking:
         """The packs to be removed: what they hold is not in use, for a good part or wholly, or they are small."""
         old = [one for one in judged if one.pack.modified_s is not None and one.pack.modified_s < self._before]
         small = [one for one in old if one.pack.size_bytes < SMALL_BYTES]
-        merged = {one.pack.name for one in small} if len(small) >= SMALL_PACKS else set()
+        self._merged = {one.pack.name for one in small} if len(small) >= SMALL_PACKS else set()
         return [
             one
             for one in old
             if one.kept_bytes == 0
             or one.unused_bytes + one.gain_bytes >= UNUSED_SHARE * one.pack.index.end
-            or one.pack.name in merged
+            or one.pack.name in self._merged
         ]  # fmt: skip
 
     def _replace(self, one: _Judged) -> None:
         pack, kept = one.pack, one.kept & ~one.twice
+        smaller, gained = self._on_relatives(pack, np.flatnonzero(kept).tolist())
+        is_worth = one.unused_bytes + gained >= UNUSED_SHARE * pack.index.end
+        if one.kept_bytes and not is_worth and pack.name not in self._merged:
+            self.done.unused_bytes += one.unused_bytes  # what was expected of relatives was not so
+            return
         if not self._dry_run:
             lacking = [row for row in np.flatnonzero(one.twice).tolist() if not self._is_elsewhere(pack, row)]
             kept[lacking] = True
-            if not self._write_anew(pack, np.flatnonzero(kept).tolist()):
+            if not self._write_anew(pack, np.flatnonzero(kept).tolist(), smaller):
                 self.done.damaged += 1
                 return
             if not self._remove(pack):
@@ -206,40 +214,66 @@ class Repacking:
         first = pack.index.starting(OBJECT_KIND)
         self.done.removed += 1
         self.done.objects_removed += int((~one.kept[first.start : first.stop]).sum())
-        self.done.bytes_removed += pack.size_bytes - one.kept_bytes
+        self.done.bytes_removed += pack.size_bytes - one.kept_bytes + gained
         if kept.any():
             self.done.rewritten += 1
-            self.done.bytes_rewritten += one.kept_bytes
+            self.done.bytes_rewritten += one.kept_bytes - gained
 
     def _is_elsewhere(self, pack: StoredPack, row: int) -> bool:
         """Whether another pack has a whole value of the same name, which is looked at: it may be damaged."""
-        for found in self._backend.catalog.all(pack.index.key(row)):
+        name = pack.index.key(row)
+        for found in self._backend.catalog.all(name):
             if found.pack.name != pack.name:
                 value = self._backend.raw.get_part(found.pack.key, found.offset, found.size)
                 if value is not None and check_of(value) == found.pack.index.place(found.row).check:
-                    return True
+                    needs_others = name[0] == OBJECT_KIND and self._frames.bases_of(value)
+                    if not needs_others or self._can_be_opened(Digest(name[1:]), value):
+                        return True
         return False
 
-    def _write_anew(self, pack: StoredPack, rows: list[int]) -> bool:
-        """Store values of a pack in another, durably; False if one of them is damaged."""
+    def _can_be_opened(self, digest: Digest, frame: bytes) -> bool:
+        """Whether a frame and all that it needs are whole."""
+        try:
+            return digest_of(self._frames.open(frame, OBJECT_BYTES_MAX)) == digest
+        except (CorruptionError, UnsupportedVersionError):
+            return False
+
+    def _stored(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes | None]]:
+        return ((digest, self._backend.get(object_key(digest), FRAME_BYTES_MAX)) for digest in digests)
+
+    def _on_relatives(self, pack: StoredPack, rows: list[int]) -> tuple[dict[int, bytes], int]:
+        """Frames on the relatives that were found for objects of a pack, by row, and what they save in all."""
+        digests = {row: Digest(pack.index.key(row)[1:]) for row in rows if pack.index.key(row)[0] == OBJECT_KIND}
+        at = self._census.find(b"".join(digests.values())).tolist()
+        wanted = [row for row, number in zip(digests, at, strict=True) if number in self._relatives]
+        smaller: dict[int, bytes] = {}
+        gained = 0
+        for read in read_entries(self._backend.raw, pack, wanted):
+            frame = None if read.entry is None else self._on_relative(digests[read.row], read.entry.value)
+            if read.entry is not None and frame is not None:
+                smaller[read.row] = frame
+                gained += len(read.entry.value) - len(frame)
+        return smaller, gained
+
+    def _write_anew(self, pack: StoredPack, rows: list[int], smaller: dict[int, bytes]) -> bool:
+        """Store values of a pack in another, durably, some in a frame given; False if one of them is damaged."""
         for read in read_entries(self._backend.raw, pack, rows):
             if read.entry is None:
                 return False
             name = pack.index.key(read.row)
-            value = self._on_relative(Digest(name[1:]), read.entry.value) if name[0] == OBJECT_KIND else None
-            self._backend.put(value_key(name), value or read.entry.value, read.entry.features)
+            self._backend.put(value_key(name), smaller.get(read.row, read.entry.value), read.entry.features)
         self._backend.flush()
         return True
 
     def _on_relative(self, digest: Digest, frame: bytes) -> bytes | None:
-        """The frame of an object on the relative that was found for it, None if there is none or it would not do."""
+        """The frame of an object on the relatives that were found for it, None if there are none or it would not do."""
         number = int(self._census.find(digest)[0])
-        base = self._relatives.get(number)
-        if base is None:
+        bases = [self._census.digest(base) for base in self._relatives.get(number, ())]
+        if not bases:
             return None
         try:
-            return self._objects.delta_on(digest, frame, [self._census.digest(base)])
-        except (CorruptionError, NotFoundError):
+            return self._objects.delta_on(digest, frame, bases)
+        except (CorruptionError, NotFoundError, UnsupportedVersionError):
             return None
 
     def _remove(self, pack: StoredPack) -> bool:

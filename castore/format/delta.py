@@ -13,6 +13,9 @@ DELTA_CODEC: Final = 4
 
 BASES_MAX: Final = 4
 
+BASES_DEPTH_MAX: Final = 3
+"""Bases of bases that a reader follows. Writers make none; two of them at once may."""
+
 NO_TAIL: Final = 2**32 - 1
 
 _DELTA = Struct("<BBI")

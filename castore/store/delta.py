@@ -28,9 +28,6 @@ DELTA_BYTES_MAX = 16 * 2**20
 DELTA_BYTES_MIN = 256
 """Canonical bytes below which naming a base costs as much as it saves."""
 
-BASES_DEPTH_MAX = 3
-"""Bases of bases that a reader follows. Writers make none; two of them at once may."""
-
 
 def pack_delta(data: bytes, bases: Sequence[tuple[Digest, bytes]], u32_tail: int | None) -> bytes:
     """The frame of canonical bytes on objects that are mostly the same."""

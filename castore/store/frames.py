@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
 
-from castore.errors import CorruptionError, MissingBaseError
-from castore.format.delta import DELTA_CODEC, delta_of
-from castore.format.digest import Digest, digest_hex
+from castore.errors import CorruptionError, MissingBaseError, UnsupportedVersionError
+from castore.format.delta import BASES_DEPTH_MAX, DELTA_CODEC, delta_of
+from castore.format.digest import Digest, digest_hex, digest_of
 from castore.lru import LRU
 from castore.store.compress import pack, unpack
 
 _BASES_BYTES = 4 * 2**20  # canonical bytes of bases that are kept: in order each is needed once, from a quick cache
-_BASES_FAR_BYTES = 64 * 2**20  # the same where many are fetched together
+_BASES_FAR_BYTES = 64 * 2**20  # the same where many are fetched together, or found in another place
+_TOGETHER, _TOGETHER_BYTES = 32, 16 * 2**20  # frames that are held while what they need is fetched
+
+K = TypeVar("K")
+
+Fetch = Callable[[Iterable[Digest]], Iterable[tuple[Digest, bytes | None]]]
 
 
 class _Base(NamedTuple):
@@ -28,27 +34,35 @@ class Frames:
     What is opened is not verified: a wrong base makes a wrong object, which whoever compares digests finds out.
 
     Args:
-        fetch: Gives the stored frame of an object, None if there is none.
+        fetch: Gives the stored frames of objects, each with its digest, None if there is none.
         level: Of compression.
-        is_far: Whether bases of many frames are fetched together (``keep_base``).
+        is_far: Whether bases of many frames are fetched together (``with_bases``).
     """
 
-    def __init__(self, fetch: Callable[[Digest], bytes | None], level: int, *, is_far: bool) -> None:
+    def __init__(self, fetch: Fetch, level: int, *, is_far: bool) -> None:
         self._fetch, self._level = fetch, level
-        bytes_max = _BASES_FAR_BYTES if is_far else _BASES_BYTES
-        self._bases: LRU[Digest, _Base] = LRU(bytes_max, lambda base: len(base.data))
+        self._has_room = is_far
+        self._bases = self._kept_bases()
 
     def make(self, data: bytes, u32_tail: int | None) -> bytes:
         """A frame that needs no other object."""
         return pack(data, u32_tail=u32_tail, level=self._level)
 
     def make_delta(self, data: bytes, u32_tail: int | None, bases: Sequence[Digest]) -> bytes | None:
-        """A frame on relatives, if that takes less than half of what one of its own would, as far as can be told."""
+        """A frame on relatives, if that takes less than half of what one of its own would, as far as can be told.
+
+        Raises:
+            CorruptionError: A relative is missing or damaged.
+            UnsupportedVersionError: One is stored with a codec that is not known.
+        """
         from castore.store.delta import DELTA_BYTES_MAX, DELTA_BYTES_MIN, pack_delta
 
         if not DELTA_BYTES_MIN <= len(data) <= DELTA_BYTES_MAX:
             return None
         known = [self._base(base, 0) for base in bases]
+        for name, base in zip(bases, known, strict=True):
+            if digest_of(base.data) != name:  # or what is stored on it would be lost when it is mended
+                raise CorruptionError(f"object {digest_hex(name)} is damaged")
         content_bytes = sum(len(base.data) for base in known)
         if not 0 < content_bytes <= DELTA_BYTES_MAX:
             return None
@@ -65,18 +79,42 @@ class Frames:
         """
         if frame[:1] != bytes([DELTA_CODEC]):
             return unpack(frame, max_bytes)
-        from castore.store.delta import BASES_DEPTH_MAX, unpack_delta
+        from castore.store.delta import DELTA_BYTES_MAX, unpack_delta
 
         delta = delta_of(frame)
         assert delta is not None
         if depth >= BASES_DEPTH_MAX:
             raise CorruptionError("needs an object that needs others, which need others again")
-        return unpack_delta(delta, [self._base(digest, depth).data for digest in delta.bases], max_bytes)
+        known: list[bytes] = []
+        for digest in delta.bases:
+            known.append(self._base(digest, depth).data)
+            if sum(map(len, known)) > DELTA_BYTES_MAX:
+                raise CorruptionError(f"needs objects of more than {DELTA_BYTES_MAX} bytes")
+        return unpack_delta(delta, known, max_bytes)
 
-    def missing_bases(self, frames: Iterable[bytes | None]) -> list[Digest]:
-        """The objects that frames need and that are not at hand."""
+    def with_bases(self, found: Iterable[tuple[K, bytes | None]]) -> Iterator[tuple[K, bytes | None]]:
+        """Frames that were read, each when what it needs is at hand: of some of them together, which are held."""
+        held: list[tuple[K, bytes | None]] = []
+        size = 0
+        for key, frame in found:
+            held.append((key, frame))
+            size += len(frame or b"")
+            if len(held) == _TOGETHER or size > _TOGETHER_BYTES:
+                self._fetch_bases(some for _, some in held)
+                yield from held
+                held, size = [], 0
+        self._fetch_bases(some for _, some in held)
+        yield from held
+
+    def _fetch_bases(self, frames: Iterable[bytes | None]) -> None:
+        """Have at hand what frames need, as far as it can be opened: all that is not is fetched together."""
+        from castore.store.delta import DELTA_BYTES_MAX
+
         wanted = dict.fromkeys(digest for frame in frames if frame is not None for digest in self.bases_of(frame))
-        return [digest for digest in wanted if digest not in self._bases]
+        for digest, frame in self._fetch([digest for digest in wanted if digest not in self._bases]):
+            if frame is not None:
+                with suppress(CorruptionError, UnsupportedVersionError):
+                    self._bases.keep(digest, _Base(self.open(frame, DELTA_BYTES_MAX, 1), len(frame)))
 
     @staticmethod
     def bases_of(frame: bytes) -> tuple[Digest, ...]:
@@ -87,15 +125,15 @@ class Frames:
             return ()
         return delta.bases if delta else ()
 
-    def keep_base(self, digest: Digest, frame: bytes) -> None:
-        """Have an object at hand that frames need."""
-        from castore.store.delta import DELTA_BYTES_MAX
-
-        self._bases.keep(digest, _Base(self.open(frame, DELTA_BYTES_MAX, 1), len(frame)))
-
     def keep_verified(self, digest: Digest, data: bytes) -> None:
-        """As ``keep_base``, of canonical bytes that were verified."""
+        """Have an object at hand that frames need, by canonical bytes that were verified."""
+        if not self._has_room:  # all that one frame needs must be kept until that is opened
+            self._has_room = True
+            self._bases = self._kept_bases()
         self._bases.keep(digest, _Base(data, len(data)))
+
+    def _kept_bases(self) -> LRU[Digest, _Base]:
+        return LRU(_BASES_FAR_BYTES if self._has_room else _BASES_BYTES, lambda base: len(base.data))
 
     def _base(self, digest: Digest, depth: int) -> _Base:
         from castore.store.delta import DELTA_BYTES_MAX
@@ -103,7 +141,7 @@ class Frames:
         base = self._bases.get(digest)
         if base is not None:
             return base
-        frame = self._fetch(digest)
+        frame = dict(self._fetch([digest]))[digest]
         if frame is None:
             raise MissingBaseError(f"needs object {digest_hex(digest)}, which is missing")
         try:

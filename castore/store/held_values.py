@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from time import monotonic
@@ -66,9 +65,13 @@ class HeldValues:
         found = self._values.get(key)
         return None if found is None else found[1]
 
-    def similar(self, features: tuple[int, ...]) -> Counter[bytes]:
-        """Objects that share features: by name, how many."""
-        return Counter(name for feature in features for name in self._features.get(feature, ()))
+    def similar(self, features: tuple[int, ...]) -> dict[bytes, int]:
+        """Objects that share features: by name, which, a bit for each."""
+        shared: dict[bytes, int] = {}
+        for number, feature in enumerate(features):
+            for name in self._features.get(feature, ()):
+                shared[name] = shared.get(name, 0) | 1 << number
+        return shared
 
     @property
     def may_be_loose(self) -> bool:

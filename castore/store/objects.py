@@ -6,16 +6,10 @@ import builtins
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain
 
-from castore.errors import (
-    CorruptionError,
-    InvalidInputError,
-    MissingBaseError,
-    NotFoundError,
-    UnsupportedVersionError,
-)
-from castore.format.delta import delta_of
+from castore.errors import CorruptionError, InvalidInputError, MissingBaseError, NotFoundError, UnsupportedVersionError
+from castore.format.delta import BASES_DEPTH_MAX, delta_of
 from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
 from castore.format.object import Object
 from castore.store.backend import Backend
@@ -31,7 +25,6 @@ OBJECT_BYTES_MAX = 256 * 2**20
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + FRAME_OVERHEAD_MAX
 PREFIX_DIGITS_MIN = 4
 
-_FETCHED_TOGETHER = 64  # frames that are held while the objects that they need are fetched
 _DIGITS = 2 * DIGEST_BYTES
 _HEX_DIGITS = "0123456789abcdef"
 
@@ -59,7 +52,7 @@ class ObjectStore:
         self._packed = backend if isinstance(backend, PackedBackend) else None
         self._is_far: bool = getattr(backend, "is_far", False)
         self._cache = cache
-        self._frames = Frames(self._frame, level, is_far=self._is_far)
+        self._frames = Frames(self._stored, level, is_far=self._is_far)
 
     def put(
         self,
@@ -93,13 +86,16 @@ class ObjectStore:
         if len(data) > OBJECT_BYTES_MAX:
             raise InvalidInputError(f"an object of {len(data)} bytes exceeds the {OBJECT_BYTES_MAX} that one may have")
         key = object_key(digest)
-        if self._backend.touch(key) and (self._is_far or self._holds(key, data)):
+        is_there = self._backend.touch(key)
+        if is_there and (self._is_far or self._holds(key, data)):
             return False
         if self._packed is None:
             made = frame or self._frames.make(data, u32_tail)
             self._backend.put(key, made)
         else:
-            made = self._delta(digest, data, u32_tail, features) or frame or self._frames.make(data, u32_tail)
+            # What is stored again since it is damaged may be what others need, and needs nothing itself.
+            on_relative = None if is_there else self._delta(digest, data, u32_tail, features)
+            made = on_relative or frame or self._frames.make(data, u32_tail)
             self._packed.put(key, made, features)
         self.writes += 1
         self.bytes_written += len(made)
@@ -163,7 +159,8 @@ class ObjectStore:
             data = self._frames.open(frame, OBJECT_BYTES_MAX)
             if digest_of(data) == digest:
                 return data
-        self._cache.drop(key)
+        for wrong in (digest, *self._frames.bases_of(frame)):
+            self._cache.drop(object_key(wrong))
         return None
 
     def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
@@ -182,7 +179,7 @@ class ObjectStore:
                 if not cache.has(key):
                     yield key
 
-        for found, frame in self._with_bases(self._backend.get_many(keys(), FRAME_BYTES_MAX)):
+        for found, frame in self._read_many(keys()):
             while object_key(asked[0]) != found:
                 digest = asked.popleft()
                 yield digest, self.get(digest)
@@ -203,29 +200,41 @@ class ObjectStore:
             raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
         return found
 
-    def _opened(self, digest: Digest, frame: bytes) -> tuple[bytes, bytes]:
-        """A frame that was read under ``digest`` and the canonical bytes in it, verified; or another that is stored."""
+    def _opened(
+        self, digest: Digest, frame: bytes, tried: set[Digest] | None = None, depth: int = 0
+    ) -> tuple[bytes, bytes]:
+        """A frame that was read under ``digest`` and the canonical bytes in it, verified; or another that is stored.
+
+        For each object copies are looked for once (``tried``): frames that need each other would never come to an end.
+        """
         try:
-            return frame, self._open(digest, frame)
+            return frame, self._open(digest, frame, depth)
         except (CorruptionError, UnsupportedVersionError):
-            bases = self._frames.bases_of(frame)
-            for base in bases:  # of which one may be wrong, and whole elsewhere
-                with suppress(CorruptionError, NotFoundError, UnsupportedVersionError):
-                    self._frames.keep_verified(base, self.get(base))
+            tried = {digest} if tried is None else tried
             copies = () if self._packed is None else self._packed.copies(object_key(digest), FRAME_BYTES_MAX)
-            for other in copies:
-                if other == frame and not bases:  # it would fail once more, and take as much memory
-                    continue
+            for number, other in enumerate(chain((frame,), copies)):
+                if other == frame and (number or not self._frames.bases_of(frame)):
+                    continue  # it would fail once more, and take as much memory
+                self._mend_bases(other, tried, depth + 1)
                 with suppress(CorruptionError, UnsupportedVersionError):
-                    return other, self._open(digest, other)
+                    return other, self._open(digest, other, depth)
             raise
 
-    def _open(self, digest: Digest, frame: bytes) -> bytes:
+    def _mend_bases(self, frame: bytes, tried: set[Digest], depth: int) -> None:
+        """Have at hand what a frame needs: some of it may be wrong in one place, and whole in another."""
+        for base in self._frames.bases_of(frame):
+            if base not in tried and depth <= BASES_DEPTH_MAX:
+                tried.add(base)
+                with suppress(CorruptionError, NotFoundError, UnsupportedVersionError):
+                    stored = self._found(base, self._backend.get(object_key(base), FRAME_BYTES_MAX))
+                    self._frames.keep_verified(base, self._opened(base, stored, tried, depth)[1])
+
+    def _open(self, digest: Digest, frame: bytes, depth: int = 0) -> bytes:
         key = object_key(digest)
         self.reads += 1
         self.bytes_read += len(frame)
         try:
-            data = self._frames.open(frame, OBJECT_BYTES_MAX)
+            data = self._frames.open(frame, OBJECT_BYTES_MAX, depth)
         except MissingBaseError as error:
             raise MissingBaseError(str(self._damaged(key, str(error)))) from error
         except CorruptionError as error:
@@ -318,44 +327,48 @@ class ObjectStore:
                 asked.append(digest)
                 yield object_key(digest)
 
-        for _, frame in self._with_bases(self._backend.get_many(keys(), FRAME_BYTES_MAX)):
+        for _, frame in self._read_many(keys()):
             digest = asked.popleft()
             yield digest, *self._opened(digest, self._found(digest, frame))
 
-    def _with_bases(self, found: Iterator[tuple[str, bytes | None]]) -> Iterator[tuple[str, bytes | None]]:
-        """What was read, each when the objects that it needs are at hand: from far away they are fetched together."""
-        if not self._is_far:
-            yield from found
-            return
-        while some := builtins.list(islice(found, _FETCHED_TOGETHER)):
-            keys = {object_key(digest): digest for digest in self._frames.missing_bases(frame for _, frame in some)}
-            for key, frame in self._backend.get_many(keys, FRAME_BYTES_MAX):
-                if frame is not None:
-                    with suppress(CorruptionError, UnsupportedVersionError):
-                        self._frames.keep_base(keys[key], frame)
-            yield from some
+    def _read_many(self, keys: Iterator[str]) -> Iterator[tuple[str, bytes | None]]:
+        """What is stored under keys; from far away the objects that some of it needs are fetched together before."""
+        found = self._backend.get_many(keys, FRAME_BYTES_MAX)
+        return self._frames.with_bases(found) if self._is_far else found
 
-    def _frame(self, digest: Digest) -> bytes | None:
-        """The stored frame of an object that others need."""
-        key = object_key(digest)
-        kept = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
-        return kept if kept is not None else self._backend.get(key, FRAME_BYTES_MAX)
+    def _stored(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes | None]]:
+        """The stored frames of objects that others need, into the cache and from there."""
+        asked: dict[str, Digest] = {}
+        for digest in digests:
+            key = object_key(digest)
+            kept = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
+            if kept is None:
+                asked[key] = digest
+            else:
+                yield digest, kept
+        for key, frame in self._backend.get_many(asked, FRAME_BYTES_MAX):
+            if frame is not None and self._cache is not None:
+                self._cache.put(key, frame)
+            yield asked[key], frame
 
     def own_frame(self, frame: bytes, data: bytes) -> bytes:
         """A frame of an object that needs no other: the given one, from ``get_frames``, unless that does."""
-        own, tail = self._own_frame(frame)
+        own, tail = self._own_frame(frame, data)
         return own or self._frames.make(data, tail)
 
     def adopt(self, digest: Digest, frame: bytes, data: bytes, features: tuple[int, ...]) -> bool:
         """``put`` of an object with its frame in another store, which is taken if it needs no other object."""
-        own, tail = self._own_frame(frame)
+        own, tail = self._own_frame(frame, data)
         return self.put(digest, data, u32_tail=tail, features=features, frame=own)
 
     @staticmethod
-    def _own_frame(frame: bytes) -> tuple[bytes | None, int | None]:
+    def _own_frame(frame: bytes, data: bytes) -> tuple[bytes | None, int | None]:
         """A frame if it needs no other object; else None, and where a run of uint32 begins in the object."""
         delta = delta_of(frame)
-        return (frame, None) if delta is None else (None, delta.tail)
+        if delta is None:
+            return frame, None
+        run = -1 if delta.tail is None else len(data) - delta.tail  # a hint, which nobody has verified
+        return None, delta.tail if run >= 0 and run % 4 == 0 else None
 
     def delta_on(self, digest: Digest, frame: bytes, bases: builtins.list[Digest]) -> bytes | None:
         """A frame of a stored object on relatives, None if that saves too little.
@@ -365,7 +378,8 @@ class ObjectStore:
             frame: The one that it has, which needs no other object.
             bases: Stored objects that need none either.
         """
-        return self._frames.make_delta(self._opened(digest, frame)[1], u32_tail_of(frame), bases)
+        found, data = self._opened(digest, frame)
+        return self._frames.make_delta(data, u32_tail_of(found), bases)
 
     def features(self, digest: Digest) -> tuple[int, ...]:
         """By which relatives of a stored object are found; none of one that is stored by itself."""

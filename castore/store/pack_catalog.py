@@ -7,7 +7,6 @@ changes, so what is known of one stays true until it is gone.
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from time import monotonic, time
 from typing import TYPE_CHECKING, NamedTuple
@@ -186,26 +185,27 @@ class PackCatalog:
         return next((_found(pack, row) for pack, row in found if row is not None), None)
 
     def similar(self, features: tuple[int, ...]) -> dict[bytes, int]:
-        """Objects that share features and need no others: by name, how many."""
+        """Objects that share features and need no others: by name, which, a bit for each."""
         from castore.store.pack_lookup import PackLookup
 
         packs = self.packs()
         if self._recent is None:
             self._recent = [*self._single], PackLookup([pack.index for pack in self._single.values()])
-        shared: Counter[tuple[str, int]] = Counter()
+        places: dict[tuple[str, int], int] = {}
         for names, lookup in (self._recent, (self._merged, self._lookup)):
             if lookup is not None:
-                for number, row in lookup.similar(features):
-                    shared[names[number], row] += 1
-        counts: dict[bytes, int] = {}
+                for number, pack, row in lookup.similar(features):
+                    place = names[pack], row
+                    places[place] = places.get(place, 0) | 1 << number
+        shared: dict[bytes, int] = {}
         needing: set[bytes] = set()
-        for (pack_name, row), count in shared.items():
+        for (pack_name, row), some in places.items():
             index = packs[pack_name].index
             name = index.key(row)[1:]
             if index.has_bases(row):
                 needing.add(name)
-            counts[name] = max(count, counts.get(name, 0))
-        return {name: count for name, count in counts.items() if name not in needing}
+            shared[name] = some | shared.get(name, 0)
+        return {name: some for name, some in shared.items() if name not in needing}
 
     def renew(self, pack: StoredPack) -> bool:
         """Renew the age of a pack, now and then; False if it went."""

@@ -46,8 +46,8 @@ class PackLookup:
                 yield pack, row
             at += 1
 
-    def similar(self, features: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Packs and rows of the objects that have one of some features, once for each that they have."""
+    def similar(self, features: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """Which of some features an object has, its pack and row there, once for each that it has."""
         wanted = np.array(features, np.uint32)
         first = self._features.searchsorted(wanted)
         inside = first < len(self._features)
@@ -55,8 +55,9 @@ class PackLookup:
         if not inside.any():  # nearly always
             return
         last = self._features.searchsorted(wanted[inside], side="right")
-        for lo, hi in zip(first[inside].tolist(), last.tolist(), strict=True):
-            yield from zip(self._feature_packs[lo:hi].tolist(), self._feature_rows[lo:hi].tolist(), strict=True)
+        for number, lo, hi in zip(np.flatnonzero(inside).tolist(), first[inside].tolist(), last.tolist(), strict=True):
+            for pack, row in zip(self._feature_packs[lo:hi].tolist(), self._feature_rows[lo:hi].tolist(), strict=True):
+                yield number, pack, row
 
 
 def _names(index: PackIndex) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:

@@ -28,6 +28,7 @@ from castore.format.pack_writer import Entry
 from castore.store.backend import Backend, ListingEntry, check_prefix, check_size, everything
 from castore.store.pack_catalog import FoundValue, PackCatalog, pack_key
 from castore.store.packed_keys import FOLDERS, merged, name_of, value_key
+from castore.store.similarity import most_similar
 
 if TYPE_CHECKING:
     from castore.store.cache import ObjectCache
@@ -44,9 +45,6 @@ PACK_AGE_S = 30.0
 LOOSE_MAX = 16
 """Values that are stored one by one in a folder if no more come together: a pack for each of them would be as many
 files, and say less to whoever looks."""
-
-SHARED_MIN = 2
-"""Features that a relative shares at least: one may be chance."""
 
 _WINDOW = 256  # keys that are asked for together
 _LOOSE_S = 5.0
@@ -272,19 +270,15 @@ class PackedBackend:
     # ---- relatives
 
     def similar(self, features: tuple[int, ...]) -> builtins.list[Digest]:
-        """Objects that share the most features and need no others: one, or two that together may share more."""
+        """Objects that share the most features and need no others: one, or two that together share more."""
         self._after_fork()
-        counts = self.catalog.similar(features)
+        shared = self.catalog.similar(features)
         if self._held is not None:
-            for name, count in self._held.similar(features).items():
-                counts[name] = max(count, counts.get(name, 0))
-            for name in self._held.needing({*counts}):
-                del counts[name]
-        least = min(SHARED_MIN, len(features))
-        best = sorted(((count, name) for name, count in counts.items() if count >= least), reverse=True)[:2]
-        if best and 4 * best[0][0] >= 3 * len(features):
-            del best[1:]
-        return [Digest(name) for _, name in best]
+            for name, some in self._held.similar(features).items():
+                shared[name] = some | shared.get(name, 0)
+            for name in self._held.needing({*shared}):
+                del shared[name]
+        return [Digest(name) for name in most_similar(dict(sorted(shared.items())), len(features))]
 
     def features(self, key: str) -> tuple[int, ...]:
         """The features that a value was put with, in ascending order; none of one that is in no pack."""
