@@ -35,24 +35,27 @@ def find_relatives(packs: Sequence[StoredPack], census: Census, in_use: NDArray[
     needing[census.bases[:, 0]] = True
     needed[census.bases[:, 1]] = True
     features, numbers, totals = _features(packs, census, in_use & ~needing)
-    own: dict[int, dict[int, None]] = {}
-    for feature, number in zip(features.tolist(), numbers.tolist(), strict=True):
-        own.setdefault(number, {})[feature] = None
+    by_number = np.argsort(numbers, kind="stable")
+    features = features[by_number]
+    some, place, counts = np.unique(numbers, return_index=True, return_counts=True)
+    stops = np.cumsum(counts)
     staying: dict[int, list[int]] = {}  # by feature, objects that stay by themselves
     found: dict[int, list[int]] = {}
     # What others need first, for it stays anyway; then from the oldest on, so that all of a kind are stored on one.
     # Two collections at once never exchange two objects so: of both the older stays.
-    for number in sorted(own, key=lambda number: not needed[number]):
+    for at in np.lexsort((place, ~needed[some])).tolist():
+        number = int(some[at])
+        own = dict.fromkeys(features[stops[at] - counts[at] : stops[at]].tolist())
         shared: dict[int, int] = {}
         if not needed[number]:
-            for bit, feature in enumerate(own[number]):
+            for bit, feature in enumerate(own):
                 for other in staying.get(feature, ()):
                     shared[other] = shared.get(other, 0) | 1 << bit
         bases = most_similar(shared, int(totals[number]))
         if bases:
             found[number] = bases
             continue
-        for feature in own[number]:
+        for feature in own:
             known = staying.setdefault(feature, [])
             if len(known) < _SHARING_MAX:
                 known.append(number)
