@@ -200,7 +200,7 @@ def index_bytes(tail: bytes) -> int | None:
         return None
     size, magic = FOOTER.unpack(tail[-FOOTER_BYTES:])
     if magic != MAGIC:
-        if magic[:13] == MAGIC[:13] and magic[13:14].isdigit():
+        if magic[:13] + magic[14:] == MAGIC[:13] + MAGIC[14:] and magic[13:14].isdigit():
             raise UnsupportedVersionError.unknown("a pack")
         return None
     whole: int = size + FOOTER_BYTES

@@ -51,29 +51,36 @@ def entry_head(kind: int, name: bytes, size: int, features: tuple[int, ...]) -> 
     return head + b"".join(feature.to_bytes(4, "little") for feature in features)
 
 
-class PackBuilder:
-    """Puts values into one pack, in the order given; of two under one name the index has the later."""
+class IndexBuilder:
+    """Makes the index of a pack of entries, in the order given; of two under one name it has the later.
+
+    Attributes:
+        size: Bytes of the pack up to where its index begins.
+    """
 
     def __init__(self) -> None:
-        self._parts: list[bytes] = [MAGIC]
         self.size = len(MAGIC)
         self._places: dict[bytes, tuple[Place, tuple[int, ...], tuple[Digest, ...]]] = {}
 
     def __len__(self) -> int:
         return len(self._places)
 
-    def add(self, entry: Entry) -> None:
-        """Append a value."""
+    def add(self, entry: Entry) -> bytes:
+        """Append a value; what stands before it.
+
+        Raises:
+            CorruptionError: It is a frame that needs others, and does not say which.
+        """
         features = tuple(sorted(set(entry.features)))
         head = entry_head(entry.kind, entry.name, len(entry.value), features)
         delta = delta_of(entry.value) if entry.kind == OBJECT_KIND else None
-        self._parts += (head, entry.value)
         place = Place(self.size + len(head), len(entry.value), check_of(entry.value))
         self._places[bytes([entry.kind]) + entry.name] = place, features, delta.bases if delta else ()
         self.size = place.offset + place.size
+        return head
 
-    def finish(self) -> tuple[Digest, bytes]:
-        """The name of the pack and its bytes."""
+    def index(self) -> bytes:
+        """The index, whose digest is the name of the pack."""
         rows = sorted(self._places.items())
         features = sorted(
             feature.to_bytes(4, "big") + number.to_bytes(4, "big")
@@ -83,12 +90,36 @@ class PackBuilder:
         bases = [
             number.to_bytes(4, "big") + base for number, (_, (_, _, some)) in enumerate(rows) for base in sorted(some)
         ]
-        index = b"".join((
+        return b"".join((
             HEAD.pack(len(rows), len(features), len(bases), self.size),
             *(key + PLACE.pack(*place) for key, (place, _, _) in rows),
             *features,
             *bases,
         ))  # fmt: skip
+
+
+class PackBuilder:
+    """Puts values into one pack, in the order given."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = [MAGIC]
+        self._index = IndexBuilder()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def size(self) -> int:
+        """Bytes up to where the index begins."""
+        return self._index.size
+
+    def add(self, entry: Entry) -> None:
+        """Append a value."""
+        self._parts += (self._index.add(entry), entry.value)
+
+    def finish(self) -> tuple[Digest, bytes]:
+        """The name of the pack and its bytes."""
+        index = self._index.index()
         return digest_of(index), b"".join((*self._parts, index, FOOTER.pack(len(index), MAGIC)))
 
 

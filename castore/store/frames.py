@@ -16,16 +16,22 @@ _BASES_BYTES = 4 * 2**20  # canonical bytes of bases that are kept: in order eac
 _BASES_FAR_BYTES = 64 * 2**20  # the same where many are fetched together, or found in another place
 _TOGETHER, _TOGETHER_BYTES = 32, 16 * 2**20  # frames that are held while what they need is fetched
 
+_TOO_DEEP = "needs an object that needs others, which need others again"
+
 K = TypeVar("K")
 
 Fetch = Callable[[Iterable[Digest]], Iterable[tuple[Digest, bytes | None]]]
 
 
 class _Base(NamedTuple):
-    """An object that others are told by: its canonical bytes, not verified, and how many bytes its frame has."""
+    """An object that others are told by: its canonical bytes, not verified, and how many bytes its frame has.
+
+    ``below`` are the bases that it needs itself, one after the other.
+    """
 
     data: bytes
     stored_bytes: int
+    below: int = 0
 
 
 class Frames:
@@ -81,20 +87,29 @@ class Frames:
             CorruptionError: It is none, or one of more bytes; or an object that it needs is missing or damaged.
             UnsupportedVersionError: It has a codec that is not known.
         """
+        return self._opened(frame, max_bytes, depth)[0]
+
+    def _opened(self, frame: bytes, max_bytes: int, depth: int) -> tuple[bytes, int]:
+        """As ``open``, and how many bases were needed, one after the other."""
         if frame[:1] != bytes([DELTA_CODEC]):
-            return unpack(frame, max_bytes)
+            return unpack(frame, max_bytes), 0
         from castore.store.delta import DELTA_BYTES_MAX, unpack_delta
 
         delta = delta_of(frame)
         assert delta is not None
-        if depth >= BASES_DEPTH_MAX:
-            raise CorruptionError("needs an object that needs others, which need others again")
         known: list[bytes] = []
+        below = 0
         for digest in delta.bases:
-            known.append(self._base(digest, depth).data)
+            if depth >= BASES_DEPTH_MAX:
+                raise CorruptionError(_TOO_DEEP)
+            base = self._base(digest, depth)
+            below = max(below, base.below + 1)
+            known.append(base.data)
             if sum(map(len, known)) > DELTA_BYTES_MAX:
                 raise CorruptionError(f"needs objects of more than {DELTA_BYTES_MAX} bytes")
-        return unpack_delta(delta, known, max_bytes)
+        if below > BASES_DEPTH_MAX:  # of which some were at hand
+            raise CorruptionError(_TOO_DEEP)
+        return unpack_delta(delta, known, max_bytes), below
 
     def with_bases(self, found: Iterable[tuple[K, bytes | None]]) -> Iterator[tuple[K, bytes | None]]:
         """Frames that were read, each when what it needs is at hand: of some of them together, which are held."""
@@ -118,7 +133,8 @@ class Frames:
         for digest, frame in self._fetch([digest for digest in wanted if digest not in self._bases]):
             if frame is not None:
                 with suppress(CorruptionError, UnsupportedVersionError):
-                    self._bases.keep(digest, _Base(self.open(frame, DELTA_BYTES_MAX, 1), len(frame)))
+                    data, below = self._opened(frame, DELTA_BYTES_MAX, 1)
+                    self._bases.keep(digest, _Base(data, len(frame), below))
 
     @staticmethod
     def bases_of(frame: bytes) -> tuple[Digest, ...]:
@@ -149,6 +165,7 @@ class Frames:
         if frame is None:
             raise MissingBaseError(f"needs object {digest_hex(digest)}, which is missing")
         try:
-            return self._bases.keep(digest, _Base(self.open(frame, DELTA_BYTES_MAX, depth + 1), len(frame)))
+            data, below = self._opened(frame, DELTA_BYTES_MAX, depth + 1)
+            return self._bases.keep(digest, _Base(data, len(frame), below))
         except CorruptionError as error:
             raise type(error)(f"needs object {digest_hex(digest)}: {error}") from error

@@ -48,6 +48,7 @@ files, and say less to whoever looks."""
 
 _WINDOW = 256  # keys that are asked for together
 _LOOSE_S = 5.0
+_LOOSE_LISTED = 4096
 
 
 class PackedBackend:
@@ -81,7 +82,7 @@ class PackedBackend:
         self.is_far: bool = getattr(backend, "is_far", False)
         self._pack_bytes = pack_bytes
         self._loose_max = 0 if self.is_far else loose_max
-        self._has_loose = False
+        self._loose: set[str] | None = set()  # keys of values that are stored by themselves, None if they are many
         self._looked_at = float("-inf")
         self._pid = os.getpid()
         self._held: HeldValues | None = None
@@ -241,7 +242,7 @@ class PackedBackend:
             if self.catalog.renew(found.pack):
                 return True
             self.catalog.look()
-        return self._may_be_loose() and self.raw.touch(key)
+        return self._may_be_loose(key) and self.raw.touch(key)
 
     def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
         """As ``Backend.touch_many``."""
@@ -299,13 +300,15 @@ class PackedBackend:
         found = None if self._held is None else self._held.get(key)
         return None if found is None else found.value
 
-    def _may_be_loose(self) -> bool:
-        """Whether single values are stored here, of late: one question for all of them is cheaper than one for each."""
+    def _may_be_loose(self, key: str) -> bool:
+        """Whether a value is stored by itself, of late: one listing for all of them is cheaper than asking for each."""
         now = monotonic()
-        if not self._has_loose and now - self._looked_at > _LOOSE_S:
-            self._has_loose = any(next(iter(self.raw.list(folder)), None) is not None for folder in FOLDERS)
+        if now - self._looked_at > _LOOSE_S:
+            keys = (key for folder in FOLDERS for key in self.raw.list(folder))
+            found = {*islice(keys, _LOOSE_LISTED + 1)}
+            self._loose = found if len(found) <= _LOOSE_LISTED else None
             self._looked_at = now
-        return self._has_loose
+        return self._loose is None or key in self._loose
 
     def _keys_below(self, prefix: str) -> Iterator[str]:
         """Keys of values in packs, and of those that are held back, ascending."""
@@ -351,7 +354,7 @@ class PackedBackend:
     def _store(self, held: HeldValues) -> None:
         self._flush_raw()
         if len(held) <= self._loose_max and held.may_be_loose:
-            self._has_loose = True
+            self._looked_at = float("-inf")
             for group in held.groups():
                 for key, value in group:
                     self.raw.put(key, value)

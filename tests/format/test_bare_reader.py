@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -53,8 +53,47 @@ LIMITED: dict[str, Callable[[bytes, Case], object]] = {
     "manifest": lambda data, case: bare_reader.manifest_of(data),
     "run": lambda data, case: bare_annex.run_of(data),
     "ref": lambda data, case: bare_reader.ref_entry("r", 0, data),
-    "frame": lambda data, case: bare_reader.unpack(data),
+    "frame": lambda data, case: unpacked(data, {name: bytes_of({"parts": parts}) for name, parts in bases_of(case)}),
 }
+
+
+def bases_of(case: Case) -> list[tuple[bytes, Any]]:
+    return [(bytes.fromhex(name), stored) for name, stored in case.get("bases", [])]
+
+
+def unpacked(frame: bytes, stored: dict[bytes, bytes]) -> bytes:
+    """What is in a frame, the bases of which are stored so."""
+
+    def base(digest: bytes, most: int, depth: int) -> bytes:
+        if digest not in stored:
+            return bare_reader.no_bases(digest, most, depth)
+        data = bare_reader.unpack(stored[digest], most, base, depth)
+        bare_reader.must(blake3(data).digest() == digest, "another digest", "corruption")
+        return data
+
+    return bare_reader.unpack(frame, bases=base)
+
+
+def frame_of(case: Case) -> bytes:
+    return unpacked(bytes.fromhex(case["frame"]), {name: bytes.fromhex(frame) for name, frame in bases_of(case)})
+
+
+def name_of_pack(case: Case) -> bytes:
+    return bytes.fromhex(case["key"].removeprefix("packs/"))
+
+
+def pack_of(case: Case) -> list[list[Any]]:
+    """The values of a pack by its index: kind, name, value."""
+    pack = hex_of(case)
+    size = bare_reader.index_size(pack[-19:], len(pack))
+    rows = bare_reader.rows_of(pack[len(pack) - 19 - size : len(pack) - 19], name_of_pack(case))
+    return [[key[0], key[1:].hex(), pack[at : at + size].hex()] for key, (at, size) in rows.items()]
+
+
+def entries_of(case: Case) -> list[list[Any]]:
+    """The entries of a pack without its index: kind, name, value, features."""
+    found = bare_reader.entries_of(hex_of(case))
+    return [[kind, name.hex(), value.hex(), features] for kind, name, _, value, features in found]
 
 
 def log_of(case: Case) -> int | None:
@@ -78,9 +117,10 @@ class Held(bare_reader.Repository):
         pairs = [*load("links")["objects"], *case["more"]]
         self.held = {bytes.fromhex(name): bytes.fromhex(data) for name, data in pairs}
         self.seen = set()
+        self.unseen = None
 
-    def stored(self, digest: bytes) -> bytes:
-        return self.held[digest]
+    def frames(self, digest: bytes) -> Iterator[bytes]:
+        yield b"\x00" + self.held[digest]
 
 
 def dataset_of(case: Case) -> object:
@@ -102,7 +142,10 @@ READERS: dict[tuple[str, str], Callable[[Case], object]] = {
     ("write", ""): lambda case: bare_annex.write_of(hex_of(case)),
     ("packings", ""): lambda case: bare_annex.packing_of(hex_of(case)),
     ("imports", ""): lambda case: bare_annex.import_of(hex_of(case)),
-    ("frames", ""): lambda case: bare_reader.unpack(bytes.fromhex(case["frame"])),
+    ("frames", ""): frame_of,
+    ("packs", ""): pack_of,
+    ("packs", "lost"): entries_of,
+    ("packs", "wrongly_sealed"): lambda case: bare_reader.index_made(hex_of(case)),
     ("records", "sealed"): lambda case: bare_reader.unseal(hex_of(case)),
     ("records", "refs"): lambda case: (
         place_of_ref(case) if "key" in case else bare_reader.ref_entry("r", case["sequence"], hex_of(case))
@@ -129,7 +172,7 @@ OTHERWISE = {
     ("imports", "names"): "test_keys_and_names",
     ("records", "keys"): "test_keys_and_names",
     ("order", "draws"): "test_draws",
-    **{("golden", name): "test_golden" for name in ("token_ids", "spans", "source", "order", "keys")},
+    **{("golden", name): "test_golden" for name in ("token_ids", "spans", "source", "order", "keys", "packed_keys")},
 }
 """Lists of cases that other tests read."""
 
@@ -192,11 +235,33 @@ def test_what_valid_cases_hold() -> None:
         for case in load("order")[section]:
             assert order_of(case)[:20] == case["first"]
     for case in load("frames")["valid"]:
-        assert bare_reader.unpack(bytes.fromhex(case["frame"])).hex() == case["data"]
+        assert frame_of(case).hex() == case["data"]
     for case in load("files")["valid"]:
         told = {"file": lambda case: bytes.fromhex(case["content"]), "dropped": lambda case: case["rows"]}
         told["vocabulary"] = lambda case: [bytes.fromhex(token) for token in case["tokens"]]
         assert FILES[case["kind"]](hex_of(case)) == told[case["kind"]](case)
+
+
+def test_what_packs_hold() -> None:
+    packs = load("packs")
+    for case in packs["valid"]:
+        assert pack_of(case) == case["values"]
+        assert entries_of(case) == case["entries"]
+        index = bytes.fromhex("".join(row for part in case["index"].values() for row in part))
+        assert bare_reader.index_made(hex_of(case)) == index
+        assert blake3(index).digest() == name_of_pack(case)
+        assert bare_reader.places_in(hex_of(case), name_of_pack(case))[1] is None
+    for case in packs["lost"]:
+        assert entries_of(case) == case["entries"]
+        found, why = bare_reader.places_in(hex_of(case), name_of_pack(case))
+        assert (why is None) == case["whole"]
+        assert len(found) == len(case["entries"])
+        with pytest.raises(RefusedError):
+            pack_of(case)
+    for case in packs["wrongly_sealed"]:
+        assert len(pack_of(case)) in (3, 4)
+        made = blake3(bare_reader.index_made(hex_of(case))).hexdigest()
+        assert f"packs/{made}" == case["made"] != case["key"]
 
 
 def test_what_valid_records_hold() -> None:

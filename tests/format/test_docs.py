@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from castore.format import chunk, codec, files, manifest, node, order, packing, run, samples, schema, unit
+from castore.format import chunk, codec, delta, files, manifest, node, order, pack, packing, run, samples, schema, unit
 from castore.format.code_points import UNSAFE
 from castore.store import backend, compress, imports, marker, objects, packings, refs, signatures, units, writes
+from castore.store import delta as delta_frames
 from castore.tree import split
 from tests.vectors import generate
 
 DOCS = Path(__file__).parents[2] / "docs" / "format"
 PAGES = sorted(DOCS.glob("*.md"))
 MODULES = (backend, chunk, codec, compress, files, marker, manifest, node, objects, order, refs, run, samples, schema)
-MODULES += (imports, packings, signatures, split, unit, units, writes)
+MODULES += (delta, delta_frames, imports, pack, packings, signatures, split, unit, units, writes)
 
 
 def page(name: str) -> str:
@@ -37,6 +38,8 @@ def test_numbers_of_this_version() -> None:
     assert (marker.FORMAT_VERSION, manifest.FORMAT_VERSION, unit.UNIT_VERSION, refs.REF_ENTRY_VERSION) == (1, 1, 1, 1)
     assert (writes.WRITE_VERSION, imports.IMPORT_VERSION, signatures.SIGNATURE_VERSION) == (1, 1, 1)
     assert packing.PACKING_VERSION == 1
+    assert f"`{pack.MAGIC[:-1].decode()}\\n`" in page("packs")
+    assert f"codecs 0, 1, 2, 3, {delta.DELTA_CODEC}; packs 1." in page("versions")
     assert f"`{packing.ALGORITHM}`" in page("packings")
     assert f"`{split.RULE_NAME}`" in page("split")
     assert f"`chunk_bytes` = {split.CHUNK_BYTES}" in page("split")
@@ -97,13 +100,16 @@ def test_every_page_is_listed() -> None:
         assert path.stem == "README" or f"]({path.name})" in page("README")
 
 
-READER = ("README", "encoding", "repository", "manifest", "trees", "chunks", "order", "errors")
-ANNEXES = "## Annexes"
+READER = ("README", "encoding", "repository", "packs", "manifest", "trees", "chunks", "order", "errors")
+NOT_FOR_READERS = {"README": "## Annexes", "packs": "## For writers"}
+"""Where the part of a reader ends, on pages that have more."""
+
 READER_BYTES_MAX = 32 * 1024
 
 
 def test_the_part_of_a_reader_is_small_and_leads_nowhere_else() -> None:
-    parts = {name: page(name).partition(ANNEXES)[0] for name in READER}
+    parts = {name: page(name).partition(NOT_FOR_READERS.get(name, "\0"))[0] for name in READER}
+    assert all(parts[name] != page(name) for name in NOT_FOR_READERS)
     assert sum(len(part.encode()) for part in parts.values()) < READER_BYTES_MAX
     for part in parts.values():
         for target in re.findall(r"\]\(([a-z-]+)\.md", part):
@@ -111,7 +117,7 @@ def test_the_part_of_a_reader_is_small_and_leads_nowhere_else() -> None:
     assert all(f"]({name}.md)" in parts["README"] for name in READER[1:])
 
 
-MAY_BE_PASSED_OVER = "[run](run.md) [which](writing.md#text) [Writing](writing.md#keys)"
+MAY_BE_PASSED_OVER = "[run](run.md) [which](writing.md#text) [Writing](writing.md#keys) [unit records](units.md)"
 """Links of the part of a reader to what no reader of the data needs."""
 
 

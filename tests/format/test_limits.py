@@ -13,11 +13,9 @@ from castore.format.manifest import Manifest
 from castore.format.node import decode_node
 from castore.format.run import Run
 from castore.store.backend import MemoryBackend, is_key
-from castore.store.compress import unpack
-from castore.store.objects import OBJECT_BYTES_MAX
 from castore.store.refs import RefStore, entry_key
 from castore.store.signatures import Signature, signed_bytes
-from tests.format.test_vectors import cases, load
+from tests.format.test_vectors import cases, load, opened
 from tests.support import ed25519
 
 Case = dict[str, Any]
@@ -29,13 +27,17 @@ def read_ref(data: bytes, case: Case) -> object:
     return RefStore(backend).read("r")
 
 
+def read_frame(data: bytes, case: Case) -> bytes:
+    return opened(data, {bytes.fromhex(name): bytes_of({"parts": parts}) for name, parts in case.get("bases", [])})
+
+
 READERS: dict[str, Callable[[bytes, Case], object]] = {
     "encoding": lambda data, case: decode(data),
     "node": lambda data, case: decode_node(data, case["level"]),
     "manifest": lambda data, case: Manifest.decode(data),
     "run": lambda data, case: Run.decode(data),
     "ref": read_ref,
-    "frame": lambda data, case: unpack(data, OBJECT_BYTES_MAX),
+    "frame": read_frame,
 }
 
 

@@ -11,6 +11,8 @@ import json
 import re
 import struct
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ FIVE = {
 DEPTH_MAX, ELEMENTS_MAX, CHILDREN_MAX, LEVEL_MAX = 16, 4194304, 4096, 32
 OBJECT_BYTES_MAX, WINDOW_BYTES_MAX, ENTRY_BYTES_MAX = 268435456, 134217728, 65536
 EXPLICIT_CHUNK = 1048576
+BASES_MAX, BASES_DEPTH_MAX, DELTA_BYTES_MAX = 4, 3, 16777216
+PACK_MAGIC, FEATURES_MAX = b"castore pack 1\n", 16
 
 
 class RefusedError(Exception):
@@ -125,16 +129,31 @@ def check_marker(data: bytes) -> None:
     must(found is not None and int(found[1]) == 1, "newer", "unsupported-version")
 
 
-def unpack(frame: bytes, most: int = OBJECT_BYTES_MAX) -> bytes:
-    """The canonical bytes in a stored frame."""
+Bases = Callable[[bytes, int, int], bytes]
+"""Gives the canonical bytes of an object by its digest, the most that they may be, and how deep it is needed."""
+
+
+def no_bases(digest: bytes, most: int, depth: int) -> bytes:
+    raise RefusedError("corruption", f"{digest.hex()} is missing")
+
+
+def unpack(frame: bytes, most: int = OBJECT_BYTES_MAX, bases: Bases = no_bases, depth: int = 0) -> bytes:
+    """The canonical bytes in a stored frame, which is needed for another if ``depth`` is not 0."""
     must(frame != b"", "empty frame", "corruption")
     codec, body = frame[0], frame[1:]
-    must(codec <= 3, f"codec {codec}", "unsupported-version")
+    must(codec <= 4, f"codec {codec}", "unsupported-version")
     if codec == 0:
         must(len(body) <= most, "too large", "corruption")
         return body
     if codec == 1:
         return unzipped(body, most)
+    if codec == 4:
+        names, rest = delta_of(body)
+        must(depth < BASES_DEPTH_MAX, "too many bases one after the other", "corruption")
+        known = b""
+        for name in names:
+            known += bases(name, DELTA_BYTES_MAX - len(known), depth + 1)
+        return unzipped(rest, min(most, DELTA_BYTES_MAX), known)
     head = {2: "<BII", 3: "<II"}[codec]
     size = struct.calcsize(head)
     must(len(body) >= size, "header", "corruption")
@@ -147,14 +166,25 @@ def unpack(frame: bytes, most: int = OBJECT_BYTES_MAX) -> bytes:
     return unzip[:prefix] + struct.pack(f"<{count}I", *numbers)
 
 
-def unzipped(data: bytes, most: int) -> bytes:
-    """The content of one zstd frame."""
+def delta_of(body: bytes) -> tuple[list[bytes], bytes]:
+    """The digests of the bases, and the zstd frame."""
+    must(len(body) >= 5, "header", "corruption")
+    must(1 <= body[0] <= BASES_MAX, "bases", "corruption")
+    end = 5 + 32 * body[0]
+    must(len(body) >= end, "header", "corruption")
+    return [body[at : at + 32] for at in range(5, end, 32)], body[end:]
+
+
+def unzipped(data: bytes, most: int, known: bytes | None = None) -> bytes:
+    """The content of one zstd frame, by a dictionary of raw content if there is one."""
+    raw = zstandard.DICT_TYPE_RAWCONTENT
+    options = {} if known is None else {"dict_data": zstandard.ZstdCompressionDict(known, dict_type=raw)}
     try:
         said = zstandard.get_frame_parameters(data)
         must(0 < said.content_size <= most, "content size", "corruption")
         must(said.dict_id == 0, "dictionary", "corruption")
         must(said.window_size <= max(WINDOW_BYTES_MAX, said.content_size), "window", "corruption")
-        unzip = zstandard.ZstdDecompressor(max_window_size=2 * OBJECT_BYTES_MAX).decompressobj()
+        unzip = zstandard.ZstdDecompressor(max_window_size=2 * OBJECT_BYTES_MAX, **options).decompressobj()
         content = unzip.decompress(data)
     except zstandard.ZstdError as error:
         raise RefusedError("corruption", str(error)) from error
@@ -254,6 +284,79 @@ def newest(sequences: list[int]) -> int | None:
 
 def check_log(sequences: list[int]) -> None:
     must(sorted(sequences) == list(range(len(sequences))), "a hole in the log", "corruption")
+
+
+# ---- packs
+
+
+def index_size(end: bytes, size: int) -> int:
+    """Bytes of the index of a pack of ``size`` bytes, by its last 19."""
+    must(len(end) == 19, "no end of a pack", "corruption")
+    if end[4:] != PACK_MAGIC:
+        newer = re.fullmatch(rb"castore pack [0-9]\n", end[4:]) is not None
+        raise RefusedError("unsupported-version" if newer else "corruption", "another magic")
+    found = int.from_bytes(end[:4], "little")
+    must(found <= size - 19, "an index larger than its pack", "corruption")
+    return found
+
+
+def rows_of(index: bytes, name: bytes) -> dict[bytes, tuple[int, int]]:
+    """Where the values of the pack are that has a name: by kind and name, 33 bytes, offset and size."""
+    must(blake3(index).digest() == name, "another index", "corruption")
+    must(len(index) >= 16, "a cut index", "corruption")
+    rows, features, bases, end = struct.unpack_from("<4I", index)
+    must(len(index) == 16 + 57 * rows + 8 * features + 36 * bases, "an index of another size", "corruption")
+    found = {}
+    for at in range(16, 16 + 57 * rows, 57):
+        offset, size = struct.unpack_from("<2I", index, at + 33)
+        must(15 <= offset <= offset + size <= end, "a value outside of the entries", "corruption")
+        found[index[at : at + 33]] = (offset, size)
+    return found
+
+
+def entries_of(pack: bytes) -> Iterator[tuple[int, bytes, int, bytes, list[int]]]:
+    """The entries of a pack, read without its index: kind, name, offset of the value, value, features."""
+    at = 15
+    if pack[:at] != PACK_MAGIC:
+        return
+    while at + 38 <= len(pack) and int.from_bytes(pack[at + 12 : at + 16], "little") != at:
+        kind, name, size, count = struct.unpack_from("<B32sIB", pack, at)
+        value_at = at + 38 + 4 * count
+        if kind > 1 or count > FEATURES_MAX or value_at + size > len(pack):
+            return
+        features = list(struct.unpack_from(f"<{count}I", pack, at + 38))
+        yield kind, name, value_at, pack[value_at : value_at + size], features
+        at = value_at + size
+
+
+def index_made(pack: bytes) -> bytes:
+    """The index that the entries of a pack make."""
+    rows: dict[bytes, tuple[bytes, list[int], list[bytes]]] = {}
+    end = 15
+    for kind, name, offset, value, features in entries_of(pack):
+        end = offset + len(value)
+        place = struct.pack("<2I", offset, len(value)) + blake3(value).digest(length=16)
+        bases = delta_of(value[1:])[0] if kind == 0 and value[:1] == b"\x04" else []
+        rows[bytes([kind]) + name] = place, features, bases
+    ordered_rows = sorted(rows.items())
+    numbered = [(struct.pack(">I", number), row) for number, (_, row) in enumerate(ordered_rows)]
+    features_table = sorted(struct.pack(">I", one) + number for number, (_, some, _) in numbered for one in some)
+    bases_table = sorted(number + base for number, (_, _, some) in numbered for base in some)
+    head = struct.pack("<4I", len(rows), len(features_table), len(bases_table), end)
+    return b"".join([head, *(key + row[0] for key, row in ordered_rows), *features_table, *bases_table])
+
+
+def places_in(pack: bytes, name: bytes) -> tuple[dict[bytes, tuple[int, int]], RefusedError | None]:
+    """Where values are in the pack of a name, and why not all that it had is found, if that is so."""
+    try:
+        size = index_size(pack[-19:], len(pack))
+        return rows_of(pack[len(pack) - 19 - size : len(pack) - 19], name), None
+    except RefusedError as error:
+        if error.error != "corruption":
+            return {}, error
+        found = {bytes([kind]) + key: (at, len(value)) for kind, key, at, value, _ in entries_of(pack)}
+        is_whole = blake3(index_made(pack)).digest() == name
+        return found, None if is_whole else error
 
 
 # ---- manifest, trees, chunks
@@ -386,14 +489,46 @@ class Repository:
         self.folder = folder
         check_marker((folder / "format").read_bytes())
         self.seen: set[bytes] = set()
+        self.needed: set[bytes] = set()
+        self.packs: dict[Path, dict[bytes, tuple[int, int]]] = {}
+        self.unseen: RefusedError | None = None
+        for packs in (folder / "packs", folder / "trash" / "packs"):
+            for path in sorted(packs.glob("*")):
+                if re.fullmatch(r"[0-9a-f]{64}", path.name):
+                    self.packs[path], why = places_in(path.read_bytes(), bytes.fromhex(path.name))
+                    self.unseen = why or self.unseen
 
-    def stored(self, digest: bytes) -> bytes:
+    def frames(self, digest: bytes) -> Iterator[bytes]:
+        """All that is stored under a digest: in packs and by itself, the trash last."""
         name = digest.hex()
-        return unpack((self.folder / "objects" / name[:2] / name).read_bytes())
+        for root in (self.folder, self.folder / "trash"):
+            for path, places in self.packs.items():
+                if path.parent.parent == root and b"\x00" + digest in places:
+                    offset, size = places[b"\x00" + digest]
+                    with path.open("rb") as file:
+                        file.seek(offset)
+                        yield file.read(size)
+            with suppress(FileNotFoundError):
+                yield (root / "objects" / name[:2] / name).read_bytes()
+
+    def content(self, digest: bytes, most: int = OBJECT_BYTES_MAX, depth: int = 0) -> bytes:
+        """The canonical bytes of an object, from the first copy that is right."""
+        wrong = self.unseen or RefusedError("corruption", f"{digest.hex()} is missing")
+        for frame in self.frames(digest):
+            try:
+                data = unpack(frame, most, self.base, depth)
+                must(blake3(data).digest() == digest, "another digest", "corruption")
+                return data
+            except RefusedError as error:
+                wrong = error
+        raise wrong
+
+    def base(self, digest: bytes, most: int, depth: int) -> bytes:
+        self.needed.add(digest)
+        return self.content(digest, most, depth)
 
     def object(self, digest: bytes) -> bytes:
-        data = self.stored(digest)
-        must(blake3(data).digest() == digest, "another digest", "corruption")
+        data = self.content(digest)
         self.seen.add(digest)
         return data
 
@@ -500,6 +635,7 @@ def read(folder: Path, name: str) -> dict[str, Any]:
         "sources": [{**source, "digest": (source["digest"] or b"").hex()} for source in run["sources"]],
         "statistics": run["statistics"],
         "objects": sorted(digest.hex() for digest in repository.seen),
+        "bases": sorted(digest.hex() for digest in repository.needed),
         "castore": sorted(module for module in sys.modules if module.split(".")[0] == "castore"),
     }
 

@@ -7,21 +7,27 @@ import struct
 from typing import Any
 
 from castore.format.codec import ELEMENTS_MAX, Value, decode, encode
+from castore.format.delta import delta_frame
 from castore.format.digest import digest_of
 from castore.format.manifest import ROOT_ENTRIES_MAX, Manifest, Root, SplitRule
 from castore.format.node import CHILDREN_MAX, LEVEL_MAX, Entry
 from castore.format.run import RUN_SOURCES_MAX, RUN_TEXT_BYTES_MAX, Run, SourceRecord
 from castore.format.schema import DATA_ARRAYS
 from castore.store.backend import KEY_BYTES_MAX, PART_BYTES_MAX
+from castore.store.delta import DELTA_BYTES_MAX
 from castore.store.objects import OBJECT_BYTES_MAX
 from castore.store.records import seal
 from castore.store.refs import ENTRY_BYTES_MAX
+from tests.vectors.by_hand import in_one_block
 
 CHILD = digest_of(b"child")
 
 BLOCK_BYTES = 1 << 17
 """The largest block of a zstd frame."""
 
+
+BLOCK = (BLOCK_BYTES << 3 | 2).to_bytes(3, "little") + b"a"
+"""A block of a repeated byte that others follow."""
 
 BAD_KEYS = ("", "/a", "a/", "a//b", ".a", "a/.b", "a/..", "a\\b", "a\n", "\x7f", "ä")
 
@@ -75,6 +81,22 @@ def repeated_byte(size: int) -> bytes:
     )
 
 
+def delta(*sizes: int) -> dict[str, Any]:
+    """A frame of one byte on bases of these sizes, each a byte that is repeated, as parts."""
+    contents = [b"a" * size for size in sizes]
+    frame = delta_frame(tuple(map(digest_of, contents)), None, in_one_block(b"x"))
+    bases = [
+        [digest_of(content).hex(), parts_of(repeated_byte(len(content)), BLOCK)] for content in dict.fromkeys(contents)
+    ]
+    return {"parts": [[frame.hex(), 1]], "bases": bases}
+
+
+def large_delta(size: int) -> dict[str, Any]:
+    """A frame of a byte that is repeated, on a base of another, as parts."""
+    frame = delta_frame((digest_of(b"b"),), None, repeated_byte(size)[1:])
+    return {"parts": parts_of(frame, BLOCK), "bases": [[digest_of(b"b").hex(), [[b"\x00b".hex(), 1]]]]}
+
+
 def entry(size: int) -> bytes:
     """An entry of a log whose record has ``size`` bytes."""
 
@@ -86,7 +108,7 @@ def entry(size: int) -> bytes:
 
 def limits() -> dict[str, Any]:
     """Cases by kind: what is at a limit is read, what is beyond is refused."""
-    block, one, half = (BLOCK_BYTES << 3 | 2).to_bytes(3, "little") + b"a", encode(source(1)), ELEMENTS_MAX // 2
+    one, half = encode(source(1)), ELEMENTS_MAX // 2
     valid = [
         ("most elements in a list", "encoding", parts_of(encode([None] * ELEMENTS_MAX), b"\xc0")),
         ("most elements in two lists", "encoding", parts_of(encode([[None] * half, [None] * (half - 2)]), b"\xc0")),
@@ -96,7 +118,7 @@ def limits() -> dict[str, Any]:
         ("most sources", "run", parts_of(run(RUN_SOURCES_MAX), one)),
         ("the longest text", "run", parts_of(run(1, RUN_TEXT_BYTES_MAX), b"n")),
         ("the largest record", "ref", parts_of(entry(ENTRY_BYTES_MAX), b"m")),
-        ("the most content, and so the largest window", "frame", parts_of(repeated_byte(OBJECT_BYTES_MAX), block)),
+        ("the most content, and so the largest window", "frame", parts_of(repeated_byte(OBJECT_BYTES_MAX), BLOCK)),
     ]
     invalid = [
         ("an element too many in a list", "encoding", parts_of(encode([None] * (ELEMENTS_MAX + 1)), b"\xc0"), "format"),
@@ -107,14 +129,29 @@ def limits() -> dict[str, Any]:
         ("a source too many", "run", parts_of(run(RUN_SOURCES_MAX + 1), one), "format"),
         ("a text too long", "run", parts_of(run(1, RUN_TEXT_BYTES_MAX + 1), b"n"), "format"),
         ("a record too large", "ref", parts_of(entry(ENTRY_BYTES_MAX + 1), b"m"), "corruption"),
-        ("content of a byte too many", "frame", parts_of(repeated_byte(OBJECT_BYTES_MAX + 1), block), "corruption"),
+        ("content of a byte too many", "frame", parts_of(repeated_byte(OBJECT_BYTES_MAX + 1), BLOCK), "corruption"),
+    ]
+    most = DELTA_BYTES_MAX
+    deltas = [
+        {"name": "the most content on a base", "kind": "frame", **large_delta(most)},
+        {"name": "the largest base", "kind": "frame", **delta(most)},
+        {"name": "the largest bases together", "kind": "frame", **delta(most // 2, most // 2 - 1, 1)},
+    ]
+    wrong = {"kind": "frame", "error": "corruption"}
+    deltas_invalid = [
+        {"name": "content of a byte too many on a base", **wrong, **large_delta(most + 1)},
+        {"name": "a base of a byte too many", **wrong, **delta(most + 1)},
+        {"name": "bases of a byte too many together", **wrong, **delta(most // 2, most // 2, 1)},
     ]
     part, whole = "p" * PART_BYTES_MAX, "/".join(["k" * 204] * 5)
     return {
         "about": "docs/format/errors.md#limits. The bytes of a case are its parts one after another, each hexadecimal "
-        "and with how often it is there. A ref is entry 0 of r.",
-        "valid": [dict(zip(("name", "kind", "parts", "level"), case, strict=False)) for case in valid],
-        "invalid": [dict(zip(("name", "kind", "parts", "error", "level"), case, strict=False)) for case in invalid],
+        "and with how often it is there; bases are [digest, parts] of what a frame needs. A ref is entry 0 of r.",
+        "valid": [*(dict(zip(("name", "kind", "parts", "level"), case, strict=False)) for case in valid), *deltas],
+        "invalid": [
+            *(dict(zip(("name", "kind", "parts", "error", "level"), case, strict=False)) for case in invalid),
+            *deltas_invalid,
+        ],
         "keys": {
             "valid": ["a", "a/b", "a b", "~!", f"a/{part}", whole],
             "invalid": [*BAD_KEYS, f"a/{part}p", whole + "k"],

@@ -63,6 +63,8 @@ from tests.support.strategies import piece_of
 from tests.vectors import at_limits, signed
 from tests.vectors import golden as golden_repository
 from tests.vectors import links as unsound
+from tests.vectors import packs as packs_by_hand
+from tests.vectors.by_hand import in_one_block, windowed
 from tests.vectors.generator import samples
 from tests.vectors.values import to_json
 
@@ -992,19 +994,12 @@ def extra() -> File:
 # ---- what is stored
 
 
-def zstd_raw(content: bytes, size_field: str = "B") -> bytes:
-    """A zstd frame of one raw block, written out by RFC 8878: no compressor, so no version of one."""
-    flag = {"B": 0x20, "I": 0xA0}[size_field]  # single segment; content size in 1 or 4 bytes
-    block = (1 | len(content) << 3).to_bytes(3, "little")
-    return b"\x28\xb5\x2f\xfd" + bytes([flag]) + struct.pack("<" + size_field, len(content)) + block + content
-
-
 def split_frame(high_bits: int, prefix: int, count: int, planes: bytes) -> bytes:
-    return struct.pack("<BBII", 2, high_bits, prefix, count) + zstd_raw(planes)
+    return struct.pack("<BBII", 2, high_bits, prefix, count) + in_one_block(planes)
 
 
 def short_frame(prefix: int, count: int, streams: bytes) -> bytes:
-    return struct.pack("<BII", 3, prefix, count) + zstd_raw(streams)
+    return struct.pack("<BII", 3, prefix, count) + in_one_block(streams)
 
 
 def low(*numbers: int) -> bytes:
@@ -1028,8 +1023,8 @@ def frames() -> File:
     valid = [
         ("raw", b"\x00abc", b"abc"),
         ("raw, empty", b"\x00", b""),
-        ("zstd, one raw block", b"\x01" + zstd_raw(b"abc"), b"abc"),
-        ("zstd, content size in 4 bytes", b"\x01" + zstd_raw(b"abc", "I"), b"abc"),
+        ("zstd, one raw block", b"\x01" + in_one_block(b"abc"), b"abc"),
+        ("zstd, content size in 4 bytes", b"\x01" + in_one_block(b"abc", "I"), b"abc"),
         ("zstd, one block of a repeated byte", b"\x01" + bytes.fromhex("28b52ffd2005" + "2b000061"), b"aaaaa"),
         ("zstd, compressed", bytes.fromhex(compressed), b"castore " * 12),
         ("split, no high bits", split_frame(0, 1, 2, b"p" + low(1, 65535)), b"p" + u32(1, 65535)),
@@ -1070,16 +1065,13 @@ def frames() -> File:
             b"pp" + u32(0x1F00, 1, 0x01020304, 230, 2**32 - 1),
         ),
     ]
-    good = zstd_raw(b"abc")
+    good = in_one_block(b"abc")
 
-    def windowed(descriptor: int) -> bytes:  # by RFC 8878: exponent and mantissa of the window, content size in 4 bytes
-        return b"\x01\x28\xb5\x2f\xfd\x80" + bytes([descriptor]) + b"\x03\x00\x00\x00" + good[6:]
-
-    valid.append(("zstd, the largest window", windowed(17 << 3), b"abc"))
+    valid.append(("zstd, the largest window", b"\x01" + windowed(3, 17 << 3) + good[6:], b"abc"))
     no_size = b"\x28\xb5\x2f\xfd\x00\x58" + good[6:]  # a window descriptor in place of the content size
     invalid = [
         ("empty", b""),
-        ("unknown codec 4", b"\x04abc"),
+        ("unknown codec 5", b"\x05abc"),
         ("unknown codec 255", b"\xff"),
         ("no zstd frame", b"\x01abc"),
         ("zstd without a body", b"\x01"),
@@ -1087,12 +1079,12 @@ def frames() -> File:
         ("zstd cut short", b"\x01" + good[:-1]),
         ("zstd with a byte behind it", b"\x01" + good + b"\x00"),
         ("two zstd frames", b"\x01" + good + good),
-        ("zstd of no content", b"\x01" + zstd_raw(b"")),
+        ("zstd of no content", b"\x01" + in_one_block(b"")),
         ("zstd of unknown content size", b"\x01" + no_size),
         ("zstd that says less than it holds", b"\x01" + good[:5] + b"\x02" + good[6:]),
         ("zstd that says more than it holds", b"\x01" + good[:5] + b"\x04" + good[6:]),
-        ("zstd with a window of 144 MiB", windowed(17 << 3 | 1)),
-        ("zstd with a window of 2 TiB", windowed(31 << 3)),
+        ("zstd with a window of 144 MiB", b"\x01" + windowed(3, 17 << 3 | 1) + good[6:]),
+        ("zstd with a window of 2 TiB", b"\x01" + windowed(3, 31 << 3) + good[6:]),
         ("zstd that claims 2**32 - 1 bytes", b"\x01\x28\xb5\x2f\xfd\xa0\xff\xff\xff\xff" + good[6:]),
         ("a skippable frame first", b"\x01" + bytes.fromhex("502a4d1800000000") + good),
         ("split without its header", b"\x02\x00\x00"),
@@ -1111,17 +1103,24 @@ def frames() -> File:
     ]
     return {
         "about": (
-            "docs/format/repository.md. frame unpacks to data. Encoders may make other frames of the same data; "
-            "every decoder takes these and refuses the invalid ones (limit: 2**28 bytes)."
+            "docs/format/repository.md. frame unpacks to data; bases are [digest, frame] of what it needs. Encoders "
+            "may make other frames of the same data; every decoder takes these and refuses the invalid ones (limit: "
+            "2**28 bytes)."
         ),
-        "valid": [{"name": name, "frame": frame.hex(), "data": data.hex()} for name, frame, data in valid],
+        "valid": [
+            *({"name": name, "frame": frame.hex(), "data": data.hex()} for name, frame, data in valid),
+            *packs_by_hand.valid_deltas(),
+        ],
         "invalid": [
-            {
-                "name": name,
-                "frame": frame.hex(),
-                "error": "unsupported-version" if name.startswith("unknown codec") else "corruption",
-            }
-            for name, frame in invalid
+            *(
+                {
+                    "name": name,
+                    "frame": frame.hex(),
+                    "error": "unsupported-version" if name.startswith("unknown codec") else "corruption",
+                }
+                for name, frame in invalid
+            ),
+            *packs_by_hand.invalid_deltas(),
         ],
     }
 
@@ -1372,6 +1371,10 @@ def signatures() -> File:
     return signed.signatures()
 
 
+def packs() -> File:
+    return packs_by_hand.packs()
+
+
 def links() -> File:
     return unsound.links()
 
@@ -1397,6 +1400,7 @@ FILES: dict[str, Callable[[], File]] = {
         dataset,
         extra,
         frames,
+        packs,
         records,
         packings,
         imports,
@@ -1424,7 +1428,8 @@ def main() -> None:
     """Write all files."""
     for name in FILES:
         (FOLDER / f"{name}.json").write_text(text_of(name), encoding="ascii")
-    (FOLDER / "golden.tar").write_bytes(golden_repository.archive())
+    (FOLDER / "golden.tar").write_bytes(golden_repository.archive(golden_repository.content()))
+    (FOLDER / "golden-packed.tar").write_bytes(golden_repository.archive(golden_repository.packed_content()))
 
 
 if __name__ == "__main__":
