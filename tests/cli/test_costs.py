@@ -76,7 +76,7 @@ def test_equal_datasets_are_compared_by_few_modules(repo: Path) -> None:
         of_diff = {name.rpartition(".")[2] for name in found if name.startswith("castore.diff.")}
         assert of_diff <= {"compare", "document", "left_out", "recipes", "sources"}
         assert not {"castore_cli.verify", "castore.tree.align", "castore.tree.diff", "castore.olmo"} & {*found}
-        assert len(found) <= 72, sorted(found)  # it is 70
+        assert len(found) <= 74, sorted(found)  # it is 73
 
 
 def test_equal_datasets_are_compared_without_compiling_classes(repo: Path) -> None:

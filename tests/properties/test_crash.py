@@ -111,7 +111,7 @@ def run(setting: Setting) -> Sweeping:
 
 
 def test_the_job_is_worth_the_sweep(setting: Setting) -> None:
-    assert len(setting.operations) > (120 if setting.layout is loose else 25)
+    assert len(setting.operations) > (120 if setting.layout is loose else 20)
     assert {"put", "flush", "create", "touch"} == set(setting.operations)
     assert setting.unit_count > 8
     backend = filled(setting.base)
