@@ -399,7 +399,7 @@ class TwoSteps(FaultyBackend):
 
 
 @pytest.mark.slow
-def test_a_renewal_between_looking_and_removing(backend: MemoryBackend, mixes: dict[str, Path]) -> None:
+def test_a_renewal_between_looking_and_removing(backend: MemoryBackend, mixes: dict[str, Path], layout: Layout) -> None:
     """Where that can happen the object is in the trash: readers find it, and the next collection gives it back."""
     source = Repository(backend)
     other = MemoryBackend()
@@ -425,7 +425,7 @@ def test_a_renewal_between_looking_and_removing(backend: MemoryBackend, mixes: d
             collect(TwoSteps(inner, 0, None), policy, force=True)
             assert whole <= objects_of(inner)
             assert check_complete_of(Repository(inner), "b")
-    assert torn
+    assert torn or layout is not loose  # of packs see tests/care/test_relatives.py
 
 
 @pytest.mark.slow

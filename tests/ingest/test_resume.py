@@ -39,7 +39,12 @@ def arguments(path: Path, repo: Path, workers: int, amount: str = "1.5") -> list
 
 
 def units(repo: Path) -> int:
-    return sum(1 for path in (repo / "units").rglob("*") if path.is_file() and len(path.name) == 64)
+    """Records of units that other processes see."""
+    return sum(1 for _ in Repository.open(str(repo)).backend.list("units"))
+
+
+SMALL_PACKS = "3000"
+"""Bytes of values after which a pack is closed: some units each."""
 
 
 def resume(path: Path, repo: Path, workers: int) -> dict[str, object]:
@@ -53,7 +58,7 @@ def resume(path: Path, repo: Path, workers: int) -> dict[str, object]:
 @pytest.mark.parametrize(("workers", "recorded"), [(1, 0), (1, 8), (2, 0), (2, 5)])
 def test_killed_and_resumed(path: Path, root: str, tmp_path: Path, workers: int, recorded: int) -> None:
     repo = tmp_path / "repo"
-    process = start(*arguments(path, repo, workers), CASTORE_TEST_SLEEP=SLEEP)
+    process = start(*arguments(path, repo, workers), CASTORE_TEST_SLEEP=SLEEP, CASTORE_TEST_PACK_BYTES=SMALL_PACKS)
     wait_until(lambda: (repo / "format").exists() and units(repo) >= recorded)
     if workers > 1:
         wait_until(lambda: len(session_members(process.pid)) > 1)
@@ -75,7 +80,7 @@ def test_killed_and_resumed(path: Path, root: str, tmp_path: Path, workers: int,
 @pytest.mark.parametrize(("workers", "recorded"), [(1, 0), (1, 6), (2, 6)])
 def test_interrupted_and_resumed(path: Path, root: str, tmp_path: Path, workers: int, recorded: int) -> None:
     repo = tmp_path / "repo"
-    process = start(*arguments(path, repo, workers), CASTORE_TEST_SLEEP=SLEEP)
+    process = start(*arguments(path, repo, workers), CASTORE_TEST_SLEEP=SLEEP, CASTORE_TEST_PACK_BYTES=SMALL_PACKS)
     wait_until(lambda: (repo / "format").exists() and units(repo) >= recorded)
     if workers > 1:
         wait_until(lambda: len(session_members(process.pid)) > 1)
@@ -131,8 +136,8 @@ def test_a_worker_that_dies_is_one_line_and_the_next_run_goes_on(tmp_path: Path)
 def test_the_second_part_of_a_run_costs_the_rest(path: Path, tmp_path: Path) -> None:
     """Counted in batches: half of the units stored, half of the work left."""
     repo = tmp_path / "repo"
-    process = start(*arguments(path, repo, 1, "1.0"), CASTORE_TEST_SLEEP=SLEEP)
-    wait_until(lambda: units(repo) >= 12)
+    process = start(*arguments(path, repo, 1, "1.0"), CASTORE_TEST_SLEEP=SLEEP, CASTORE_TEST_PACK_BYTES=SMALL_PACKS)
+    wait_until(lambda: (repo / "format").exists() and units(repo) >= 12)
     process.kill()
     process.communicate()
     kept = units(repo)
