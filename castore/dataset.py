@@ -23,6 +23,7 @@ from castore.store.backend import Backend
 from castore.store.cache import open_cache
 from castore.store.marker import open_layout
 from castore.store.objects import ObjectStore
+from castore.store.packs import packed
 from castore.store.refs import RefStore
 from castore.store.urls import default_place, open_backend
 from castore.tree.walk import Fetch
@@ -276,11 +277,12 @@ class Datasets:
     """
 
     def __init__(self, backend: Backend) -> None:
-        self.backend = backend
-        self.objects = ObjectStore(backend, cache=open_cache() if getattr(backend, "needs_probe", False) else None)
+        cache = open_cache() if getattr(backend, "needs_probe", False) else None
+        self.backend = backend = packed(backend, cache)
+        self.objects = ObjectStore(backend, cache=cache)
         self.refs = RefStore(backend)
         # One cache for all datasets of the repository: what two of them share is read once.
-        self._fetch = CachedFetch(self.objects.get, many=getattr(self.objects, "get_many", None))
+        self._fetch = CachedFetch(self.objects.get, many=self.objects.get_many if backend.is_far else None)
 
     @classmethod
     def open(cls, url: str | os.PathLike[str] | None = None, *, create: bool = False) -> Self:

@@ -127,6 +127,12 @@ class CorruptionError(CastoreError):
     code = "corruption"
 
 
+class MissingBaseError(CorruptionError):
+    """An object is stored by what it shares with another, which is missing."""
+
+    code = "missing-base"
+
+
 class BackendError(CastoreError):
     """The storage behind a repository failed.
 

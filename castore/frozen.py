@@ -20,7 +20,7 @@ def frozen(cls: type[T]) -> type[T]:
     value takes some microseconds longer to make, so it is not for values that there are very many of.
     """
     for name, method in _METHODS.items():
-        if getattr(cls, name) is getattr(object, name):
+        if name not in vars(cls) and getattr(cls, name) is getattr(object, name):
             setattr(cls, name, method)
     return dataclass(init=False, repr=False, eq=False)(cls)
 
@@ -31,14 +31,15 @@ def _init(self: Any, *values: Any, **named: Any) -> None:
     if len(values) > len(names) or not given.keys().isdisjoint(named):
         raise TypeError(f"{type(self).__name__} takes each of {', '.join(names)} once")
     given.update(named)
-    if len(given) < len(names):
-        for each in fields(self):
+    every = {each.name: each for each in fields(self)}
+    if len(given) < len(every):
+        for each in every.values():
             if each.name not in given and each.default is not MISSING:
                 given[each.name] = each.default
             elif each.name not in given and each.default_factory is not MISSING:
                 given[each.name] = each.default_factory()
-    if given.keys() != set(names):
-        raise TypeError(f"{type(self).__name__} takes {', '.join(names)}, and was given {', '.join(given)}")
+    if given.keys() != every.keys():
+        raise TypeError(f"{type(self).__name__} takes {', '.join(every)}, and was given {', '.join(given)}")
     vars(self).update(given)
     if hasattr(self, "__post_init__"):
         self.__post_init__()

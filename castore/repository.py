@@ -359,6 +359,7 @@ class Repository(Datasets):
         self,
         *,
         share: float = 1.0,
+        repair: bool = False,
         repair_from: Repository | PathLike | None = None,
         report: Callable[[int, int], None] = lambda done, total: None,
     ) -> FsckResult:
@@ -368,6 +369,8 @@ class Repository(Datasets):
 
         Args:
             share: Part of the chunks that is read, drawn at random.
+            repair: Put right what can be without another repository: packs whose index is damaged, or of which every
+                value is whole somewhere.
             repair_from: A repository from which what is damaged or missing is taken, verified; or its path or URL.
         """
         from castore.care.fsck import check
@@ -375,7 +378,7 @@ class Repository(Datasets):
         if isinstance(repair_from, str | os.PathLike):  # it need not be healthy enough to be opened
             repair_from = Repository(open_backend(os.fspath(repair_from)))
         source = None if repair_from is None else repair_from.backend
-        return check(self.backend, share=share, source=source, report=report)
+        return check(self.backend, share=share, source=source, repair=repair, report=report)
 
     def du(self, *names: str, report: Callable[[int, int], None] = lambda done, total: None) -> Usage:
         """Count what names take, what they share, and what would be free without them; without names, of all.

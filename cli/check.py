@@ -14,6 +14,7 @@ from castore_cli.parameters import (
     Number,
     Share,
     ShareType,
+    choice_option,
     dataset_argument,
     json_option,
     part_size_option,
@@ -85,19 +86,17 @@ class Verdict:
     help="Exit 1 if more of the tokens, or of the trained ones, is dropped.",
 )
 @click.option("--strict", is_flag=True, help="Exit 1 if rows lost something when they were tokenized.")
-@click.option(
+@choice_option(
     "--long-doc-strategy",
-    type=click.Choice(["truncate", "fragment"]),
-    default="truncate",
-    show_default=True,
-    help="What the trainer does with documents over the sequence length.",
+    ["truncate", "fragment"],
+    "truncate",
+    "What the trainer does with documents over the sequence length.",
 )
-@click.option(
+@choice_option(
     "--boundaries",
-    type=click.Choice(["eos", "metadata"]),
-    default="eos",
-    show_default=True,
-    help="Where the trainer finds documents: at EOS ids, as in local files, or in the .csv.gz files, as with URLs and "
+    ["eos", "metadata"],
+    "eos",
+    "Where the trainer finds documents: at EOS ids, as in local files, or in the .csv.gz files, as with URLs and "
     "with use_array_if_local=False.",
 )
 @part_size_option

@@ -6,19 +6,13 @@ import click
 
 from castore_cli.context import State, local_time, origin
 from castore_cli.formatting import echo_json, number, plural
-from castore_cli.parameters import dataset_argument, json_summary_option, part_size_option, silent_option
+from castore_cli.parameters import choice_option, dataset_argument, json_summary_option, part_size_option, silent_option
 
 
 @click.command()
 @dataset_argument("address")
 @click.argument("folder")
-@click.option(
-    "--layout",
-    type=click.Choice(["olmo-core", "megatron", "mds", "parquet"]),
-    default="olmo-core",
-    show_default=True,
-    help="Kind of files.",
-)
+@choice_option("--layout", ["olmo-core", "megatron", "mds", "parquet"], "olmo-core", "Kind of files.")
 @part_size_option
 @click.option("--replace", is_flag=True, help="Replace an earlier export, as a whole.")
 @json_summary_option

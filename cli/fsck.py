@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     metavar="SHARE",
     help="Read a random part of the chunks, as 1%.",
 )
+@click.option("--repair", is_flag=True, help="Put right what can be without another repository.")
 @click.option("--repair-from", metavar="URL", help="Take what is damaged or missing from this repository, verified.")
 @json_option
 @quiet_option
 @click.pass_obj
-def fsck(state: State, sample: Share, repair_from: str | None, as_json: bool, quiet: bool) -> None:
+def fsck(state: State, sample: Share, repair: bool, repair_from: str | None, as_json: bool, quiet: bool) -> None:
     """Read and hash everything, and check that it fits together; exit 1 if something is found.
 
-    Nothing is deleted, and nothing is changed but what --repair-from puts in place of what is damaged or missing.
+    Nothing is deleted, and nothing is changed but what --repair and --repair-from put in place of what is damaged or
+    missing.
     """
     from castore.repository import Repository
     from castore.store.urls import open_backend
@@ -37,7 +39,9 @@ def fsck(state: State, sample: Share, repair_from: str | None, as_json: bool, qu
 
     repository = Repository(open_backend(state.url))  # it need not be healthy enough to be opened
     with ProgressDisplay("checking", "bytes", as_json=as_json, quiet=quiet) as progress:
-        done = repository.fsck(share=float(sample.value), repair_from=repair_from, report=progress.update)
+        done = repository.fsck(
+            share=float(sample.value), repair=repair, repair_from=repair_from, report=progress.update
+        )
     findings = done.findings
     if as_json:
         echo_json(

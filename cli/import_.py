@@ -13,6 +13,8 @@ from castore_cli.formatting import echo_json, number, plural, size, visible
 from castore_cli.parameters import Number, force_option, json_summary_option, message_option, quiet_option
 
 if TYPE_CHECKING:
+    from castore.ingest.import_folder import ImportResult
+    from castore.ingest.write_job import WriteResult
     from castore_cli.progress import ProgressDisplay
 
 
@@ -83,24 +85,8 @@ def _import_folder(state: State, options: ImportOptions) -> None:
         )
     for array in companions(options.directory).arrays:
         click.echo(f"castore: warning: {visible(array)} is left out: it is none of the parts of the layout", err=True)
-    if options.as_json:
-        echo_json(
-            {
-                "name": name,
-                "root": done.root,
-                "run": done.run,
-                "samples": done.samples,
-                "tokens": done.tokens,
-                "known": done.known,
-                "stored": {"objects": done.objects_new, "bytes": done.bytes_new},
-            }
-        )
-        return
-    click.echo(f"{name}  {done.root.hex()}")
-    click.echo(f"  samples  {number(done.samples)}, {number(done.tokens)} tokens")
-    if like is not None:
-        click.echo(f"  known    {number(done.known)} of them are in {like}")
-    click.echo(f"  stored   {plural(done.objects_new, 'new object')}, {size(done.bytes_new)}")
+    known = None if like is None else f"{number(done.known)} of them are in {like}"
+    _show(options, done, {"known": done.known}, known)
 
 
 def _import_zarr(state: State, options: ImportOptions) -> None:
@@ -109,24 +95,24 @@ def _import_zarr(state: State, options: ImportOptions) -> None:
         found = repository.import_zarr(
             options.directory, name, origin(options.message), force=options.force, report=progress.update
         )
-    done = found.written
     for array, reason in found.left_out.items():
         click.echo(f"castore: warning: array {array} is left out: {reason}", err=True)
+    _show(options, found.written, {"left_out": dict(found.left_out)})
+
+
+def _show(
+    options: ImportOptions, done: ImportResult | WriteResult, more: dict[str, object], known: str | None = None
+) -> None:
+    """Tell what came of it: as JSON with ``more`` in it, or in lines, one of them ``known``."""
     if options.as_json:
-        echo_json(
-            {
-                "name": name,
-                "root": done.root,
-                "run": done.run,
-                "samples": done.samples,
-                "tokens": done.tokens,
-                "left_out": dict(found.left_out),
-                "stored": {"objects": done.objects_new, "bytes": done.bytes_new},
-            }
-        )
+        counts = {"samples": done.samples, "tokens": done.tokens, **more}
+        stored = {"objects": done.objects_new, "bytes": done.bytes_new}
+        echo_json({"name": options.name, "root": done.root, "run": done.run, **counts, "stored": stored})
         return
-    click.echo(f"{name}  {done.root.hex()}")
+    click.echo(f"{options.name}  {done.root.hex()}")
     click.echo(f"  samples  {number(done.samples)}, {number(done.tokens)} tokens")
+    if known is not None:
+        click.echo(f"  known    {known}")
     click.echo(f"  stored   {plural(done.objects_new, 'new object')}, {size(done.bytes_new)}")
 
 

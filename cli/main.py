@@ -24,7 +24,7 @@ from castore.errors import BackendError, CastoreError, ConflictError, did_you_me
 from castore.version import __version__  # noqa: E402
 from castore_cli.context import State  # noqa: E402
 from castore_cli.formatting import printable, visible  # noqa: E402
-from castore_cli.interrupt import exit_code, leave_on_interrupt, raise_on_interrupt, what_came  # noqa: E402
+from castore_cli.interrupt import exit_code, interruptible, raise_on_interrupt, what_came  # noqa: E402
 
 COMMANDS = {
     "tokenize": "Turn conversations into a dataset of the repository.",
@@ -82,7 +82,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            return interruptible(super().invoke, ctx)
         except KeyboardInterrupt:  # click would forget which command it was
             raise self._interrupted(ctx) from None
         except RuntimeError as error:
@@ -99,12 +99,9 @@ class Commands(click.Group):
         except BrokenPipeError:  # click would exit with 1, which says "different"
             _silence_stdout()
             raise click.exceptions.Exit(EXIT_TROUBLE) from None
-        finally:
-            leave_on_interrupt()
 
     @staticmethod
     def _interrupted(ctx: click.Context) -> click.exceptions.Exit:
-        leave_on_interrupt()
         from castore_cli.kept import after_interrupt
 
         return click.exceptions.Exit(_fail(after_interrupt(ctx.invoked_subcommand, what_came()), exit_code()))

@@ -14,7 +14,7 @@ import click
 from castore_cli.context import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from fractions import Fraction
 
     from click.shell_completion import CompletionItem
@@ -154,6 +154,11 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 def dataset_argument(name: str, **options: Any) -> Callable[[Any], Any]:
     """An argument that is a name of the repository or another address."""
     return click.argument(name, shell_complete=_complete, **options)
+
+
+def choice_option(name: str, choices: Sequence[str], default: str, text: str) -> Callable[[Any], Any]:
+    """An option that takes one of some words, and whose help ``text`` is followed by the one taken without it."""
+    return click.option(name, type=click.Choice(choices), default=default, show_default=True, help=text)
 
 
 class RepositoryOption(click.Option):

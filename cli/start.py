@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -11,11 +12,10 @@ def main() -> None:
         if sys.argv[1:] == ["--version"] and _tell_version():
             return
         from castore_cli.interrupt import stand_from_the_start
-    except KeyboardInterrupt:
-        import os
 
+        stand_from_the_start()
+    except KeyboardInterrupt:
         os._exit(130)
-    stand_from_the_start()
     from castore_cli.main import main as run
 
     run()

@@ -19,7 +19,14 @@ from castore.ingest.defaults import (
 )
 from castore_cli.context import SEED_MAX, State, origin
 from castore_cli.formatting import echo_json, lost_lines, number, plural, share, size
-from castore_cli.parameters import Number, force_option, json_summary_option, message_option, silent_option
+from castore_cli.parameters import (
+    Number,
+    choice_option,
+    force_option,
+    json_summary_option,
+    message_option,
+    silent_option,
+)
 
 if TYPE_CHECKING:
     from castore.ingest.job import TokenizeResult
@@ -51,12 +58,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Revision of the Hugging Face datasets.",
 )
-@click.option(
-    "--format",
-    type=click.Choice(FORMATS),
-    default=MESSAGES_FORMAT,
-    show_default=True,
-    help="The shape of the rows; auto finds it out from the first row of each source.",
+@choice_option(
+    "--format", FORMATS, MESSAGES_FORMAT, "The shape of the rows; auto finds it out from the first row of each source."
 )
 @click.option("--tokenizer", metavar="DIR", help="Folder of a Hugging Face tokenizer.")
 @click.option(
@@ -94,12 +97,8 @@ if TYPE_CHECKING:
     help="Seed of the choice of rows.",
 )
 @click.option("--workers", type=Number(1), metavar="N", help="Processes. Default: one for each processor.")
-@click.option(
-    "--on-error",
-    type=click.Choice(ERRORS),
-    default=ON_ERROR,
-    show_default=True,
-    help="What to do at a row that cannot be read: stop there, or count it and go on.",
+@choice_option(
+    "--on-error", ERRORS, ON_ERROR, "What to do at a row that cannot be read: stop there, or count it and go on."
 )
 @click.option(
     "--strict",

@@ -22,6 +22,7 @@ class Ours:
     y: int = 2
     tags: list[str] = field(default_factory=list)
     note: str = field(default="", repr=False, compare=False)
+    named: int = field(default=0, kw_only=True)
 
     @property
     def area(self) -> int:
@@ -38,6 +39,7 @@ class Theirs:
     y: int = 2
     tags: list[str] = field(default_factory=list)
     note: str = field(default="", repr=False, compare=False)
+    named: int = field(default=0, kw_only=True)
 
 
 MAKE: list[Callable[[Any], Any]] = [
@@ -45,6 +47,7 @@ MAKE: list[Callable[[Any], Any]] = [
     lambda kind: kind(1, 3),
     lambda kind: kind(1, 3, ["a"], "b"),
     lambda kind: kind(x=1),
+    lambda kind: kind(1, named=5),
     lambda kind: kind(y=3, x=1),
     lambda kind: kind(1, tags=["a"]),
     lambda kind: replace(kind(1, tags=["a"]), y=4),
@@ -55,6 +58,7 @@ REFUSE: list[Callable[[Any], Any]] = [
     lambda kind: kind(),
     lambda kind: kind(y=1),
     lambda kind: kind(1, 2, [], "", 5),
+    lambda kind: kind(1, 2, [], "", named=1, other=2),
     lambda kind: kind(1, x=1),
     lambda kind: kind(1, z=1),
     lambda kind: replace(kind(1), z=1),
@@ -83,9 +87,9 @@ def test_what_a_dataclass_refuses_is_refused(make: Callable[[Any], Any]) -> None
 def test_errors_name_the_class_and_its_fields() -> None:
     make: Any = Ours
     for arguments, named, said in (
-        ((), {}, "Ours takes x, y, tags, note, and was given y, tags, note"),
+        ((), {}, "Ours takes x, y, tags, note, named, and was given y, tags, note, named"),
         ((1,), {"x": 1}, "Ours takes each of x, y, tags, note once"),
-        ((1,), {"z": 1}, "Ours takes x, y, tags, note, and was given x, z, y, tags, note"),
+        ((1,), {"z": 1}, "Ours takes x, y, tags, note, named, and was given x, z, y, tags, note, named"),
         ((1, 2, [], "", 5), {}, "Ours takes each of x, y, tags, note once"),
     ):
         with pytest.raises(TypeError) as caught:
@@ -109,7 +113,7 @@ def test_defaults_are_not_shared() -> None:
 
 
 def test_fields_and_properties() -> None:
-    assert [each.name for each in fields(Ours)] == ["x", "y", "tags", "note"]
+    assert [each.name for each in fields(Ours)] == ["x", "y", "tags", "note", "named"]
     assert Ours(3).area == 6
 
 

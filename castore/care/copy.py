@@ -69,10 +69,11 @@ class _Copy:
             for digest, frame, data in self.source.get_frames(missing):
                 if digest in said:
                     _check_end(said[digest], facts_of(data))
-                self.target.put_frame(digest, frame)
+                before = self.target.bytes_written
+                self.target.adopt(digest, frame, data, self.source.features(digest))
                 self.done.sent += 1
-                self.done.sent_bytes += len(frame)
-                self.unflushed += len(frame)
+                self.done.sent_bytes += self.target.bytes_written - before
+                self.unflushed += self.target.bytes_written - before
                 if self.unflushed > FLUSH_BYTES:
                     self.flush()
             self.report(self.done.sent + self.done.present, self.total)
@@ -128,10 +129,10 @@ def copy_dataset(
     stacks = _descend(copy, inner, known, files)
     copy.send(files)
     for nodes in stacks:
-        copy.flush()
+        copy.target.barrier()
         copy.send(nodes)
     for top in tops:
-        copy.flush()
+        copy.target.barrier()
         copy.send([top])
     copy.flush()
     return copy.done

@@ -1,13 +1,15 @@
 """``fsck``: everything is read and hashed again, every link compared with both its ends, every dataset derived anew.
 
-Each object is read once (but for keys and lengths, which every dataset needs whole). What objects say is kept in arrays
-(``graph``), and links are judged when all is known, so data that many datasets share costs as much as one.
+Each object is read once: nodes first, then the datasets, whose chunks are compared with one another as they come by,
+then what is left. Read again is only what no memory would hold: more than ``KEPT_BYTES`` of keys and lengths that
+datasets share, and chunks that two datasets divide into other samples. What objects say is kept in arrays (``graph``),
+and links are judged when all is known, so data that many datasets share costs as much as one.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,25 +19,34 @@ from castore.care.allocator import keep_freed_memory
 from castore.care.census import Census, take_census
 from castore.care.findings import Finding, Findings
 from castore.care.fsck_dataset import dataset_faults
+from castore.care.fsck_packs import check_copies, check_packs
 from castore.care.fsck_records import check_marker, check_records, check_refs
 from castore.care.graph import Graph
-from castore.care.links import ObjectKind, facts_of
+from castore.care.links import ANY, ObjectKind, facts_of
 from castore.care.repair import Repairer
 from castore.errors import (
     BackendError,
     CastoreError,
     CorruptionError,
     FormatError,
+    MissingBaseError,
     NotFoundError,
     UnsupportedVersionError,
 )
 from castore.format.digest import Digest
+from castore.format.samples import SpanColumn
+from castore.lru import LRU
 from castore.store.backend import Backend, NotAValueError
-from castore.store.objects import ObjectStore, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import ObjectStore
+from castore.store.packs import PackedBackend, packed
 from castore.store.refs import REFS
 
 BATCH = 256
 """Objects that are asked for at once."""
+
+KEPT_BYTES = 64 * 2**20
+"""Run records, manifests, keys and lengths that are kept, since another dataset may have the same."""
 
 
 @dataclass(slots=True)
@@ -68,6 +79,7 @@ def check(
     *,
     share: float = 1.0,
     source: Backend | None = None,
+    repair: bool = False,
     tell: Callable[[Finding], None] = lambda finding: None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> FsckResult:
@@ -77,41 +89,57 @@ def check(
         backend: The repository; it need not be healthy enough to be opened.
         share: Part of the objects that is read, drawn at random; inner nodes are always read.
         source: A repository from which what is damaged or missing is taken, verified.
+        repair: Put right what can be without another repository.
         tell: Called at once with every finding that is listed.
         report: Called with bytes read and bytes to be read.
     """
     keep_freed_memory()
+    backend = packed(backend)
     findings = Findings(tell)
-    repairer = Repairer(backend, source)
+    repairer = Repairer(backend, None if source is None else packed(source))
     check_marker(backend, repairer, findings)
-    return _Check(backend, findings, repairer, share, report).run()
+    return _Check(backend, findings, repairer, share, report, repair or source is not None).run()
 
 
 @dataclass
 class _Check:
     """One check under way."""
 
-    backend: Backend
+    backend: PackedBackend
     findings: Findings
     repairer: Repairer
     share: float
     report: Callable[[int, int], None]
+    repair: bool
     done: FsckResult = field(init=False)
     census: Census = field(init=False)
     graph: Graph = field(init=False)
 
     def run(self) -> FsckResult:
-        """Check in this order: listing, names, objects, links, datasets, records."""
+        """Check in this order: listing, names, nodes, datasets, other objects, links, records."""
         self.census = take_census(self.backend)
         self.graph = Graph(self.census)
         self.objects = ObjectStore(self.backend)
+        self.looked = np.zeros(len(self.census), np.bool_)
+        self.adopted = False
+        self.seen: set[object] = set()
+        self._decoded: tuple[bytes, SpanColumn | None] = b"", None
+        self._kept: LRU[Digest, bytes] = LRU(KEPT_BYTES, len)
         self.done = FsckResult(self.findings, len(self.census), 0, self.census.size_bytes)
         self._unknown_files()
         refs = check_refs(self.backend, self.census.records[REFS.folder], self.repairer, self.findings)
         self.done.names = len(refs.current)
-        self._read_objects([target for target, _ in (*refs.current, *refs.former)])
         current = {self.graph.number(target): f"ref {name}" for target, name in refs.current}
         former = {self.graph.number(target): f"ref {name}" for target, name in refs.former}
+        self._choose()
+        self._read_inner([*current, *former])
+        waiting = self._datasets(current)
+        if not waiting:  # nothing will ask for them again
+            self.seen.clear()
+            self._kept = LRU(0, len)
+        numbers = np.flatnonzero(self.chosen & ~self.looked)
+        # Neighbours in a pack one after the other.
+        self._read(numbers[np.argsort(self.census.place[numbers], kind="stable")].tolist())
         used = self._follow(list(current))
         self._targets(current, "ref-wrong-target")
         earlier = self._follow(list(former), former=True)
@@ -122,11 +150,16 @@ class _Check:
                 self.findings.add("log-target-missing", where, f"meant {self.graph.name(index).hex()[:12]} once")
         for name, index, text in self.graph.broken_links():
             self.findings.add(name, self.graph.key(index), text)
-        self._datasets(list(current))
+        if self.adopted:  # and with it what a dataset lacked
+            self._datasets(waiting)
         held = check_records(self.backend, self.census, self.repairer, self.findings)
         used[: len(held)] |= held
-        self.done.unreferenced = int((~used[: len(self.census)]).sum())
+        self.done.unreferenced = int((~self.census.with_bases(used[: len(self.census)])).sum())
         self.repairer.finish()
+        whole = self.share >= 1 and not self.backend.is_far
+        check_packs(self.backend, self.findings, whole=whole, repair=self.repair)
+        if whole:
+            check_copies(self.backend, self.census, self.findings, repair=self.repair)
         return self.done
 
     def _unknown_files(self) -> None:
@@ -143,39 +176,67 @@ class _Check:
 
     # ---- objects
 
-    def _read_objects(self, targets: list[bytes]) -> None:
-        """Read what is to be read: all in the order of the listing, or inner nodes from the top and a sample."""
+    def _choose(self) -> None:
+        """Which objects are read whatever they are: all, or as many as the share says."""
         count = len(self.census)
-        chosen = np.ones(count, np.bool_)
+        self.chosen = np.ones(count, np.bool_)
         if self.share < 1:
             drawn = np.array(random.sample(range(count), max(1, round(self.share * count)) if count else 0), np.int64)
-            chosen[:] = False
-            chosen[drawn] = True
-        self.bytes_chosen = int(self.census.sizes[chosen].sum())
-        if self.share < 1:
-            self._read_inner(targets)
-        self._read(np.flatnonzero(chosen & (self.graph.kind == ObjectKind.UNREAD)).tolist())
+            self.chosen[:] = False
+            self.chosen[drawn] = True
+        self.bytes_chosen = int(self.census.sizes[self.chosen].sum())
 
-    def _read_inner(self, targets: list[bytes]) -> None:
-        """Read everything above the chunks, level by level."""
+    def _read_inner(self, targets: list[int]) -> None:
+        """Read everything above the chunks, level by level; of a part of the objects, all that may be above some."""
         # A run that two names mean, or that one meant before, is read once.
-        frontier = sorted({number for number in map(self.graph.number, targets) if number < len(self.census)})
+        frontier = sorted({number for number in targets if number < len(self.census)})
+        grain = np.full(len(self.census), ANY, np.int8)
         first = 0
         while frontier:
             self._read(frontier)
             children, inner = self.graph.ends(first)
+            found = np.unique(children[inner] if self.share < 1 else self.graph.nodes_of(first, grain))
             first += len(children)
-            found = np.unique(children[inner])
             found = found[found < len(self.census)]
-            frontier = found[self.graph.kind[found] == ObjectKind.UNREAD].tolist()
+            frontier = found[~self.looked[found]].tolist()
 
     def _read(self, numbers: list[int]) -> None:
+        for _ in self.read(numbers):
+            pass
+
+    def wants(self, number: int) -> bool:
+        """Whether an object is among those that are read."""
+        return self.share >= 1 or (number < len(self.census) and bool(self.chosen[number]))
+
+    def read(self, numbers: Sequence[int]) -> Iterator[bytes | None]:
+        """Objects by their numbers, in this order; None for one that is not whole.
+
+        What is read for the first time is noted, or told if something is wrong with it.
+        """
         for at in range(0, len(numbers), BATCH):
             batch = numbers[at : at + BATCH]
-            wanted = [self.census.digest(number) for number in batch]
-            for number, digest, answer in zip(batch, wanted, self._opened(wanted), strict=True):
-                self._take(number, digest, answer)
+            is_read = [not self._is_bad(number) for number in batch]
+            answers = self._opened([Digest(self.graph.name(n)) for n, read in zip(batch, is_read, strict=True) if read])
+            for number, read in zip(batch, is_read, strict=True):
+                yield self._take(number, next(answers)) if read else None
             self.report(self.done.bytes_read, self.bytes_chosen)
+
+    def _is_bad(self, number: int) -> bool:
+        """Whether an object was looked at, and something was wrong with it."""
+        listed = number < len(self.census)
+        return listed and bool(self.looked[number]) and bool(self.graph.kind[number] == ObjectKind.UNREAD)
+
+    def spans(self, data: bytes) -> SpanColumn:
+        """What is in a chunk of spans: that which ``read`` gave last was decoded to be noted, and is not again."""
+        noted, spans = self._decoded
+        return spans if noted is data and spans is not None else SpanColumn.decode(data)
+
+    def kept(self, digest: Digest) -> bytes | None:
+        """``read`` of one that other datasets may name too."""
+        found = self._kept.get(digest)
+        if found is None:
+            found = next(self.read([self.graph.number(digest)]))
+        return None if found is None else self._kept.keep(digest, found)
 
     def _opened(self, digests: list[Digest]) -> Iterator[bytes | CastoreError]:
         """Each object, or why it cannot be had: one that fails does not hide the others."""
@@ -189,12 +250,17 @@ class _Check:
                 at += 1
                 yield error
 
-    def _take(self, number: int, digest: Digest, answer: bytes | CastoreError) -> None:
-        """Note what an object says, or what is wrong with it."""
+    def _take(self, number: int, answer: bytes | CastoreError) -> bytes | None:
+        """Note what an object says, or what is wrong with it, unless that was done; gives it if it is whole."""
+        if number >= len(self.census) or self.looked[number]:
+            return answer if isinstance(answer, bytes) else None
+        self.looked[number] = True
+        digest = self.census.digest(number)
         key = object_key(digest)
         if isinstance(answer, CorruptionError):
             data = self.repairer.object(digest)
-            self.findings.add("object-damaged", key, str(answer).partition(": run ")[0], repaired=data is not None)
+            name = "base-missing" if isinstance(answer, MissingBaseError) else "object-damaged"
+            self.findings.add(name, key, str(answer).partition(": run ")[0], repaired=data is not None)
         elif isinstance(answer, UnsupportedVersionError):  # a newer codec, or a flipped byte
             data = self.repairer.object(digest)
             self.findings.add("object-newer", key, str(answer), repaired=data is not None)
@@ -206,16 +272,23 @@ class _Check:
         else:
             data = answer
         if data is None:
-            return
+            return None
         self.done.objects_read += 1
         self.done.bytes_read += int(self.census.sizes[number])
         self.done.bytes_content += len(data)
         try:
-            self.graph.record(number, facts_of(data))
+            facts = facts_of(data)
         except UnsupportedVersionError as error:
             self.findings.add("object-newer", key, str(error))
+            return None
         except FormatError as error:
             self.findings.add("object-malformed", key, str(error))
+            return None
+        self.graph.record(number, facts)
+        self._decoded = data, facts.spans
+        if facts.kind in (ObjectKind.RUN, ObjectKind.MANIFEST):
+            self._kept.keep(digest, data)
+        return data
 
     # ---- links
 
@@ -254,6 +327,7 @@ class _Check:
 
     def _adopt(self, number: int, data: bytes) -> None:
         """What a missing object names, now that it was fetched."""
+        self.adopted = True
         try:
             self.graph.adopt(number, facts_of(data))
         except FormatError as error:
@@ -279,12 +353,21 @@ class _Check:
 
     # ---- datasets
 
-    def _datasets(self, targets: Iterable[int]) -> None:
-        """Derive trees anew from keys and lengths, and compare arrays with one another, once for each dataset."""
-        seen: set[tuple[object, ...]] = set()
+    def _datasets(self, targets: Iterable[int]) -> list[int]:
+        """Derive trees anew from keys and lengths, and compare arrays with one another, once for each dataset.
+
+        Returns:
+            Those of which something could not be looked at.
+        """
+        waiting = []
         for index in targets:
-            if index >= len(self.census):
-                continue
-            digest = self.census.digest(index)
-            for name, text in dataset_faults(self.objects, self.graph, digest, seen, self.share):
-                self.findings.add(name, object_key(digest), text)
+            where = self.graph.key(index)
+            faults = dataset_faults(self, self.graph, Digest(self.graph.name(index)), self.seen, self.share)
+            try:
+                while True:
+                    name, text = next(faults)
+                    self.findings.add(name, where, text)
+            except StopIteration as end:
+                if not end.value:
+                    waiting.append(index)
+        return waiting

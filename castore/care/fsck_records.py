@@ -23,10 +23,12 @@ from castore.format.digest import Digest
 from castore.store import kinds
 from castore.store.backend import Backend, NotAValueError
 from castore.store.marker import FORMAT_KEY, MARKER_BYTES_MAX, check_marker_bytes, open_layout
-from castore.store.objects import OBJECTS_FOLDER, object_key, trash_key
+from castore.store.object_keys import OBJECTS_FOLDER, object_key
+from castore.store.packs import PackedBackend
 from castore.store.protection import PROTECTED_KEY, protected_patterns
 from castore.store.records import RecordKind
 from castore.store.refs import REFS, RefEntry, entry_key, entry_of_key
+from castore.store.trash import trash_key
 
 
 def check_marker(backend: Backend, repairer: Repairer, findings: Findings) -> None:
@@ -204,7 +206,14 @@ def _checked_references(
     except BackendError as error:
         _note_unreadable(findings, key, error)
         return []
+    except UnsupportedVersionError as error:  # another castore reads it, and nothing may take its place
+        findings.add("object-newer", key, str(error))
+        return []
     except (CorruptionError, FormatError) as error:
+        if isinstance(backend, PackedBackend):  # which tells of the pack that has the damaged one
+            for other in backend.copies(key, kind.bytes_max):
+                with contextlib.suppress(CorruptionError, FormatError):
+                    return kind.references(other, key)
         good = repairer.raw(key, kind.bytes_max)
         references = None
         if good is not None:

@@ -17,25 +17,24 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from castore.care.census import Census, clock_of, take_census
+from castore.care.census import Census, bases_in, bases_lacking, clock_of, take_census
 from castore.care.policy import DAY_S as DAY_S
 from castore.care.policy import Policy as Policy
 from castore.care.reach import walk
+from castore.care.repack import Repacked, Repacking
+from castore.care.trash import fill_trash, settle_trash
 from castore.errors import BackendError, CorruptionError, FormatError, InvalidInputError, NotFoundError
 from castore.format.digest import Digest
 from castore.store import kinds
 from castore.store.backend import Backend, everything
-from castore.store.objects import (
-    FRAME_BYTES_MAX,
-    OBJECTS_FOLDER,
-    TRASH_FOLDER,
-    ObjectStore,
-    digest_of_key,
-    object_key,
-    trash_key,
-)
-from castore.store.records import Holds, RecordKind
+from castore.store.object_keys import OBJECTS_FOLDER, object_key
+from castore.store.objects import ObjectStore
+from castore.store.pack_catalog import PACKS_FOLDER
+from castore.store.packs import PackedBackend, packed
+from castore.store.records import Holds, RecordKind, record_key
 from castore.store.refs import REFS, RefStore, entry_of_key, is_ref_name
+from castore.store.trash import TRASH_FOLDER
+from castore.store.units import UNITS
 
 CLOCKS_MAX_S = 3600
 
@@ -57,11 +56,12 @@ class Collected:
         listed: Objects that are stored.
         listed_bytes: What they take.
         read: Objects that were read to follow links.
-        marked: Objects in use.
+        marked: Objects in use, and those that are needed to read them.
         young: Objects not in use that are within the grace period.
         removed: Objects that were removed, and ``removed_bytes`` what they took.
         spared: Objects that were renewed by a writer after they were listed.
         records_removed: Records of units, imports, packings and writes that were removed.
+        packs: What became of packs; what was removed with them is among ``removed``.
     """
 
     listed: int = 0
@@ -73,6 +73,7 @@ class Collected:
     removed_bytes: int = 0
     spared: int = 0
     records_removed: int = 0
+    packs: Repacked = field(default_factory=Repacked)
 
 
 Report = Callable[[str, int, int], None]
@@ -112,7 +113,7 @@ def collect(
             f"the clock of {backend.url} and that of this machine differ by {abs(now - here):,.0f} s: one is wrong, "
             "and ages cannot be trusted; give --force to believe that of the store"
         )
-    return _Collection(backend, policy, now, dry_run, report).run()
+    return _Collection(packed(backend), policy, now, dry_run, report).run()
 
 
 @contextmanager
@@ -171,12 +172,13 @@ class _Marks:
 class _Collection:
     """One collection under way."""
 
-    backend: Backend
+    backend: PackedBackend
     policy: Policy
     now: float
     dry_run: bool
     report: Report
     done: Collected = field(default_factory=Collected)
+    dead_units: set[bytes] = field(default_factory=set)
     census: Census = field(init=False)
 
     def run(self) -> Collected:
@@ -188,12 +190,14 @@ class _Collection:
         # that was used before is still there, and holds it.
         for kind, _, old in records:
             self._mark_records(kind, self._remove_records(old))
-        self.in_use = self.named.used | self.logged.used | self.recorded.used
+        repacking = self._plan_packs()
         self.done.read = self.objects.reads
         self.done.marked = int(self.in_use.sum())
         if not self.dry_run:
-            self._settle_trash()
-        self._sweep()
+            late = {*self.named.late, *self.logged.late, *self.recorded.late}
+            late |= bases_lacking(self.backend.catalog.packs().values(), self.census)
+            settle_trash(self.backend, late, self.now - self.policy.grace_s)
+        self._sweep(repacking)
         return self.done
 
     def _see_all(self) -> list[_Records]:
@@ -254,10 +258,13 @@ class _Collection:
         Raises:
             BackendError: Something is in the place of a value or folder of the repository.
         """
-        known = {OBJECTS_FOLDER, TRASH_FOLDER, *(kind.folder for kind in kinds.KINDS)}
+        known = {OBJECTS_FOLDER, TRASH_FOLDER, PACKS_FOLDER, *(kind.folder for kind in kinds.KINDS)}
         for key, fault in self.census.faults:
             if key.partition("/")[0] in known:
                 raise BackendError(fault)
+        for error in self.backend.catalog.unseen.values():
+            if not isinstance(error, CorruptionError):  # what is damaged needs nothing, and is missed where it is named
+                raise BackendError(f"{error}; in a pack there may be objects that need others")
         if self.census.faults_count > len(self.census.faults):
             raise BackendError(f"{self.backend.url} has {self.census.faults_count} things in it that are no files")
 
@@ -281,7 +288,10 @@ class _Collection:
         before = self.now - self.policy.keep_records_s
         spared = []
         for key in keys:
-            if self.dry_run or self.backend.expire(key, before):
+            if self.backend.is_packed(key):  # it goes with its pack, or stays if that does
+                self.dead_units.add(bytes.fromhex(key[-64:]))
+                self.done.records_removed += 1
+            elif self.dry_run or self.backend.expire(key, before):
                 self.done.records_removed += 1
             else:
                 spared.append(key)
@@ -338,15 +348,36 @@ class _Collection:
 
     # ---- sweeping
 
-    def _sweep(self) -> None:
+    def _plan_packs(self) -> Repacking:
+        """What is to become of packs; a record whose pack stays holds what it names, though it is old."""
+        while True:
+            self.in_use = self.census.with_bases(self.named.used | self.logged.used | self.recorded.used)
+            before = self.now - self.policy.grace_s
+            plan = Repacking(
+                self.backend, self.census, self.in_use, self.dead_units, before, self.objects, dry_run=self.dry_run
+            )
+            staying = plan.units_staying()
+            if not staying:
+                return plan
+            self.dead_units -= staying
+            self.done.records_removed -= len(staying)
+            self._mark_records(UNITS, [record_key(UNITS.folder, Digest(name)) for name in sorted(staying)])
+
+    def _sweep(self, repacking: Repacking) -> None:
         before = self.now - self.policy.grace_s
         old = self.census.modified < before
-        self.done.young = int((~self.in_use & ~old).sum())
-        doomed = np.flatnonzero(~self.in_use & old).tolist()
+        self.done.packs = repacking.run(lambda done, total: self.report("repacking", done, total))
+        self.done.removed += self.done.packs.objects_removed
+        self.done.removed_bytes += self.done.packs.bytes_removed
+        # What is left in packs may be taken up by a writer, and what it is stored on must be there then.
+        kept = self.in_use.copy()
+        kept[bases_in(self.backend.catalog.packs().values(), self.census)[:, 1]] = True
+        self.done.young = int((~kept & ~old).sum())
+        doomed = np.flatnonzero(~kept & old & ~self.census.packed).tolist()
         for at in range(0, len(doomed), TRASH_BATCH):
             batch = doomed[at : at + TRASH_BATCH]
             if not self.dry_run and not getattr(self.backend, "expires_in_one_step", False):
-                self._fill_trash([self.census.digest(index) for index in batch])
+                fill_trash(self.backend, [self.census.digest(index) for index in batch])
             for index in batch:
                 if self.dry_run or self.backend.expire(object_key(self.census.digest(index)), before):
                     self.done.removed += 1
@@ -356,29 +387,3 @@ class _Collection:
             self.report("sweeping", at, len(doomed))
         if not self.dry_run:
             self.backend.flush()
-
-    # ---- where looking and removing are two steps
-
-    def _fill_trash(self, digests: list[Digest]) -> None:
-        """Keep what is about to be removed: a writer may renew it between the look at its age and the removal."""
-        keys = {object_key(digest): trash_key(digest) for digest in digests}
-        for key, frame in self.backend.get_many(keys, FRAME_BYTES_MAX):
-            if frame is not None:
-                self.backend.put(keys[key], frame)
-        self.backend.flush()
-
-    def _settle_trash(self) -> None:
-        """Give back what is in use after all, and empty what is not and was there for the grace period."""
-        before = self.now - self.policy.grace_s
-        late = self.named.late.keys() | self.logged.late.keys() | self.recorded.late.keys()
-        for entry in self.backend.entries(TRASH_FOLDER):
-            digest = digest_of_key(entry.key.removeprefix(f"{TRASH_FOLDER}/"))
-            if digest is None:
-                continue
-            if digest in late and not self.backend.has(object_key(digest)):
-                frame = self.backend.get(entry.key, FRAME_BYTES_MAX)
-                if frame is not None:
-                    self.backend.put(object_key(digest), frame)
-                    self.backend.flush()
-            elif entry.modified_s is not None and entry.modified_s < before:
-                self.backend.expire(entry.key, before)

@@ -13,7 +13,7 @@ from castore.care.census import Census
 from castore.care.links import ANY, Facts, Link, ObjectKind, Want
 from castore.format.digest import digest_hex
 from castore.format.schema import GRAIN_MAX
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 
 _CODES = GRAIN_MAX + 1
 _TREE_KINDS = (ObjectKind.VALUES, ObjectKind.SPANS, ObjectKind.NODE)
@@ -107,6 +107,22 @@ class Graph:
         inner = (_view(self._levels, np.int8)[first:] >= 1) | (_view(self._wants, np.int8)[first:] != Want.TREE)
         return _view(self._children, np.int64)[first:], inner
 
+    def nodes_of(self, first: int, grain: NDArray[np.int8]) -> NDArray[np.int64]:
+        """The manifests and nodes among the ends of links from the ``first`` on: what chunks are reached by.
+
+        Args:
+            first: Number of a link.
+            grain: By object, the grain of the array that it is in, as far as that is known; set for these ends.
+        """
+        parents, children = (ends[first:] for ends in self.links())
+        levels, leaves = _view(self._levels, np.int8)[first:], _view(self._leaves, np.int8)[first:]
+        wants = _view(self._wants, np.int8)[first:]
+        own = np.where(leaves != ANY, leaves % _CODES, grain[np.minimum(parents, len(grain) - 1)])
+        listed = children < len(grain)
+        grain[children[listed]] = own[listed]
+        found: NDArray[np.int64] = children[(wants == Want.MANIFEST) | ((wants == Want.TREE) & (levels > own))]
+        return found
+
     def below(
         self, numbers: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -114,11 +130,6 @@ class Graph:
         at, counts = self._links_of(numbers)
         samples, items = _view(self._samples, np.int64), _view(self._items, np.int64)
         return counts, self.links()[1][at], samples[at], items[at]
-
-    def was_read(self, digest: bytes) -> bool:
-        """Whether an object was read and found whole."""
-        number = self.number(digest)
-        return number < len(self.kind) and bool(self.kind[number] != ObjectKind.UNREAD)
 
     def is_known(self, numbers: NDArray[np.int64]) -> bool:
         """Whether all of some objects were read."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from castore.errors import FormatError
 from castore.format.chunk import SPANS_KIND, VALUES_KIND, values_header
@@ -21,6 +22,9 @@ from castore.format.node import LEVEL_MAX, NODE_KIND, Entry, decode_node
 from castore.format.packing import PACKING_KIND, Packing
 from castore.format.run import RUN_KIND, Run
 from castore.format.schema import GRAIN_MAX, ITEM_BYTES, Array
+
+if TYPE_CHECKING:
+    from castore.format.samples import SpanColumn
 
 
 class ObjectKind(IntEnum):
@@ -82,6 +86,7 @@ class Facts:
         samples: Samples in it or below it.
         items: Elements in it or below it; ``ANY`` for spans, which do not say.
         links: What it names.
+        spans: Of a chunk of spans, what is in it: to find that out, it was decoded.
     """
 
     kind: ObjectKind
@@ -90,6 +95,7 @@ class Facts:
     samples: int = ANY
     items: int = ANY
     links: list[Link] = field(default_factory=list)
+    spans: SpanColumn | None = None
 
 
 def leaf_code(dtype: int, grain: int) -> int:
@@ -112,7 +118,8 @@ def facts_of(data: bytes) -> Facts:
     if kind == SPANS_KIND:
         from castore.format.samples import SpanColumn
 
-        return Facts(ObjectKind.SPANS, 0, DTYPES.index("bool"), len(SpanColumn.decode(data).counts))
+        spans = SpanColumn.decode(data)
+        return Facts(ObjectKind.SPANS, 0, DTYPES.index("bool"), len(spans.counts), spans=spans)
     if kind == NODE_KIND:
         return _node(data)
     if kind == MANIFEST_KIND:

@@ -6,7 +6,9 @@ from castore.errors import CorruptionError, NotFoundError, UnsupportedVersionErr
 from castore.format.digest import Digest
 from castore.store.backend import Backend
 from castore.store.marker import open_layout
+from castore.store.object_keys import object_key
 from castore.store.objects import ObjectStore
+from castore.store.packs import PackedBackend
 
 
 class Repairer:
@@ -25,6 +27,7 @@ class Repairer:
             open_layout(source, create=False)
         self.backend, self.source = backend, source
         self._objects = ObjectStore(backend)
+        self._raw = backend.raw if isinstance(backend, PackedBackend) else backend
         self._good = None if source is None else ObjectStore(source)
 
     def object(self, digest: Digest) -> bytes | None:
@@ -35,7 +38,7 @@ class Repairer:
             _, frame, data = next(iter(self._good.get_frames([digest])))
         except (NotFoundError, CorruptionError, UnsupportedVersionError):
             return None
-        self._objects.put_frame(digest, frame)
+        self.put(object_key(digest), self._objects.own_frame(frame, data))
         return data
 
     def raw(self, key: str, max_bytes: int) -> bytes | None:
@@ -46,8 +49,10 @@ class Repairer:
             return None
 
     def put(self, key: str, data: bytes) -> None:
-        """Put a record in place of what is there."""
-        self.backend.put(key, data)
+        """Put a value in place of what is there."""
+        # Not into a pack beside what is wrong and stored by itself.
+        alone = self._raw.has(key)
+        (self._raw if alone else self.backend).put(key, data)
 
     def finish(self) -> None:
         """Make what was repaired durable."""

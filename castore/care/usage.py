@@ -20,6 +20,7 @@ from castore.format.schema import ITEM_BYTES
 from castore.store.addresses import nothing_called
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
+from castore.store.packs import packed
 from castore.store.refs import REFS, RefEntry, RefStore, entry_of_key
 
 
@@ -89,6 +90,7 @@ def usage(
         NotFoundError: There is no such name.
         CorruptionError: Something above the chunks is damaged.
     """
+    backend = packed(backend)
     census = take_census(backend)
     objects, refs = ObjectStore(backend), RefStore(backend)
     graph = Graph(census)
@@ -180,7 +182,10 @@ class _Counter:
 
     def _reached(self, entries: list[RefEntry]) -> NDArray[np.bool_]:
         start = [self._graph.number(entry.target) for entry in entries if entry.target is not None]
-        return self._graph.reached(start)[: len(self._sizes)]
+        reached = self._graph.reached(start)[: len(self._sizes)]
+        listed = len(self._graph.census)
+        reached[:listed] = self._graph.census.with_bases(reached[:listed])
+        return reached
 
     def _bytes(self, which: NDArray[np.bool_]) -> int:
         return int(self._sizes[which].sum())

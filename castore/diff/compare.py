@@ -6,7 +6,7 @@ What only a difference needs is imported when there is one: equal datasets are c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from castore.diff import document
@@ -15,6 +15,7 @@ from castore.diff.recipes import LikelyCause, causes_of, recipe_differences
 from castore.diff.sources import renumbered
 from castore.errors import InvalidInputError
 from castore.format.digest import Digest
+from castore.frozen import frozen
 from castore.read.columns import Columns
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ DERIVED = frozenset({"key", "length"})
 """Arrays that follow from the token ids, so that comparing them would say everything twice."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@frozen
 class Comparison:
     """What ``compare`` found; true where the two differ: ``if a.diff(b): …``.
 
@@ -66,6 +67,8 @@ class Comparison:
     not_compared: list[str] = field(default_factory=list)
     roots: tuple[Digest, Digest] = field(kw_only=True)
     runs: tuple[Digest | None, Digest | None] = field(kw_only=True)
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # one comparison is as good as another, and never the same
 
     def __bool__(self) -> bool:
         """Whether the two differ: in data or order, or in the one array that was compared."""

@@ -38,7 +38,6 @@ from castore.store.run_origin import Origin
 
 LAYOUTS = ("olmo-core", "megatron", "mds", "parquet")
 
-Progress: TypeAlias = Callable[[int, int], None]
 _Batch: TypeAlias = tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint32]]
 
 MEGATRON_UINT16_MAX = 65_500
@@ -58,7 +57,7 @@ class ExportOptions(TypedDict, total=False):
     replace: bool
     part_bytes: int | None
     time_text: str | None
-    report: Progress
+    report: Callable[[int, int], None]
 
 
 def export_dataset(
@@ -69,7 +68,7 @@ def export_dataset(
     replace: bool = False,
     part_bytes: int | None = None,
     time_text: str | None = None,
-    report: Progress = lambda done, total: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Exported:
     """Write a dataset to ``folder``, in its recorded order and any of ``LAYOUTS``.
 
@@ -98,7 +97,12 @@ def export_dataset(
 
 
 def export_layout(
-    data: Columns, folder: str, layout: str, *, replace: bool = False, report: Progress = lambda done, total: None
+    data: Columns,
+    folder: str,
+    layout: str,
+    *,
+    replace: bool = False,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Exported:
     """Write a dataset to ``folder`` in one of ``LAYOUTS`` but the first.
 
@@ -125,7 +129,7 @@ def export_layout(
     return Exported(exported.samples, exported.tokens, exported.parts, str(Path(folder)))
 
 
-def _batches(data: Columns, folder: Path, report: Progress) -> Iterator[_Batch]:
+def _batches(data: Columns, folder: Path, report: Callable[[int, int], None]) -> Iterator[_Batch]:
     """Samples in the recorded order: ids, labels as 0 and 1, edges int64[n + 1] in them, number of the source."""
     done = 0
     for samples in in_order(data, str(folder)):
@@ -141,7 +145,7 @@ def _batches(data: Columns, folder: Path, report: Progress) -> Iterator[_Batch]:
 # ---- Megatron
 
 
-def _megatron(data: Columns, folder: Path, report: Progress) -> Exported:
+def _megatron(data: Columns, folder: Path, report: Callable[[int, int], None]) -> Exported:
     small = vocab_size_of(data) < MEGATRON_UINT16_MAX and id_width(data) <= 2
     dtype, code = (np.dtype("<u2"), 8) if small else (np.dtype("<i4"), 4)
     lengths = [np.zeros(0, np.int64)]
@@ -177,7 +181,7 @@ def _write_idx(path: Path, lengths: NDArray[np.int64], width: int, code: int) ->
 _MDS_COLUMNS = {"labels_mask": ("ndarray:uint8", None), "source": ("int", 8), "token_ids": ("ndarray:uint32", None)}
 
 
-def _mds(data: Columns, folder: Path, report: Progress) -> Exported:
+def _mds(data: Columns, folder: Path, report: Callable[[int, int], None]) -> Exported:
     config: dict[str, Any] = {
         "version": 2,
         "format": "mds",
@@ -236,7 +240,7 @@ def _mds_shard(folder: Path, number: int, samples: list[bytes], config: dict[str
 # ---- parquet
 
 
-def _parquet(data: Columns, folder: Path, report: Progress) -> Exported:
+def _parquet(data: Columns, folder: Path, report: Callable[[int, int], None]) -> Exported:
     pyarrow = _pyarrow()
     fields = [("token_ids", pyarrow.list_(pyarrow.uint32())), ("labels_mask", pyarrow.list_(pyarrow.bool_()))]
     schema = pyarrow.schema([*fields, ("source", pyarrow.string())], metadata={"castore.root": data.root.hex()})

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
 import msgpack
@@ -125,30 +124,6 @@ def encode_spans(counts: bytes, gaps: bytes, widths: bytes) -> Object:
     return Object.of(b"".join((head, counts, gaps, widths)), len(head))
 
 
-class Spans(NamedTuple):
-    """A decoded chunk of spans.
-
-    Attributes:
-        counts: Spans in each sample, ``[sample_count]``.
-        starts: First true element of each span, from the start of its sample, ``[span_count]``.
-        stops: One past the last true element, ``[span_count]``.
-    """
-
-    counts: Sequence[int]
-    starts: Sequence[int]
-    stops: Sequence[int]
-
-    def by_sample(self, lo: int = 0, hi: int | None = None) -> list[list[tuple[int, int]]]:
-        """The spans of samples ``lo`` to ``hi`` as lists of half-open ``(start, stop)``."""
-        hi = len(self.counts) if hi is None else hi
-        at = sum(self.counts[:lo])
-        samples = []
-        for count in self.counts[lo:hi]:
-            samples.append(list(zip(self.starts[at : at + count], self.stops[at : at + count], strict=True)))
-            at += count
-        return samples
-
-
 def span_parts(data: bytes) -> tuple[int, bytes]:
     """Sample count and runs of a spans chunk, not looked into.
 
@@ -161,48 +136,3 @@ def span_parts(data: bytes) -> tuple[int, bytes]:
     if len(raw) % 4 or len(raw) < 4 * sample_count:
         raise FormatError(f"spans payload of {len(raw)} bytes does not fit {sample_count} samples")
     return sample_count, raw
-
-
-def decode_spans(data: bytes) -> Spans:
-    """Decode and validate a spans chunk without numpy.
-
-    Raises:
-        FormatError: Another kind of object, counts that do not add up, spans that touch or are empty.
-    """
-    sample_count, raw = span_parts(data)
-    numbers = uint32s(raw)
-    counts = numbers[:sample_count]
-    span_count = (len(numbers) - sample_count) // 2
-    if sum(counts) != span_count or len(numbers) != sample_count + 2 * span_count:
-        raise FormatError("span counts of a chunk do not add up to its spans")
-    gaps, widths = numbers[sample_count : sample_count + span_count], numbers[sample_count + span_count :]
-    return _checked(counts, gaps, widths)
-
-
-def _checked(counts: Sequence[int], gaps: Sequence[int], widths: Sequence[int]) -> Spans:
-    if len(widths) and min(widths) == 0:
-        raise FormatError("a span of a chunk is empty")
-    starts, stops = _absolute(counts, gaps, widths)
-    if stops and max(stops) >> 32:
-        raise FormatError("a span of a chunk ends past 2**32 - 1")
-    return Spans(counts, starts, stops)
-
-
-def _absolute(counts: Sequence[int], gaps: Sequence[int], widths: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Turn gaps and widths into starts and stops within each sample."""
-    starts: list[int] = []
-    stops: list[int] = []
-    at = 0
-    for count in counts:
-        if count == 1:  # most samples: one answer
-            starts.append(gaps[at])
-            stops.append(gaps[at] + widths[at])
-        elif count:
-            if min(gaps[at + 1 : at + count]) == 0:
-                raise FormatError("two spans of a chunk touch")
-            pairs = (n for i in range(at, at + count) for n in (gaps[i], widths[i]))
-            edges = list(accumulate(pairs))
-            starts.extend(edges[0::2])
-            stops.extend(edges[1::2])
-        at += count
-    return starts, stops

@@ -80,8 +80,8 @@ def decode_node(data: bytes, level: int) -> list[Entry]:
         FormatError: Another kind or level, no child or too many, lists that do not match, a child without samples.
     """
     _, found, digests, samples, items = decode_list(data, NODE_KIND, 5)
-    if found != level or type(found) is not int:
-        raise FormatError(f"node is at level {found!r}, not {level}")
+    if found != level or type(found) is not int or not 1 <= level <= LEVEL_MAX:
+        raise FormatError(f"node is at level {str(found)[:20]}, not {level} of at most {LEVEL_MAX}")
     entries = node_entries({"digests": digests, "items": items, "samples": samples}, "node", CHILDREN_MAX)
     if not entries:
         raise FormatError("node has no children")

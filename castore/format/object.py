@@ -15,11 +15,13 @@ class Object(NamedTuple):
         data: The canonical, uncompressed bytes.
         u32_tail: Offset from which ``data`` is a run of little-endian uint32, a hint for the compressor that is no
             part of the object; None if there is no such run.
+        features: By which relatives of it are found (``tree/features``), no part of it either.
     """
 
     digest: Digest
     data: bytes
     u32_tail: int | None = None
+    features: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, data: bytes, u32_tail: int | None = None) -> Object:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from castore.errors import CorruptionError, FormatError, UnsupportedVersionError
-from castore.format.chunk import decode_values, encode_values
 from castore.format.codec import Value
 from castore.format.digest import DIGEST_BYTES, Digest, digest_of
 from castore.format.fields import expect, expect_count, expect_entries
@@ -122,6 +121,8 @@ class Order:
 
 def explicit_order(permutation: NDArray[np.int64]) -> tuple[Order, list[Object]]:
     """An order that is stored as it is, and the objects that hold it."""
+    from castore.format.chunk import encode_values
+
     raw = permutation.astype("<u4").tobytes()
     step = 4 * EXPLICIT_CHUNK
     chunks = [
@@ -156,6 +157,8 @@ def _drawn(seed: int, count: int) -> NDArray[np.int64]:
 def _joined(chunks: Iterable[bytes], count: int) -> NDArray[np.int64]:
     """The entries of an explicit order of ``count`` samples, whose chunks must be cut where all writers cut them."""
     import numpy as np
+
+    from castore.format.chunk import decode_values
 
     parts, left = [np.zeros(0, np.uint32)], count
     for chunk in chunks:

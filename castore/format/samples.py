@@ -12,7 +12,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from castore.errors import FormatError, InvalidInputError
-from castore.format.chunk import Spans, Values, encode_spans, encode_values, span_parts
+from castore.format.chunk import Values, encode_spans, encode_values, span_parts
 from castore.format.digest import Digest
 from castore.format.object import Object
 from castore.format.schema import ITEM_BYTES, KEY_BYTES, Array
@@ -99,16 +99,11 @@ class SpanColumn:
         return cls(counts.astype(np.uint32), (starts - bases).astype(np.uint32), (stops - bases).astype(np.uint32))
 
     @classmethod
-    def of(cls, spans: Spans) -> SpanColumn:
-        """The column of a decoded chunk."""
-        return cls(*(np.array(part, np.uint32) for part in (spans.counts, spans.starts, spans.stops)))
-
-    @classmethod
     def decode(cls, *chunks: bytes) -> SpanColumn:
-        """The column of consecutive spans chunks, as ``chunk.decode_spans`` reads them and many times faster.
+        """The column of consecutive spans chunks.
 
         Raises:
-            FormatError: As there.
+            FormatError: Another kind of object, counts that do not add up, spans that touch or are empty.
         """
         parts: tuple[list[NDArray[Any]], ...] = [], [], []  # counts, gaps, widths
         for data in chunks:
@@ -253,10 +248,8 @@ class Piece:
     chunk_count: int | None = None
 
 
-def decode_column(values: Values | Spans) -> Column:
-    """The numpy column of a decoded chunk, read-only for element arrays."""
-    if isinstance(values, Spans):
-        return SpanColumn.of(values)
+def decode_column(values: Values) -> NDArray[Any]:
+    """The numpy column of a decoded values chunk, read-only."""
     if values.dtype == "bytes16":
         return np.frombuffer(values.items, np.uint8).reshape(-1, 16)
     column = np.frombuffer(values.items, numpy_dtype(values.dtype))

@@ -185,6 +185,6 @@ def _digests(files: Mapping[str, Object]) -> dict[str, Digest]:
 def _store_documents(objects: ObjectStore, *documents: Object) -> None:
     """Store documents, each of which names those before it, and objects that were put."""
     for document in documents:
-        objects.flush()  # children are durable before anything that names them is written
+        objects.barrier()  # nothing is ever seen without what it names
         objects.put(document.digest, document.data)
     objects.flush()

@@ -249,13 +249,17 @@ def tokenize(
         written = writer.write(mix, job.mix_seed)
     finally:
         pool.close()
-    if written.samples == 0:
-        raise InvalidInputError(why_none(mix, written.counts))
-    order = recorded_order(job.shuffle_seed, job.num_examples, written.samples, "--num-examples")
-    for line in warnings_of_dropped(mix, written.counts):
-        warn(line)
-    run_fields = _run_fields(job, written, mix, recipe, folder, origin)
-    run, root = assembly.finish(order, run_fields, _files(written, folder, template))
+    try:
+        if written.samples == 0:
+            raise InvalidInputError(why_none(mix, written.counts))
+        order = recorded_order(job.shuffle_seed, job.num_examples, written.samples, "--num-examples")
+        for line in warnings_of_dropped(mix, written.counts):
+            warn(line)
+        run_fields = _run_fields(job, written, mix, recipe, folder, origin)
+        run, root = assembly.finish(order, run_fields, _files(written, folder, template))
+    except (InvalidInputError, KeyboardInterrupt):
+        assembly.flush()  # it was done already, and need not be done again
+        raise
     counts = written.counts
     return TokenizeResult(
         run,

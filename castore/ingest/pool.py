@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import pickle
-import re
 import signal
 import sys
 import tempfile
@@ -14,15 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, get_context, parent_process, resource_tracker
+from multiprocessing import connection, get_context, parent_process, reduction, resource_tracker
 from types import FrameType
-from typing import Any, Protocol, TypeAlias
+from typing import IO, Any, Protocol, TypeAlias
 
 from castore.errors import BackendError, WorkerDiedError
 from castore.ingest.defaults import MESSAGES_FORMAT
 from castore.ingest.tokenizer import ChatTokenizer, TokenizedRows
-from castore.store.files import is_full, remove
-from castore.store.processes import OWNER, is_dead, this_process
+from castore.store.files import is_full
 
 WORKERS_BYTES_MIN = 6 * 1024 * 1024
 """Bytes of rows from which on workers are started: two of them save about a third of a second there."""
@@ -89,14 +88,9 @@ class ProcessPool:
         _limit_threads()
         self._workers = workers
         with _interrupts_wait():
-            self._begin(make, on_error)
-
-    def _begin(self, make: Callable[[], ChatTokenizer], on_error: str) -> None:
-        # Not among the arguments of a process: they go through a pipe that holds 64 KiB, and the standard library waits
-        # for ever to write more to a process that died before it read.
-        self._made = _handed_over((make, on_error))
-        resource_tracker.ensure_running()  # multiprocessing would start it with the first worker, and unblock SIGINT
-        self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), _start_worker, (self._made,))
+            self._made = _hand_over((make, on_error))
+            resource_tracker.ensure_running()  # multiprocessing would start it with the first worker, unblocking SIGINT
+            self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), _start_worker, (self._made,))
 
     @property
     def depth(self) -> int:
@@ -115,7 +109,7 @@ class ProcessPool:
     def close(self) -> None:
         """End the workers; batches that have not begun are dropped."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        remove(self._made)
+        self._made.close()
 
 
 class AdaptivePool:
@@ -165,28 +159,45 @@ class _Remote:
             raise _worker_died() from error
 
 
-_HANDED = "castore-worker-"
-_HANDED_NAME = re.compile(rf"{_HANDED}({OWNER})-.*", re.DOTALL)
+class _HandedOver:
+    """Something for the workers, in a file that has no name and is gone with the last process that has it open.
+
+    Not among the arguments of a process: they go through a pipe that holds 64 KiB, and the standard library waits for
+    ever to write more to a process that died before it read. Not in a file with a name: nobody would remove it where
+    this process is killed, or interrupted before anything is bound to close it.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def __reduce__(self) -> tuple[Callable[[Any], _HandedOver], tuple[Any]]:
+        """To a process that is started, which inherits the file."""
+        return _inherited, (reduction.DupFd(self._file.fileno()),)
+
+    def load(self) -> Any:
+        """What was handed over."""
+        # A map, since all processes that inherit a file have one position in it.
+        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return pickle.loads(content)
+
+    def close(self) -> None:
+        """For this process."""
+        self._file.close()
 
 
-def _handed_over(what: object) -> str:
-    """A file of this user's with something for the workers; those of killed processes go."""
-    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
-        for entry in entries:
-            named = _HANDED_NAME.fullmatch(entry.name)
-            if named and is_dead(named[1]) and entry.is_file(follow_symlinks=False):
-                remove(entry.path)
-    descriptor, path = tempfile.mkstemp(prefix=f"{_HANDED}{this_process()}-")
+def _hand_over(what: object) -> _HandedOver:
     try:
-        with open(descriptor, "wb") as file:
-            pickle.dump(what, file)
+        file = tempfile.TemporaryFile(prefix="castore-")  # noqa: SIM115
+        pickle.dump(what, file)
+        file.flush()
     except OSError as error:
-        remove(path)
-        raise BackendError(f"{path}: {error.strerror or error}", full=is_full(error)) from error
-    except BaseException:
-        remove(path)
-        raise
-    return path
+        message = f"no temporary file in {tempfile.tempdir or 'any folder'}: {error.strerror or error}"
+        raise BackendError(message, full=is_full(error)) from error
+    return _HandedOver(file)
+
+
+def _inherited(descriptor: Any) -> _HandedOver:
+    return _HandedOver(open(descriptor.detach(), "rb"))
 
 
 def _worker_died() -> WorkerDiedError:
@@ -213,17 +224,28 @@ def _interrupts_wait() -> Iterator[None]:
     Libraries have threads of their own, which do not block it and so get it; Python then would interrupt this thread
     all the same, with a worker half started. So it is kept here meanwhile.
     """
+    waiting = True
     came: list[tuple[int, FrameType | None]] = []
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():  # only it may have handlers, or is interrupted
-        for number in _INTERRUPTS:
-            if callable(signal.getsignal(number)):
-                handlers[number] = signal.signal(number, lambda number, frame: came.append((number, frame)))
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+        handlers = {number: handler for number in _INTERRUPTS if callable(handler := signal.getsignal(number))}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        # Where one comes while handlers are put back, some are not: this then does as they would.
+        if waiting:
+            came.append((number, frame))
+        else:
+            handlers[number](number, frame)
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        for number in handlers:
+            signal.signal(number, handle)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        waiting = False
         for number, handler in handlers.items():
             signal.signal(number, handler)
         for number, frame in came[:1]:
@@ -233,7 +255,7 @@ def _interrupts_wait() -> Iterator[None]:
 _worker: tuple[ChatTokenizer, str] | None = None
 
 
-def _start_worker(handed_over: str) -> None:
+def _start_worker(handed_over: _HandedOver) -> None:
     global _worker
     # What asks to end may reach the whole group, and the parent decides what it means. It was blocked from the start.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -241,8 +263,8 @@ def _start_worker(handed_over: str) -> None:
     for work in (_end_with_parent, _end_if_told_by_parent):
         threading.Thread(target=work, daemon=True).start()
     _limit_threads()
-    with open(handed_over, "rb") as file:
-        make, on_error = pickle.load(file)
+    make, on_error = handed_over.load()
+    handed_over.close()
     _worker = make(), on_error
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
-from types import BuiltinMethodType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
+from types import BuiltinMethodType, CodeType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from castore.errors import InvalidInputError, MissingExtraError
+from castore.errors import InvalidInputError
 from castore.ingest.clock import written
 from castore.ingest.limits import (
     BINARY,
@@ -53,7 +53,6 @@ class JinjaRenderer:
 
     Raises:
         InvalidInputError: The text is no template that can be used.
-        MissingExtraError: jinja2 is not installed.
     """
 
     def __init__(self, text: str, special_tokens: dict[str, str], now: datetime.datetime | None = None) -> None:
@@ -61,10 +60,9 @@ class JinjaRenderer:
         self._missing: set[str] = set()
         self._environment = _environment(self._budget, now)
         self._environment.undefined = _recording(self._missing)
-        self._template = compiled(self._environment, parsed(self._environment, text))
-        by_turns = parsed(self._environment, text)
-        self._twice = split_by_turns(by_turns, _MARK)
-        self._by_turns = None if self._twice is None else compiled(self._environment, by_turns)
+        code, self._twice, by_turns = _codes(text)
+        self._template = _loaded(self._environment, code)
+        self._by_turns = None if by_turns is None else _loaded(self._environment, by_turns)
         self._special_tokens = special_tokens
 
     def __call__(
@@ -112,9 +110,8 @@ class JinjaRenderer:
 
 def _recording(names: set[str]) -> type[jinja2.Undefined]:
     """What stands for variables that are not there; notes the names of special tokens whose text is asked for."""
-    with _refusing():
-        from jinja2 import Undefined
-        from jinja2.utils import missing
+    from jinja2 import Undefined
+    from jinja2.utils import missing
 
     class Missing(Undefined):
         __slots__ = ()
@@ -131,7 +128,7 @@ def _recording(names: set[str]) -> type[jinja2.Undefined]:
 def head_variables(text: str) -> dict[str, Any]:
     """Return what the ``{% set %}`` lines of a template head define."""
     environment = _environment(Budget(), None)
-    return dict(vars(compiled(environment, parsed(environment, text)).module))
+    return dict(vars(_loaded(environment, _compiled(environment, parsed(environment, text))).module))
 
 
 def parsed(environment: jinja2.Environment, text: str) -> jinja2.nodes.Template:
@@ -151,40 +148,53 @@ def parsed(environment: jinja2.Environment, text: str) -> jinja2.nodes.Template:
     return tree
 
 
-def compiled(environment: jinja2.Environment, tree: jinja2.nodes.Template) -> jinja2.Template:
-    """A template that counts its steps.
+@lru_cache(maxsize=32)
+def _codes(text: str) -> tuple[CodeType, bool | None, CodeType | None]:
+    """A template as code: as it is; what ``split_by_turns`` says; and by turns, if that can be.
+
+    Kept, since a run makes several tokenizers of one template; code has nothing of the environment it is loaded in.
+
+    Raises:
+        InvalidInputError: As ``parsed`` and ``_compiled``.
+    """
+    environment = _environment(Budget(), None)
+    code = _compiled(environment, parsed(environment, text))
+    tree = parsed(environment, text)
+    twice = split_by_turns(tree, _MARK)
+    return code, twice, None if twice is None else _compiled(environment, tree)
+
+
+def _compiled(environment: jinja2.Environment, tree: jinja2.nodes.Template) -> CodeType:
+    """The code of a template that counts its steps.
 
     Raises:
         InvalidInputError: jinja2 or Python cannot compile it.
     """
     with _refusing():
-        return environment.template_class.from_code(
-            environment, environment.compile(_counted(tree)), environment.make_globals(None), None
-        )
+        return environment.compile(_counted(tree))
 
 
-class _refusing:  # noqa: N801 - used as a function
+def _loaded(environment: jinja2.Environment, code: CodeType) -> jinja2.Template:
+    return environment.template_class.from_code(environment, code, environment.make_globals(None), None)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
     """Whatever compiling raises as one line. Templates nest too deep for the parser or for Python, hold numbers that
     Python does not print, name filters that there are not; none of it is a fault of castore."""
+    import jinja2
 
-    def __enter__(self) -> None:
-        try:
-            import jinja2  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError("jinja2", "tokenize") from error
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        import jinja2
-
-        if isinstance(error, jinja2.TemplateSyntaxError):
-            raise InvalidInputError(
-                f"the chat template is not valid jinja: line {error.lineno}: {error.message}"
-            ) from None
-        if isinstance(error, RecursionError):
-            raise InvalidInputError("the chat template is nested too deeply to be compiled") from None
-        if isinstance(error, MemoryError | Exception) and not isinstance(error, InvalidInputError):
-            said = " ".join(str(error).split())[:200] or type(error).__name__
-            raise InvalidInputError(f"the chat template cannot be compiled: {said}") from None
+    try:
+        yield
+    except InvalidInputError:
+        raise
+    except jinja2.TemplateSyntaxError as error:
+        raise InvalidInputError(f"the chat template is not valid jinja: line {error.lineno}: {error.message}") from None
+    except RecursionError:
+        raise InvalidInputError("the chat template is nested too deeply to be compiled") from None
+    except Exception as error:  # noqa: BLE001 - whatever a compiler stumbles over, the template is at fault
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InvalidInputError(f"the chat template cannot be compiled: {said}") from None
 
 
 def _counted(tree: jinja2.nodes.Template) -> jinja2.nodes.Template:
@@ -215,8 +225,7 @@ def _counted(tree: jinja2.nodes.Template) -> jinja2.nodes.Template:
 
 
 def _environment(budget: Budget, now: datetime.datetime | None) -> jinja2.Environment:
-    with _refusing():
-        from jinja2.ext import loopcontrols
+    from jinja2.ext import loopcontrols
 
     environment = _sandbox()(
         trim_blocks=True, lstrip_blocks=True, extensions=[_generation_tag(), loopcontrols], finalize=printable

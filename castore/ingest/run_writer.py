@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from castore.errors import InvalidInputError, SourceError, WorkerDiedError
+from castore.errors import BackendError, InvalidInputError, SourceError, WorkerDiedError
 from castore.format.codec import Value
 from castore.format.files import DroppedRow
 from castore.format.samples import Piece, Samples, SpanColumn, sample_keys
@@ -145,6 +146,11 @@ class RunWriter:
             # it need not be tokenized again.
             if not self._assembly.step.is_torn:
                 self._end()
+            self._assembly.flush()
+            raise
+        except Exception:
+            with suppress(BackendError):  # that is told of which ended the run
+                self._assembly.flush()
             raise
         self._end()
         return Written(self._assembly.samples, self._counts, self._dropped)
@@ -152,7 +158,6 @@ class RunWriter:
     def _end(self) -> None:
         self._assembly.end()
         self._settle()
-        self._assembly.flush()
 
     # ---- one source
 

@@ -104,7 +104,7 @@ class RunUnits:
 
     def _record(self, done: list[tuple[Digest, UnitSamples, list[Slice]]]) -> None:
         """Objects first, then the records that name them."""
-        self._objects.flush()
+        self._objects.barrier()
         for name, samples, slices in done:
             self._units.put(name, samples.record(slices))
-        self._units.flush()
+        self._objects.barrier()

@@ -13,8 +13,8 @@ from castore.errors import FormatError, InvalidInputError
 from castore.format.digest import Digest
 from castore.format.files import VOCABULARY_FILE, Vocabulary, decode_vocabulary
 from castore.format.run import RunStatistics, unnamed_source
+from castore.lru import LRU
 from castore.read.arrays import Arrays, RangeReader
-from castore.tree.lru import LRU
 from castore.tree.walk import Fetch
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from castore.errors import CorruptionError, InvalidInputError
 from castore.format.samples import SpanColumn, decode_column, offsets_of
 from castore.format.schema import KEY, LABELS_MASK, LENGTH, SOURCE, TOKEN_IDS, Array
+from castore.lru import LRU
 from castore.read.arrays import Arrays
 from castore.read.whole import span_column
 from castore.tree.index import TreeIndex
-from castore.tree.lru import LRU
 from castore.tree.walk import Leaf
 
 CACHE_BYTES = 64 * 1024 * 1024
@@ -313,10 +313,11 @@ class Reader:
 
     def _decode(self, array: Array, leaf: Leaf) -> NDArray[Any]:
         if array.is_spans:
-            lengths = np.diff(self.offsets(leaf))
-            return span_column(self._data, array, leaf).mask(lengths).view(np.bool_)
+            lengths, spans = np.diff(self.offsets(leaf)), span_column(self._data, array, leaf)
+            if not spans.fits(lengths):
+                raise CorruptionError(f"labels of samples {leaf.start} to {leaf.stop} reach over the end of one")
+            return spans.mask(lengths).view(np.bool_)
         column = decode_column(self._data.values(leaf, array))
-        assert isinstance(column, np.ndarray)
         if array.dtype == "bytes16":
             return column
         return column.astype(self.dtype(array), copy=False)

@@ -15,6 +15,9 @@ from castore.errors import BackendError, CorruptionError, InvalidInputError
 KEY_BYTES_MAX = 1024  # S3's limit, the smallest of the stores that castore is meant for
 PART_BYTES_MAX = 255  # NAME_MAX of every common file system
 
+Part = tuple[str, int, int]
+"""A part of a value: its key, where the part starts, and how many bytes it has."""
+
 
 class SweptError(BackendError):
     """Values that a ``touch`` has found were removed by a sweep that had seen their old age.
@@ -99,6 +102,25 @@ class Backend(Protocol):
 
         Raises:
             CorruptionError: As ``get``, when the value in question is reached.
+        """
+        ...
+
+    def get_part(self, key: str, start: int, length: int) -> bytes | None:
+        """Bytes ``start`` to ``start + length`` of the value under ``key``, or None if there is no value.
+
+        Fewer where the value ends before, none where it ends at ``start`` or before. A negative ``start`` counts from
+        the end of the value, at most to its beginning. No more is transferred, and no more memory taken, than for that
+        part, in one request where the place can be asked so.
+
+        Raises:
+            InvalidInputError: ``length`` is negative.
+        """
+        ...
+
+    def get_parts(self, parts: Iterable[Part]) -> Iterator[tuple[Part, bytes | None]]:
+        """``get_part`` of many, each with its answer, in the order asked; several at once where that helps.
+
+        ``parts`` is read as ``get_many`` reads its keys.
         """
         ...
 
@@ -234,6 +256,23 @@ def check_size(size: int, max_bytes: int, place: str) -> None:
         raise CorruptionError(f"{place} has {size} bytes, more than the {max_bytes} that can be right for it")
 
 
+def check_part(key: str, length: int) -> None:
+    """Refuse what is no part of any value.
+
+    Raises:
+        InvalidInputError: ``key`` is not a key, or ``length`` is negative.
+    """
+    check_key(key)
+    if length < 0:
+        raise InvalidInputError(f"{key}: a part of {length} bytes")
+
+
+def part_bounds(size: int, start: int, length: int) -> tuple[int, int]:
+    """Where a part begins and ends in a value of ``size`` bytes: ``0 <= begin <= end <= size``."""
+    begin = max(0, size + start) if start < 0 else min(start, size)
+    return begin, min(begin + length, size)
+
+
 class _Value:
     """One stored value. An object of its own, so that the winner of a race is known by identity."""
 
@@ -274,6 +313,17 @@ class MemoryBackend:
 
     def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
         return ((key, self.get(key, max_bytes)) for key in keys)
+
+    def get_part(self, key: str, start: int, length: int) -> bytes | None:
+        check_part(key, length)
+        value = self._find(key)
+        if value is None:
+            return None
+        begin, end = part_bounds(len(value.data), start, length)
+        return value.data[begin:end]
+
+    def get_parts(self, parts: Iterable[Part]) -> Iterator[tuple[Part, bytes | None]]:
+        return ((part, self.get_part(*part)) for part in parts)
 
     def put(self, key: str, data: bytes) -> None:
         check_key(key)

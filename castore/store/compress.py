@@ -131,6 +131,15 @@ def unpack(frame: bytes, max_bytes: int) -> bytes:
     raise UnsupportedVersionError.unknown(f"codec {codec}")
 
 
+def u32_tail_of(frame: bytes) -> int | None:
+    """Where a run of uint32 begins that goes to the end of the canonical bytes, as far as a frame says so."""
+    if frame[:1] == bytes([_SPLIT]) and len(frame) >= _SPLIT_HEADER.size:
+        return int(_SPLIT_HEADER.unpack_from(frame)[2])
+    if frame[:1] == bytes([_SHORT]) and len(frame) >= _SHORT_HEADER.size:
+        return int(_SHORT_HEADER.unpack_from(frame)[1])
+    return None
+
+
 def _pack_integers(data: bytes, prefix_bytes: int, level: int) -> bytes:
     import numpy as np
 

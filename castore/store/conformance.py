@@ -1,22 +1,28 @@
 """What every backend promises, as checks on a live place: for the tests, and for ``castore check-backend``.
 
-A check gets a ``StorePlace`` with nothing in it, and raises ``BrokenPromiseError`` or whatever the backend raises. It
-looks behind the store through ``StorePlace`` wherever it can, so that a backend which agrees with itself and with
-nobody else does not pass. The first line of a check's docstring is the promise.
+The means of a check, and what it must do, are in ``conformance_means``; the checks of reading many values or parts of
+values are in ``conformance_reads``.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
-from castore.errors import BackendError, CastoreError, CorruptionError, InvalidInputError
+from castore.errors import BackendError, CorruptionError, InvalidInputError
 from castore.store.atomic_create import RACERS, race
-from castore.store.backend import Backend
+from castore.store.conformance_means import LIMIT, BrokenPromiseError, Check, StorePlace, refuses, same
+from castore.store.conformance_reads import (
+    bad_parts,
+    get_many,
+    get_many_is_bounded,
+    get_part,
+    get_part_from_the_end,
+    get_parts,
+    get_parts_is_bounded,
+)
 
-LIMIT = 1 << 20
 RACES = 10
 
 BAD_KEYS = [
@@ -27,37 +33,14 @@ BAD_KEYS = [
 GOOD_KEYS = ["a", "b/c", "b-c", "b/c.d/e", "A+B_c@{}", "0" * 255, "/".join(["d" * 79] * 10)]
 
 
-class BrokenPromiseError(BackendError):
-    """A backend does not do what it must."""
-
-
-class StorePlace(Protocol):
-    """A place for bytes with two doors: backends, and one of its own that goes around them."""
-
-    def open(self) -> Backend:
-        """A new instance, as another process would have it."""
-        ...
-
-    def raw_get(self, key: str) -> bytes | None:
-        """What is stored under a name, by the other door."""
-        ...
-
-    def raw_put(self, key: str, data: bytes) -> None:
-        """Store under any name, valid as a key or not."""
-        ...
-
-
-Check = Callable[[StorePlace], None]
-
-
 def absent(place: StorePlace) -> None:
     """What was not stored is not there."""
     backend = place.open()
-    _same(backend.get("a/b", LIMIT), None, "the value that was never stored")
+    same(backend.get("a/b", LIMIT), None, "the value that was never stored")
     for name, ask in (("has", backend.has), ("touch", backend.touch), ("delete", backend.delete)):
-        _same(ask("a/b"), False, f"{name} of a value that was never stored")
-    _same([*backend.list("")], [], "the listing of nothing")
-    _same([*backend.list("a")], [], "the listing of a folder of nothing")
+        same(ask("a/b"), False, f"{name} of a value that was never stored")
+    same([*backend.list("")], [], "the listing of nothing")
+    same([*backend.list("a")], [], "the listing of a folder of nothing")
     backend.flush()
 
 
@@ -66,13 +49,13 @@ def put_flush_get(place: StorePlace) -> None:
     for name, data in {"a/empty": b"", "a/one": b"x", "a/large": bytes(range(256)) * 1000}.items():
         backend = place.open()
         backend.put(name, data)
-        _same(backend.get(name, LIMIT), data, "the value just put")
-        _same(backend.has(name), True, "whether the value just put is there")
-        _same([key for key in backend.list("") if key == name], [name], "the listing after a put")
+        same(backend.get(name, LIMIT), data, "the value just put")
+        same(backend.has(name), True, "whether the value just put is there")
+        same([key for key in backend.list("") if key == name], [name], "the listing after a put")
         backend.flush()
-        _same(backend.get(name, LIMIT), data, "the value after a flush")
-        _same(place.raw_get(name), data, "the stored bytes")
-        _same(place.open().get(name, LIMIT), data, "the value as another reads it")
+        same(backend.get(name, LIMIT), data, "the value after a flush")
+        same(place.raw_get(name), data, "the stored bytes")
+        same(place.open().get(name, LIMIT), data, "the value as another reads it")
 
 
 def reads_what_is_there(place: StorePlace) -> None:
@@ -81,8 +64,8 @@ def reads_what_is_there(place: StorePlace) -> None:
     backend.put("a", b"old")
     backend.flush()
     place.raw_put("a", b"newer")
-    _same(backend.get("a", LIMIT), b"newer", "the value that another stored")
-    _same([*backend.list("")], ["a"], "the listing")
+    same(backend.get("a", LIMIT), b"newer", "the value that another stored")
+    same([*backend.list("")], ["a"], "the listing")
 
 
 def put_replaces(place: StorePlace) -> None:
@@ -90,12 +73,12 @@ def put_replaces(place: StorePlace) -> None:
     backend = place.open()
     for data in (b"first, longer", b"second", b"third"):
         backend.put("a", data)
-        _same(backend.get("a", LIMIT), data, "the value just put")
+        same(backend.get("a", LIMIT), data, "the value just put")
     backend.flush()
-    _same(place.raw_get("a"), b"third", "the stored bytes")
+    same(place.raw_get("a"), b"third", "the stored bytes")
     backend.put("a", b"fourth")
     backend.flush()
-    _same(place.raw_get("a"), b"fourth", "the stored bytes after another flush")
+    same(place.raw_get("a"), b"fourth", "the stored bytes after another flush")
 
 
 def put_copies(place: StorePlace) -> None:
@@ -105,7 +88,7 @@ def put_copies(place: StorePlace) -> None:
     backend.put("a", data)  # type: ignore[arg-type]
     data[:] = b"xyz"
     backend.flush()
-    _same(place.raw_get("a"), b"abc", "the stored bytes")
+    same(place.raw_get("a"), b"abc", "the stored bytes")
 
 
 def many_puts(place: StorePlace) -> None:
@@ -115,8 +98,8 @@ def many_puts(place: StorePlace) -> None:
     for key, value in data.items():
         backend.put(key, value)
     backend.flush()
-    _same({key: place.raw_get(key) for key in data}, data, "the stored values")
-    _same([*place.open().list("")], sorted(data), "the listing")
+    same({key: place.raw_get(key) for key in data}, data, "the stored values")
+    same([*place.open().list("")], sorted(data), "the listing")
 
 
 def size_limit(place: StorePlace) -> None:
@@ -124,33 +107,33 @@ def size_limit(place: StorePlace) -> None:
     backend = place.open()
     backend.put("a", b"12345")
     for _ in range(2):
-        _same(backend.get("a", 5), b"12345", "the value within the limit")
-        _refuses(CorruptionError, lambda: backend.get("a", 4), "to read more than permitted")
+        same(backend.get("a", 5), b"12345", "the value within the limit")
+        refuses(CorruptionError, lambda: backend.get("a", 4), "to read more than permitted")
         backend.flush()
 
 
 def create_once(place: StorePlace) -> None:
     """A second create of a key is refused and changes nothing."""
     backend, other = place.open(), place.open()
-    _same(backend.create("r/1", b"first"), True, "the answer to the first create")
-    _same(place.raw_get("r/1"), b"first", "the created value")
-    _same(other.create("r/1", b"second"), False, "the answer to the second create: the condition is ignored")
-    _same(backend.create("r/1", b"first"), False, "the answer to a create of the same bytes")
-    _same(place.raw_get("r/1"), b"first", "the value after creates that were refused")
-    _same(other.create("r/2", b""), True, "the answer to the create of an empty value")
-    _same(backend.get("r/2", LIMIT), b"", "the empty value")
-    _same([*backend.list("")], ["r/1", "r/2"], "the listing")
+    same(backend.create("r/1", b"first"), True, "the answer to the first create")
+    same(place.raw_get("r/1"), b"first", "the created value")
+    same(other.create("r/1", b"second"), False, "the answer to the second create: the condition is ignored")
+    same(backend.create("r/1", b"first"), False, "the answer to a create of the same bytes")
+    same(place.raw_get("r/1"), b"first", "the value after creates that were refused")
+    same(other.create("r/2", b""), True, "the answer to the create of an empty value")
+    same(backend.get("r/2", LIMIT), b"", "the empty value")
+    same([*backend.list("")], ["r/1", "r/2"], "the listing")
 
 
 def create_after_put(place: StorePlace) -> None:
     """A create is refused after a put, and accepted after a delete."""
     backend = place.open()
     backend.put("a", b"put")
-    _same(backend.create("a", b"created"), False, "the answer to a create after an own put")
+    same(backend.create("a", b"created"), False, "the answer to a create after an own put")
     backend.flush()
-    _same(place.open().create("a", b"created"), False, "the answer to a create after a put by another")
-    _same(backend.delete("a"), True, "the answer to a delete")
-    _same(place.open().create("a", b"created"), True, "the answer to a create after a delete")
+    same(place.open().create("a", b"created"), False, "the answer to a create after a put by another")
+    same(backend.delete("a"), True, "the answer to a delete")
+    same(place.open().create("a", b"created"), True, "the answer to a create after a delete")
 
 
 def create_race(place: StorePlace) -> None:
@@ -158,8 +141,8 @@ def create_race(place: StorePlace) -> None:
     backends = [place.open() for _ in range(RACERS)]
     for round_ in range(RACES):
         won = race(backends, f"r/{round_}")
-        _same(len(won), 1, f"the number of creates that were accepted in round {round_ + 1}")
-        _same(place.raw_get(f"r/{round_}"), won[0], "the value after a race")
+        same(len(won), 1, f"the number of creates that were accepted in round {round_ + 1}")
+        same(place.raw_get(f"r/{round_}"), won[0], "the value after a race")
 
 
 def touch_keeps(place: StorePlace) -> None:
@@ -167,9 +150,9 @@ def touch_keeps(place: StorePlace) -> None:
     backend = place.open()
     backend.put("a", b"x")
     for _ in range(2):
-        _same(backend.touch("a"), True, "the answer to a touch")
+        same(backend.touch("a"), True, "the answer to a touch")
         backend.flush()
-    _same(place.raw_get("a"), b"x", "the value after a touch")
+    same(place.raw_get("a"), b"x", "the value after a touch")
 
 
 def touch_many(place: StorePlace) -> None:
@@ -180,11 +163,11 @@ def touch_many(place: StorePlace) -> None:
         backend.put(key, value)
     asked = [*reversed(data), "o/none", "o/007"]
     for _ in range(2):
-        _same([*backend.touch_many(iter(asked))], [(key, key in data) for key in asked], "the answers")
+        same([*backend.touch_many(iter(asked))], [(key, key in data) for key in asked], "the answers")
         backend.flush()
-    _same([*place.open().get_many(data, LIMIT)], [*data.items()], "the values after a touch")
-    _same(next(iter(backend.touch_many(asked))), ("o/049", True), "the first answer")  # a caller may stop there
-    _same(backend.touch("o/049"), True, "the answer to a touch after many")
+    same([*place.open().get_many(data, LIMIT)], [*data.items()], "the values after a touch")
+    same(next(iter(backend.touch_many(asked))), ("o/049", True), "the first answer")  # a caller may stop there
+    same(backend.touch("o/049"), True, "the answer to a touch after many")
     backend.flush()
 
 
@@ -197,10 +180,10 @@ def ages(place: StorePlace) -> None:
     before = {entry.key: entry.modified_s or 0 for entry in backend.entries("")}
     time.sleep(1.1)  # some stores tell whole seconds
     other = place.open()
-    _same(other.touch("a"), True, "the answer to a touch")
+    same(other.touch("a"), True, "the answer to a touch")
     other.flush()
     after = {entry.key: entry.modified_s or 0 for entry in backend.entries("")}
-    _same(after["b"], before["b"], "the time of a value that was not touched")
+    same(after["b"], before["b"], "the time of a value that was not touched")
     if not 0 < before["a"] < after["a"] < before["a"] + 60:
         raise BrokenPromiseError(f"the time of a value was {before['a']} and is {after['a']} after a touch")
 
@@ -209,37 +192,37 @@ def delete_removes(place: StorePlace) -> None:
     """What is deleted is gone for everybody."""
     backend = place.open()
     backend.put("a/b", b"x")
-    _same(backend.delete("a/b"), True, "the answer to a delete before a flush")
-    _same(backend.has("a/b"), False, "whether a deleted value is there")
+    same(backend.delete("a/b"), True, "the answer to a delete before a flush")
+    same(backend.has("a/b"), False, "whether a deleted value is there")
     backend.flush()
-    _same(place.raw_get("a/b"), None, "the stored bytes after a delete")
+    same(place.raw_get("a/b"), None, "the stored bytes after a delete")
     backend.put("a/b", b"x")
     backend.flush()
     backend.put("a/b", b"y")
-    _same(backend.delete("a/b"), True, "the answer to a delete of a value that was put twice")
-    _same(backend.delete("a/b"), False, "the answer to a second delete")
+    same(backend.delete("a/b"), True, "the answer to a delete of a value that was put twice")
+    same(backend.delete("a/b"), False, "the answer to a second delete")
     backend.flush()
-    _same(place.raw_get("a/b"), None, "the stored bytes after a delete")
-    _same([*backend.list("")], [], "the listing after a delete")
+    same(place.raw_get("a/b"), None, "the stored bytes after a delete")
+    same([*backend.list("")], [], "the listing after a delete")
 
 
 def expire_spares_the_young(place: StorePlace) -> None:
     """Only a value older than a given time is expired."""
     backend = place.open()
-    _same(backend.expire("o/a", 2.0**31), False, "the answer to expiring what is not there")
+    same(backend.expire("o/a", 2.0**31), False, "the answer to expiring what is not there")
     for key in ("o/a", "o/b"):
         backend.put(key, key.encode())
     backend.flush()
     stored = min(entry.modified_s or 0 for entry in backend.entries(""))
-    _same(backend.expire("o/a", stored), False, "the answer to expiring a value of that moment")
-    _same(backend.expire("o/a", stored - 1000), False, "the answer to expiring a younger value")
-    _same(place.open().get("o/a", LIMIT), b"o/a", "the spared value")
-    _same(place.open().expire("o/a", stored + 1000), True, "the answer to expiring an older value")
-    _same(place.open().expire("o/a", stored + 1000), False, "the answer to expiring it again")
-    _same(place.raw_get("o/a"), None, "the stored bytes of an expired value")
-    _same(place.open().get("o/a", LIMIT), None, "an expired value")
-    _same(backend.touch("o/a"), False, "the answer to a touch of an expired value")
-    _same([*backend.list("")], ["o/b"], "the listing")
+    same(backend.expire("o/a", stored), False, "the answer to expiring a value of that moment")
+    same(backend.expire("o/a", stored - 1000), False, "the answer to expiring a younger value")
+    same(place.open().get("o/a", LIMIT), b"o/a", "the spared value")
+    same(place.open().expire("o/a", stored + 1000), True, "the answer to expiring an older value")
+    same(place.open().expire("o/a", stored + 1000), False, "the answer to expiring it again")
+    same(place.raw_get("o/a"), None, "the stored bytes of an expired value")
+    same(place.open().get("o/a", LIMIT), None, "an expired value")
+    same(backend.touch("o/a"), False, "the answer to a touch of an expired value")
+    same([*backend.list("")], ["o/b"], "the listing")
 
 
 def list_order(place: StorePlace) -> None:
@@ -251,14 +234,14 @@ def list_order(place: StorePlace) -> None:
     backend.flush()
     for key in keys[4:]:
         backend.put(key, b"")
-    _same([*backend.list("")], sorted(keys), "the listing of everything")
-    _same([*backend.list("a")], sorted(key for key in keys if key.startswith("a/")), "the listing of a folder")
-    _same([*backend.list("a/b")], ["a/b/z"], "the listing of an inner folder")
+    same([*backend.list("")], sorted(keys), "the listing of everything")
+    same([*backend.list("a")], sorted(key for key in keys if key.startswith("a/")), "the listing of a folder")
+    same([*backend.list("a/b")], ["a/b/z"], "the listing of an inner folder")
     with suppress(BackendError):  # a folder is wanted, and this is none
-        _same([*backend.list("a0")], [], "the listing below a value")
-    _same([*backend.list("z/z")], [], "the listing of an absent folder")
+        same([*backend.list("a0")], [], "the listing below a value")
+    same([*backend.list("z/z")], [], "the listing of an absent folder")
     backend.put(keys[0], b"again")
-    _same([*backend.list("")], sorted(keys), "the listing after a value was replaced")
+    same([*backend.list("")], sorted(keys), "the listing after a value was replaced")
 
 
 def list_details(place: StorePlace) -> None:
@@ -269,12 +252,12 @@ def list_details(place: StorePlace) -> None:
         backend.put(key, value)
     for _ in range(2):
         found = {entry.key: entry.size_bytes for entry in backend.entries("")}
-        _same([*found], sorted(data), "the keys")
-        _same(found, {key: len(value) for key, value in data.items()}, "the sizes")
-        _same([entry.key for entry in backend.entries("a")], ["a/b", "a/c/d"], "the keys of a folder")
+        same([*found], sorted(data), "the keys")
+        same(found, {key: len(value) for key, value in data.items()}, "the sizes")
+        same([entry.key for entry in backend.entries("a")], ["a/b", "a/c/d"], "the keys of a folder")
         backend.flush()
-    _same([*backend.entries("z")], [], "the listing of an absent folder")
-    _refuses(InvalidInputError, lambda: [*backend.entries("../a")], "a prefix that is no key")
+    same([*backend.entries("z")], [], "the listing of an absent folder")
+    refuses(InvalidInputError, lambda: [*backend.entries("../a")], "a prefix that is no key")
 
 
 def no_foreign_names(place: StorePlace) -> None:
@@ -282,8 +265,8 @@ def no_foreign_names(place: StorePlace) -> None:
     place.raw_put("a/b", b"x")
     for name in (".hidden", "a/.nfs0001", "a/b\\c", "ä/b", "a/.d/e"):
         place.raw_put(name, b"foreign")
-    _same([*place.open().list("")], ["a/b"], "the listing")
-    _same([*place.open().list("a")], ["a/b"], "the listing of a folder")
+    same([*place.open().list("")], ["a/b"], "the listing")
+    same([*place.open().list("a")], ["a/b"], "the listing of a folder")
 
 
 def bad_keys(place: StorePlace) -> None:
@@ -299,12 +282,14 @@ def bad_keys(place: StorePlace) -> None:
             "delete": backend.delete,
             "expire": lambda key: backend.expire(key, 0),
             "get_many": lambda key: [*backend.get_many([key], LIMIT)],
+            "get_part": lambda key: backend.get_part(key, 0, 1),
+            "get_parts": lambda key: [*backend.get_parts([(key, 0, 1)])],
             "touch_many": lambda key: [*backend.touch_many([key])],
         }
         if key:  # everything is listed by an empty prefix
             operations["list"] = backend.list
         for name, operation in operations.items():
-            _refuses(InvalidInputError, lambda operation=operation, key=key: operation(key), f"to {name} {key[:20]!r}")  # type: ignore[misc]
+            refuses(InvalidInputError, lambda operation=operation, key=key: operation(key), f"to {name} {key[:20]!r}")  # type: ignore[misc]
 
 
 def good_keys(place: StorePlace) -> None:
@@ -313,8 +298,8 @@ def good_keys(place: StorePlace) -> None:
     for key in GOOD_KEYS:
         backend.put(key, key.encode())
     backend.flush()
-    _same({key: place.raw_get(key) for key in GOOD_KEYS}, {key: key.encode() for key in GOOD_KEYS}, "the values")
-    _same([*place.open().list("")], sorted(GOOD_KEYS), "the listing")
+    same({key: place.raw_get(key) for key in GOOD_KEYS}, {key: key.encode() for key in GOOD_KEYS}, "the values")
+    same([*place.open().list("")], sorted(GOOD_KEYS), "the listing")
 
 
 def value_where_a_folder_is(place: StorePlace) -> None:
@@ -324,47 +309,13 @@ def value_where_a_folder_is(place: StorePlace) -> None:
     backend.put("a/b", b"x")
     backend.flush()
     with suppress(BackendError):
-        _same(backend.get("a", LIMIT), None, "the value of what is a folder")
+        same(backend.get("a", LIMIT), None, "the value of what is a folder")
     with suppress(BackendError):
-        _same(backend.has("a"), False, "whether a folder is a value")
+        same(backend.has("a"), False, "whether a folder is a value")
     with suppress(BackendError):
         backend.put("a", b"y")
         backend.flush()
-    _same(place.raw_get("a/b"), b"x", "the value in the folder")
-
-
-def get_many(place: StorePlace) -> None:
-    """Many values are read in the order asked."""
-    backend = place.open()
-    data = {f"o/{i:03d}": b"%d" % i * i for i in range(50)}
-    for key, value in data.items():
-        backend.put(key, value)
-    asked = [*reversed(data), "o/none", "o/007", "o/007"]
-    for _ in range(2):
-        _same([*backend.get_many(iter(asked), LIMIT)], [(key, data.get(key)) for key in asked], "the values")
-        backend.flush()
-    _same([*backend.get_many([], LIMIT)], [], "the values of no keys")
-    _refuses(CorruptionError, lambda: [*place.open().get_many(["o/001", "o/049"], 97)], "to read more than permitted")
-    # A caller may stop in the middle.
-    _same(next(iter(place.open().get_many(data, LIMIT))), ("o/000", b""), "the first value")
-
-
-def get_many_is_bounded(place: StorePlace) -> None:
-    """Many reads ask no further ahead than they must."""
-    backend = place.open()
-    backend.put("a", b"x")
-    backend.flush()
-    asked = 0
-
-    def keys() -> Iterator[str]:
-        nonlocal asked
-        for _ in range(10_000):
-            asked += 1
-            yield "a"
-
-    _same(next(iter(backend.get_many(keys(), LIMIT))), ("a", b"x"), "the first value")
-    if asked > 256:
-        raise BrokenPromiseError(f"{asked} keys were asked for the first value")
+    same(place.raw_get("a/b"), b"x", "the value in the folder")
 
 
 def url(place: StorePlace) -> None:
@@ -376,25 +327,6 @@ def url(place: StorePlace) -> None:
 CHECKS: tuple[Check, ...] = (
     absent, put_flush_get, reads_what_is_there, put_replaces, put_copies, many_puts, size_limit, create_once,
     create_after_put, create_race, touch_keeps, touch_many, ages, delete_removes, expire_spares_the_young, list_order,
-    list_details, no_foreign_names, bad_keys, good_keys, value_where_a_folder_is, get_many, get_many_is_bounded, url,
+    list_details, no_foreign_names, bad_keys, good_keys, value_where_a_folder_is, get_many, get_many_is_bounded,
+    get_part, get_part_from_the_end, get_parts, get_parts_is_bounded, bad_parts, url,
 )  # fmt: skip
-
-
-# ---- means
-
-
-def _same(found: object, expected: object, what: str) -> None:
-    if found != expected:
-        raise BrokenPromiseError(f"{what}: {_short(found)}, not {_short(expected)}")
-
-
-def _refuses(error: type[CastoreError], ask: Callable[[], object], what: str) -> None:
-    try:
-        ask()
-    except error:
-        return
-    raise BrokenPromiseError(f"does not refuse {what}")
-
-
-def _short(value: object) -> str:
-    return text if len(text := repr(value)) <= 200 else text[:200] + "…"

@@ -214,17 +214,17 @@ def is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
-def read_exactly(fd: int, size: int) -> bytes:
-    """The first ``size`` bytes of a file, or fewer if it became shorter meanwhile."""
-    # One os.read of the known size fills its result in place. A file object would grow a buffer and copy it.
-    data = os.read(fd, size)
+def read_exactly(fd: int, size: int, at: int = 0) -> bytes:
+    """``size`` bytes of a file from byte ``at`` on, or fewer if it became shorter meanwhile."""
+    # One os.pread of the known size fills its result in place. A file object would grow a buffer and copy it.
+    data = os.pread(fd, size, at)
     if len(data) == size:
         return data
     parts = [data]
-    missing = size - len(data)
-    while missing and parts[-1]:
-        parts.append(os.read(fd, missing))
-        missing -= len(parts[-1])
+    read = len(data)
+    while read < size and parts[-1]:
+        parts.append(os.pread(fd, size - read, at + read))
+        read += len(parts[-1])
     return b"".join(parts)
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from castore.errors import CastoreError, InvalidInputError
 from castore.store.backend import Backend
-from castore.store.conformance import CHECKS, LIMIT, Check
+from castore.store.conformance import CHECKS
+from castore.store.conformance_means import LIMIT, Check
 from castore.store.local import LocalBackend
 
 

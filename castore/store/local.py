@@ -34,7 +34,17 @@ from operator import itemgetter
 from time import time
 
 from castore.errors import BackendError
-from castore.store.backend import ListingEntry, NotAValueError, check_key, check_prefix, check_size, is_key
+from castore.store.backend import (
+    ListingEntry,
+    NotAValueError,
+    Part,
+    check_key,
+    check_part,
+    check_prefix,
+    check_size,
+    is_key,
+    part_bounds,
+)
 from castore.store.files import (
     ABSENT,
     failed,
@@ -84,11 +94,17 @@ class LocalBackend:
 
     def get(self, key: str, max_bytes: int) -> bytes | None:
         check_key(key)
-        data = self._read(self._where(key), max_bytes)
-        return data if data is not None else self._read_aside(key, max_bytes)
+        return self._read_value(key, 0, max_bytes, max_bytes)
 
     def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
         return ((key, self.get(key, max_bytes)) for key in keys)
+
+    def get_part(self, key: str, start: int, length: int) -> bytes | None:
+        check_part(key, length)
+        return self._read_value(key, start, length)
+
+    def get_parts(self, parts: Iterable[Part]) -> Iterator[tuple[Part, bytes | None]]:
+        return ((part, self.get_part(*part)) for part in parts)
 
     def put(self, key: str, data: bytes) -> None:
         check_key(key)
@@ -314,7 +330,12 @@ class LocalBackend:
     def _aside(self, key: str) -> str:
         return os.path.join(self._root, _ASIDE_FOLDER, key)
 
-    def _read_aside(self, key: str, max_bytes: int) -> bytes | None:
+    def _read_value(self, key: str, *wanted: int) -> bytes | None:
+        """What ``_read`` reads, wherever the value is now."""
+        data = self._read(self._where(key), *wanted)
+        return data if data is not None else self._read_aside(key, *wanted)
+
+    def _read_aside(self, key: str, *wanted: int) -> bytes | None:
         folder, name = os.path.split(self._aside(key))
         try:
             names = os.listdir(folder)
@@ -324,11 +345,11 @@ class LocalBackend:
             raise failed("cannot list", folder, error) from error
         for found in names:
             if found.rpartition(".")[0] == name:
-                data = self._read(os.path.join(folder, found), max_bytes)
+                data = self._read(os.path.join(folder, found), *wanted)
                 if data is not None:
                     return data
         # It may have got its name back between the two looks.
-        return self._read(self._path(key), max_bytes)
+        return self._read(self._path(key), *wanted)
 
     def _path(self, key: str) -> str:
         return os.path.join(self._root, key)
@@ -344,7 +365,8 @@ class LocalBackend:
             self._pending = {}
             self._folders.unsynced = set()
 
-    def _read(self, path: str, max_bytes: int) -> bytes | None:
+    def _read(self, path: str, start: int, length: int, max_bytes: int | None = None) -> bytes | None:
+        """A part of a file that must not be larger than ``max_bytes``; None if there is none."""
         try:
             fd, status = open_descriptor(path)
         except OSError as error:
@@ -353,8 +375,10 @@ class LocalBackend:
             self._folders.require_absent(path)
             return None
         try:
-            check_size(status.st_size, max_bytes, path)
-            return read_exactly(fd, status.st_size)
+            if max_bytes is not None:
+                check_size(status.st_size, max_bytes, path)
+            begin, end = part_bounds(status.st_size, start, length)
+            return read_exactly(fd, end - begin, begin)
         except OSError as error:
             raise failed("cannot read", path, error) from error
         finally:
@@ -366,7 +390,7 @@ class LocalBackend:
             size = os.stat(path).st_size
         except OSError as error:
             raise failed("cannot touch", path, error) from error
-        data = self._read(path, size)
+        data = self._read(path, 0, size, size)
         if data is None:
             return False
         self.put(key, data)

@@ -1,25 +1,23 @@
-"""The door to objects: stored once under their digest, verified whenever they are read.
-
-::
-
-    objects/<first 2 of the 64 hexadecimal digits>/<the 64 digits>     a frame (``compress``) of the canonical bytes
-"""
+"""The door to objects: stored once under their digest, verified whenever they are read."""
 
 from __future__ import annotations
 
 import builtins
-from _thread import allocate_lock
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Protocol, runtime_checkable
+from itertools import chain
 
-from castore.errors import CorruptionError, InvalidInputError, NotFoundError, UnsupportedVersionError
-from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of, is_digest_hex
+from castore.errors import CorruptionError, InvalidInputError, MissingBaseError, NotFoundError, UnsupportedVersionError
+from castore.format.delta import BASES_DEPTH_MAX, delta_of
+from castore.format.digest import DIGEST_BYTES, Digest, digest_from_hex, digest_hex, digest_of
 from castore.format.object import Object
-from castore.store.backend import Backend, SweptError
+from castore.store.backend import Backend
 from castore.store.cache import ObjectCache
-from castore.store.compress import FRAME_OVERHEAD_MAX, pack, unpack
+from castore.store.compress import FRAME_OVERHEAD_MAX, u32_tail_of
+from castore.store.frames import Frames
+from castore.store.object_keys import OBJECTS_FOLDER, digest_of_key, object_key
+from castore.store.packs import PackedBackend
 
 OBJECT_BYTES_MAX = 256 * 2**20
 """Canonical bytes of the largest object: a sample of 64 million tokens, a thousand times the target of a chunk."""
@@ -27,22 +25,8 @@ OBJECT_BYTES_MAX = 256 * 2**20
 FRAME_BYTES_MAX = OBJECT_BYTES_MAX + FRAME_OVERHEAD_MAX
 PREFIX_DIGITS_MIN = 4
 
-OBJECTS_FOLDER = "objects"
-TRASH_FOLDER = "trash"
-
 _DIGITS = 2 * DIGEST_BYTES
 _HEX_DIGITS = "0123456789abcdef"
-
-_packing = allocate_lock()
-
-
-@runtime_checkable
-class KeepingBackend(Protocol):
-    """A backend that looks and writes in threads of its own: ``touch`` and ``put`` in one, without waiting."""
-
-    def keep(self, key: str, size: int, make: Callable[[], bytes], note: Callable[[bool], None]) -> None:
-        """Put what ``make`` gives unless there is a value, and renew that one's age; ``note`` is told which, later."""
-        ...
 
 
 class ObjectStore:
@@ -65,11 +49,20 @@ class ObjectStore:
     def __init__(self, backend: Backend, level: int = 3, cache: ObjectCache | None = None) -> None:
         self.reads = self.bytes_read = self.writes = self.bytes_written = 0
         self._backend = backend
-        self._keeping = backend if isinstance(backend, KeepingBackend) else None
-        self._level = level
+        self._packed = backend if isinstance(backend, PackedBackend) else None
+        self._is_far: bool = getattr(backend, "is_far", False)
         self._cache = cache
+        self._frames = Frames(self._stored, level, is_far=self._is_far)
 
-    def put(self, digest: Digest, data: bytes, *, u32_tail: int | None = None) -> bool:
+    def put(
+        self,
+        digest: Digest,
+        data: bytes,
+        *,
+        u32_tail: int | None = None,
+        features: tuple[int, ...] = (),
+        frame: bytes | None = None,
+    ) -> bool:
         """Store an object under its digest, once.
 
         Visible to this instance on return, durable and visible to others when ``flush`` returns: flush before anything
@@ -81,6 +74,8 @@ class ObjectStore:
             data: The canonical bytes, at most ``OBJECT_BYTES_MAX``; the objects it names must already be stored.
             u32_tail: Where in ``data`` a run of little-endian uint32 begins that goes to its end, if one does. A hint
                 for compression alone.
+            features: By which relatives are found, on which it may be stored.
+            frame: A frame of it that needs no other object, if there is one already.
 
         Returns:
             True if the object was new, as far as that is known: a store that is far away is not waited for.
@@ -91,39 +86,38 @@ class ObjectStore:
         if len(data) > OBJECT_BYTES_MAX:
             raise InvalidInputError(f"an object of {len(data)} bytes exceeds the {OBJECT_BYTES_MAX} that one may have")
         key = object_key(digest)
-        if self._keeping is not None:
-            self._keep(self._keeping, key, data, u32_tail)
-            return True
-        if self._backend.touch(key) and self._holds(key, data):
+        is_there = self._backend.touch(key)
+        if is_there and (self._is_far or self._holds(key, data)):
             return False
-        frame = pack(data, u32_tail=u32_tail, level=self._level)
-        self._backend.put(key, frame)
-        self._count(len(frame))
+        if self._packed is None:
+            made = frame or self._frames.make(data, u32_tail)
+            self._backend.put(key, made)
+        else:
+            # What is stored again since it is damaged may be what others need, and needs nothing itself.
+            on_relative = None if is_there else self._delta(digest, data, u32_tail, features)
+            made = on_relative or frame or self._frames.make(data, u32_tail)
+            self._packed.put(key, made, features)
+        self.writes += 1
+        self.bytes_written += len(made)
         return True
+
+    def _delta(self, digest: Digest, data: bytes, u32_tail: int | None, features: tuple[int, ...]) -> bytes | None:
+        """A frame on a relative that is stored, which stays for it: it is renewed before anything can name it."""
+        assert self._packed is not None
+        bases = self._packed.similar(features) if features else []
+        if not bases or digest in bases or not all(self._packed.touch(object_key(base)) for base in bases):
+            return None
+        with suppress(CorruptionError, UnsupportedVersionError):
+            return self._frames.make_delta(data, u32_tail, bases)
+        return None
 
     def _holds(self, key: str, data: bytes) -> bool:
         """Whether what is stored under a key is ``data``: without hashing it, and by no more memory than that takes."""
         try:
             frame = self._backend.get(key, FRAME_BYTES_MAX)
-            return frame is not None and unpack(frame, len(data)) == data
+            return frame is not None and self._frames.open(frame, len(data)) == data
         except CorruptionError:
             return False
-
-    def _keep(self, backend: KeepingBackend, key: str, data: bytes, u32_tail: int | None) -> None:
-        size = 0
-
-        def make() -> bytes:
-            nonlocal size
-            with _packing:  # contexts of zstd are shared
-                frame = pack(data, u32_tail=u32_tail, level=self._level)
-            size = len(frame)
-            return frame
-
-        backend.keep(key, len(data), make, lambda new: self._count(size) if new else None)
-
-    def _count(self, size: int) -> None:
-        self.writes += 1
-        self.bytes_written += size
 
     def put_bytes(self, data: bytes, *, u32_tail: int | None = None) -> Digest:
         """Store an object and return its digest; the promises of ``put``."""
@@ -134,7 +128,7 @@ class ObjectStore:
     def put_all(self, objects: Iterable[Object]) -> None:
         """``put`` of objects as they were made, in their order."""
         for made in objects:
-            self.put(made.digest, made.data, u32_tail=made.u32_tail)
+            self.put(made.digest, made.data, u32_tail=made.u32_tail, features=made.features)
 
     def get(self, digest: Digest) -> bytes:
         """The canonical bytes of an object, verified.
@@ -151,7 +145,7 @@ class ObjectStore:
     def _read(self, digest: Digest, frame: bytes | None) -> bytes:
         """As ``_found`` and ``_opened``, and into the cache."""
         found = self._found(digest, frame)
-        data = self._opened(digest, found)
+        found, data = self._opened(digest, found)
         if self._cache is not None:
             self._cache.put(object_key(digest), found)
         return data
@@ -162,10 +156,11 @@ class ObjectStore:
         if frame is None or self._cache is None:
             return None
         with suppress(CorruptionError, UnsupportedVersionError):
-            data = unpack(frame, OBJECT_BYTES_MAX)
+            data = self._frames.open(frame, OBJECT_BYTES_MAX)
             if digest_of(data) == digest:
                 return data
-        self._cache.drop(key)
+        for wrong in (digest, *self._frames.bases_of(frame)):
+            self._cache.drop(object_key(wrong))
         return None
 
     def get_many(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
@@ -184,7 +179,7 @@ class ObjectStore:
                 if not cache.has(key):
                     yield key
 
-        for found, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+        for found, frame in self._read_many(keys()):
             while object_key(asked[0]) != found:
                 digest = asked.popleft()
                 yield digest, self.get(digest)
@@ -196,18 +191,52 @@ class ObjectStore:
 
     def _found(self, digest: Digest, frame: bytes | None) -> bytes:
         """The frame that was read, or the one in the trash, where a collection may have put it a moment too late."""
-        found = self._backend.get(trash_key(digest), FRAME_BYTES_MAX) if frame is None else frame
+        found = frame
+        if found is None:
+            from castore.store.trash import trash_key
+
+            found = self._backend.get(trash_key(digest), FRAME_BYTES_MAX)
         if found is None:
             raise NotFoundError(f"there is no object {digest_hex(digest)} in {self._backend.url}")
         return found
 
-    def _opened(self, digest: Digest, frame: bytes) -> bytes:
-        """The canonical bytes in a frame that was read under ``digest``, verified."""
+    def _opened(
+        self, digest: Digest, frame: bytes, tried: set[Digest] | None = None, depth: int = 0
+    ) -> tuple[bytes, bytes]:
+        """A frame that was read under ``digest`` and the canonical bytes in it, verified; or another that is stored.
+
+        For each object copies are looked for once (``tried``): frames that need each other would never come to an end.
+        """
+        try:
+            return frame, self._open(digest, frame, depth)
+        except (CorruptionError, UnsupportedVersionError):
+            tried = {digest} if tried is None else tried
+            copies = () if self._packed is None else self._packed.copies(object_key(digest), FRAME_BYTES_MAX)
+            for number, other in enumerate(chain((frame,), copies)):
+                if other == frame and (number or not self._frames.bases_of(frame)):
+                    continue  # it would fail once more, and take as much memory
+                self._mend_bases(other, tried, depth + 1)
+                with suppress(CorruptionError, UnsupportedVersionError):
+                    return other, self._open(digest, other, depth)
+            raise
+
+    def _mend_bases(self, frame: bytes, tried: set[Digest], depth: int) -> None:
+        """Have at hand what a frame needs: some of it may be wrong in one place, and whole in another."""
+        for base in self._frames.bases_of(frame):
+            if base not in tried and depth <= BASES_DEPTH_MAX:
+                tried.add(base)
+                with suppress(CorruptionError, NotFoundError, UnsupportedVersionError):
+                    stored = self._found(base, self._backend.get(object_key(base), FRAME_BYTES_MAX))
+                    self._frames.keep_verified(base, self._opened(base, stored, tried, depth)[1])
+
+    def _open(self, digest: Digest, frame: bytes, depth: int = 0) -> bytes:
         key = object_key(digest)
         self.reads += 1
         self.bytes_read += len(frame)
         try:
-            data = unpack(frame, OBJECT_BYTES_MAX)
+            data = self._frames.open(frame, OBJECT_BYTES_MAX, depth)
+        except MissingBaseError as error:
+            raise MissingBaseError(str(self._damaged(key, str(error)))) from error
         except CorruptionError as error:
             raise self._damaged(key, str(error)) from error
         except UnsupportedVersionError as error:
@@ -248,7 +277,7 @@ class ObjectStore:
         if not all(found for _, found in self.renew_many(wanted)):
             return False
         try:
-            return self._keeping is not None or all(True for _ in self.get_many(wanted))
+            return self._is_far or all(True for _ in self.get_many(wanted))
         except (CorruptionError, NotFoundError):
             return False
 
@@ -273,11 +302,20 @@ class ObjectStore:
         below = self._below(f"{OBJECTS_FOLDER}/{prefix_hex[:2]}")
         return [digest for digest in below if digest_hex(digest).startswith(prefix_hex)]
 
+    def barrier(self) -> None:
+        """Whatever is put from here on is never seen without all that was put before: before what names it is put."""
+        if self._packed is not None:
+            self._packed.barrier()
+        else:
+            self.flush()
+
     def flush(self) -> None:
         """Make all objects put so far durable and visible to everybody; the promises of ``Backend.flush``.
 
         Those that were renewed a moment too late, while a collection removed them, are taken back from the trash.
         """
+        from castore.store.trash import flush_restoring
+
         flush_restoring(self._backend)
 
     def get_frames(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes, bytes]]:
@@ -289,21 +327,63 @@ class ObjectStore:
                 asked.append(digest)
                 yield object_key(digest)
 
-        for _, frame in self._backend.get_many(keys(), FRAME_BYTES_MAX):
+        for _, frame in self._read_many(keys()):
             digest = asked.popleft()
-            found = self._found(digest, frame)
-            yield digest, found, self._opened(digest, found)
+            yield digest, *self._opened(digest, self._found(digest, frame))
 
-    def put_frame(self, digest: Digest, frame: bytes) -> None:
-        """Store a frame of an object in place of whatever is stored under its digest; otherwise as ``put``.
+    def _read_many(self, keys: Iterator[str]) -> Iterator[tuple[str, bytes | None]]:
+        """What is stored under keys; from far away the objects that some of it needs are fetched together before."""
+        found = self._backend.get_many(keys, FRAME_BYTES_MAX)
+        return self._frames.with_bases(found) if self._is_far else found
+
+    def _stored(self, digests: Iterable[Digest]) -> Iterator[tuple[Digest, bytes | None]]:
+        """The stored frames of objects that others need, into the cache and from there."""
+        asked: dict[str, Digest] = {}
+        for digest in digests:
+            key = object_key(digest)
+            kept = None if self._cache is None else self._cache.get(key, FRAME_BYTES_MAX)
+            if kept is None:
+                asked[key] = digest
+            else:
+                yield digest, kept
+        for key, frame in self._backend.get_many(asked, FRAME_BYTES_MAX):
+            if frame is not None and self._cache is not None:
+                self._cache.put(key, frame)
+            yield asked[key], frame
+
+    def own_frame(self, frame: bytes, data: bytes) -> bytes:
+        """A frame of an object that needs no other: the given one, from ``get_frames``, unless that does."""
+        own, tail = self._own_frame(frame, data)
+        return own or self._frames.make(data, tail)
+
+    def adopt(self, digest: Digest, frame: bytes, data: bytes, features: tuple[int, ...]) -> bool:
+        """``put`` of an object with its frame in another store, which is taken if it needs no other object."""
+        own, tail = self._own_frame(frame, data)
+        return self.put(digest, data, u32_tail=tail, features=features, frame=own)
+
+    @staticmethod
+    def _own_frame(frame: bytes, data: bytes) -> tuple[bytes | None, int | None]:
+        """A frame if it needs no other object; else None, and where a run of uint32 begins in the object."""
+        delta = delta_of(frame)
+        if delta is None:
+            return frame, None
+        run = -1 if delta.tail is None else len(data) - delta.tail  # a hint, which nobody has verified
+        return None, delta.tail if run >= 0 and run % 4 == 0 else None
+
+    def delta_on(self, digest: Digest, frame: bytes, bases: builtins.list[Digest]) -> bytes | None:
+        """A frame of a stored object on relatives, None if that saves too little.
 
         Args:
             digest: The object.
-            frame: From ``get_frames`` of a store, which has verified it.
+            frame: The one that it has, which needs no other object.
+            bases: Stored objects that need none either.
         """
-        self._backend.put(object_key(digest), frame)
-        self.writes += 1
-        self.bytes_written += len(frame)
+        found, data = self._opened(digest, frame)
+        return self._frames.make_delta(data, u32_tail_of(found), bases)
+
+    def features(self, digest: Digest) -> tuple[int, ...]:
+        """By which relatives of a stored object are found; none of one that is stored by itself."""
+        return () if self._packed is None else self._packed.features(object_key(digest))
 
     def _below(self, folder: str) -> Iterator[Digest]:
         for key in self._backend.list(folder):
@@ -312,48 +392,8 @@ class ObjectStore:
                 yield digest
 
     def _damaged(self, key: str, how: str) -> CorruptionError:
+        again = "store" if self._packed is not None and self._packed.is_packed(key) else "delete the file and store"
         return CorruptionError(
             f"object {key} in {self._backend.url} is damaged ({how}): run 'castore fsck --repair-from URL' with a copy "
-            "of the repository, or delete the file and store the same data again"
+            f"of the repository, or {again} the same data again"
         )
-
-
-def flush_restoring(backend: Backend) -> None:
-    """Flush; objects that were swept while they were renewed are stored again, from the trash.
-
-    Records that were swept so are let go: they can be made again.
-
-    Raises:
-        SweptError: One is not in the trash either.
-    """
-    try:
-        backend.flush()
-        return
-    except SweptError as error:
-        swept = error
-    for key in swept.keys:
-        if digest_of_key(key) is not None:
-            frame = backend.get(f"{TRASH_FOLDER}/{key}", FRAME_BYTES_MAX)
-            if frame is None:
-                raise swept
-            backend.put(key, frame)
-    backend.flush()
-
-
-def object_key(digest: Digest) -> str:
-    """The key under which an object is stored."""
-    name = digest_hex(digest)
-    return f"{OBJECTS_FOLDER}/{name[:2]}/{name}"
-
-
-def trash_key(digest: Digest) -> str:
-    """The key under which a collection keeps an object that it removes, where it cannot remove in one step."""
-    return f"{TRASH_FOLDER}/{object_key(digest)}"
-
-
-def digest_of_key(key: str) -> Digest | None:
-    """The digest of the object that is stored under ``key``; None if no object would be."""
-    name = key[-_DIGITS:]
-    if not is_digest_hex(name) or key != f"{OBJECTS_FOLDER}/{name[:2]}/{name}":
-        return None
-    return digest_from_hex(name)

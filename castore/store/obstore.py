@@ -12,24 +12,31 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import obstore
 from obstore import exceptions
 
-from castore.errors import BackendError, CastoreError, CorruptionError
-from castore.store.backend import ListingEntry, SweptError, check_key, check_prefix, check_size, is_key
-from castore.store.obstore_errors import is_transient, reason
+from castore.errors import BackendError, CastoreError
+from castore.store.backend import (
+    ListingEntry,
+    Part,
+    SweptError,
+    check_key,
+    check_part,
+    check_prefix,
+)
+from castore.store.obstore_errors import is_transient
+from castore.store.obstore_requests import Requests
 from castore.store.pipelined_requests import answers
 
 T = TypeVar("T")
 
 REQUESTS_AT_ONCE = 16
+_AHEAD_MAX = 2 * REQUESTS_AT_ONCE  # of many that are asked for in order
 # Values that wait for a thread or are being sent: bounds memory, and is enough to keep all threads busy.
 _PENDING_MAX = 4 * REQUESTS_AT_ONCE
 _PENDING_BYTES_MAX = 128 * 2**20
-_LIST_PAGE = 1000  # what stores give in one answer
 
 _CREATE_ATTEMPTS = 5
 _CREATE_PAUSE_S = 0.1
@@ -40,8 +47,6 @@ _CREATE_PAUSE_S = 0.1
 _YOUNG_S = 5.0
 _SWEEP_S = 1.0
 _LOOK_AGAIN_S = 1.0  # after a removal that failed: what was written at that moment is there by then
-
-_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 
 
 class _Pending:
@@ -65,6 +70,9 @@ class ObstoreBackend:
         self_copy: Whether a value may be copied onto itself, which makes it young.
     """
 
+    is_far = True
+    """Whether a request takes as long as a round trip, and reading what is there costs more than making it again."""
+
     needs_probe = True
     """Whether a conditional create here is atomic, only a race can tell."""
 
@@ -80,6 +88,7 @@ class ObstoreBackend:
     ) -> None:
         self.url = url
         self.identity = identity or url
+        self._requests = Requests(store, url)
         self._store = store
         self._once = once
         self._sorted = sorted_listing
@@ -93,37 +102,36 @@ class ObstoreBackend:
     def get(self, key: str, max_bytes: int) -> bytes | None:
         check_key(key)
         self._settle(key)
-        return self._get(key, max_bytes)
+        return self._requests.get(key, max_bytes)
 
     def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
-        return self._ask_many(keys, lambda key: self._get(key, max_bytes))
+        return self._ask_many(keys, lambda key: self._requests.get(key, max_bytes))
+
+    def get_part(self, key: str, start: int, length: int) -> bytes | None:
+        check_part(key, length)
+        self._settle(key)
+        return self._requests.get_part(key, start, length)
+
+    def get_parts(self, parts: Iterable[Part]) -> Iterator[tuple[Part, bytes | None]]:
+        def submit(part: Part) -> Future[bytes | None]:
+            check_part(part[0], part[2])
+            return self._submit(part[0], lambda: self._requests.get_part(*part))
+
+        return answers(parts, submit, _AHEAD_MAX)
 
     def _ask_many(self, keys: Iterable[str], ask: Callable[[str], T]) -> Iterator[tuple[str, T]]:
-        """Answers in the order of the keys, which are asked for a bounded number ahead."""
+        return answers(keys, lambda key: self._submit(key, lambda: ask(key)), _AHEAD_MAX)
 
-        def submit(key: str) -> Future[T]:
-            check_key(key)
-            self._settle(key)
-            return self._threads().submit(ask, key)
-
-        return answers(keys, submit, 2 * REQUESTS_AT_ONCE)
+    def _submit(self, key: str, ask: Callable[[], T]) -> Future[T]:
+        """Have a thread ask, after what was handed over for the key."""
+        check_key(key)
+        self._settle(key)
+        return self._threads().submit(ask)
 
     def put(self, key: str, data: bytes) -> None:
         check_key(key)
         data = bytes(data)
-        self._hand_over(key, len(data), lambda: self._put(key, data))
-
-    def keep(self, key: str, size: int, make: Callable[[], bytes], note: Callable[[bool], None]) -> None:
-        """Put a value unless there is one, and renew that one's age: ``touch`` and ``put``, without waiting.
-
-        Args:
-            key: The key; whatever is stored under it must always be of one meaning.
-            size: About how many bytes ``make`` gives.
-            make: Gives the value, in another thread, if it is needed.
-            note: Told by a later call of this instance whether the value was new.
-        """
-        check_key(key)
-        self._hand_over(key, size, lambda: self._keep(key, make), note)
+        self._hand_over(key, len(data), lambda: self._requests.put(key, data))
 
     def flush(self) -> None:
         while self._pending:
@@ -134,7 +142,7 @@ class ObstoreBackend:
             raise failure
         if renewed:
             time.sleep(max(0.0, max(renewed.values()) + _SWEEP_S - time.monotonic()))
-            there = self._threads().map(self._head, renewed)
+            there = self._threads().map(self._requests.head, renewed)
             swept = [key for key, found in zip(renewed, there, strict=True) if found is None]
             if swept:
                 raise SweptError(self.url, swept)
@@ -152,19 +160,19 @@ class ObstoreBackend:
                 return True
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
                 # A store may also say so of two requests that came together, of which none was taken.
-                found = self._holds(key, data)
+                found = self._requests.holds(key, data)
                 if found is not None:
                     return unsure and found
             except exceptions.BaseError as error:
                 if not is_transient(error) or attempt == _CREATE_ATTEMPTS - 1:
-                    self._fail("create", key, error)
+                    self._requests.fail("create", key, error)
                 # The answer may be lost and the value stored. Never guess: look.
                 unsure = True
-                found = self._holds(key, data)
+                found = self._requests.holds(key, data)
                 if found is not None:
                     return found
             except Exception as error:  # noqa: BLE001 - obstore also raises built-in errors
-                self._fail("create", key, error)
+                self._requests.fail("create", key, error)
         raise BackendError(f"cannot create {self.url}: {key}: the store calls it taken, and it is not", transient=True)
 
     def try_create(self, key: str, data: bytes) -> bool:
@@ -176,19 +184,19 @@ class ObstoreBackend:
             return False
         except Exception as error:  # noqa: BLE001 - as in create
             if not is_transient(error):
-                self._fail("create", key, error)
+                self._requests.fail("create", key, error)
             return self.create(key, data)
         return True
 
     def has(self, key: str) -> bool:
         check_key(key)
         self._settle(key)
-        return self._head(key) is not None
+        return self._requests.head(key) is not None
 
     def touch(self, key: str) -> bool:
         check_key(key)
         self._settle(key)
-        found = self._head(key)
+        found = self._requests.head(key)
         if found is None:
             return False
         self._hand_over(key, found["size"], lambda: self._renew(key, found, None))
@@ -204,16 +212,16 @@ class ObstoreBackend:
         check_prefix(prefix)
         for key in [*self._pending]:
             self._settle(key)
-        entries = self._entries(prefix)
+        entries = self._requests.entries(prefix, is_sorted=self._sorted)
         return entries if self._sorted else iter(sorted(entries))
 
     def delete(self, key: str) -> bool:
         check_key(key)
         self._settle(key)
         self._renewed.pop(key, None)
-        if self._head(key) is None:
+        if self._requests.head(key) is None:
             return False
-        with self._asking("delete", key):
+        with self._requests.asking("delete", key):
             try:
                 obstore.delete(self._store, key)
             except FileNotFoundError:
@@ -225,7 +233,7 @@ class ObstoreBackend:
         check_key(key)
         self._settle(key)
         begin = time.monotonic()
-        found = self._head(key)
+        found = self._requests.head(key)
         if found is None or _latest(found["last_modified"].timestamp()) >= before_s:
             return False
         if time.monotonic() - begin > _SWEEP_S / 2:
@@ -245,45 +253,15 @@ class ObstoreBackend:
         was refused.
         """
         time.sleep(_LOOK_AGAIN_S)
-        now = self._head(key)
+        now = self._requests.head(key)
         if now is not None and (now["e_tag"], now["last_modified"]) == (before["e_tag"], before["last_modified"]):
-            self._fail("delete", key, error)
+            self._requests.fail("delete", key, error)
         return now is None
 
     # ---- what threads do
 
-    def _get(self, key: str, max_bytes: int) -> bytes | None:
-        with self._asking("read", key):
-            try:
-                answer = obstore.get(self._store, key)
-            except FileNotFoundError as error:
-                self._check_bucket(error)
-                return None
-            check_size(answer.meta["size"], max_bytes, f"{self.url}: {key}")
-            return bytes(answer.bytes())
-
-    def _head(self, key: str) -> Any:
-        """Size and age of a value; None if there is none."""
-        with self._asking("look at", key):
-            try:
-                return obstore.head(self._store, key)
-            except FileNotFoundError as error:
-                self._check_bucket(error)
-                return None
-
-    def _put(self, key: str, data: bytes) -> bool:
-        with self._asking("write", key):
-            obstore.put(self._store, key, data, use_multipart=False)
-        return True
-
-    def _keep(self, key: str, make: Callable[[], bytes]) -> bool:
-        found = self._head(key)
-        if found is None or not found["size"]:  # nothing that is kept so is empty
-            return self._put(key, make())
-        return self._renew(key, found, make)
-
     def _touch(self, key: str) -> bool:
-        found = self._head(key)
+        found = self._requests.head(key)
         if found is None:
             return False
         self._renew(key, found, None)
@@ -292,41 +270,20 @@ class ObstoreBackend:
     def _renew(self, key: str, found: Any, make: Callable[[], bytes] | None) -> bool:
         """Make a value young that was found; False, since it is not a new one."""
         if self._self_copy:
-            with self._asking("touch", key):
+            with self._requests.asking("touch", key):
                 try:
                     obstore.copy(self._store, key, key)
                 except FileNotFoundError:
                     self._renewed[key] = time.monotonic()  # flush finds that it is gone
         else:
-            data = make() if make is not None else self._get(key, found["size"])
+            data = make() if make is not None else self._requests.get(key, found["size"])
             if data is None:
                 self._renewed[key] = time.monotonic()
                 return False
-            self._put(key, data)
+            self._requests.put(key, data)
         if not 0 <= time.time() - found["last_modified"].timestamp() < _YOUNG_S:
             self._renewed[key] = time.monotonic()
         return False
-
-    def _holds(self, key: str, data: bytes) -> bool | None:
-        """Whether a value is stored under ``key`` and is ``data``; None if there is none."""
-        try:
-            found = self._get(key, len(data))
-        except CorruptionError:
-            return False
-        return None if found is None else found == data
-
-    def _entries(self, prefix: str) -> Iterator[ListingEntry]:
-        last = ""
-        with self._asking("list", prefix):
-            for page in obstore.list(self._store, prefix or None, chunk_size=_LIST_PAGE):
-                for each in page:
-                    key = each["path"]
-                    if not is_key(key):
-                        continue
-                    if self._sorted and key < last:
-                        raise BackendError(f"{self.url}: the store does not list in the order of names")
-                    last = key
-                    yield ListingEntry(key, each["size"], each["last_modified"].timestamp())
 
     # ---- threads, and what they could not do
 
@@ -358,26 +315,6 @@ class ObstoreBackend:
                 pending.note(new)
         self._pending.pop(key, None)
         self._pending_bytes -= pending.size
-
-    def _check_bucket(self, error: FileNotFoundError) -> None:
-        """A value that is not there is an answer; a bucket that is not there is not."""
-        if any(sign in str(error) for sign in _NO_BUCKET):
-            raise BackendError(f"{self.url}: there is no such bucket or container") from error
-
-    @contextmanager
-    def _asking(self, action: str, key: str) -> Iterator[None]:
-        try:
-            yield
-        except CastoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a store's library raises becomes one line
-            self._fail(action, key, error)
-
-    def _fail(self, action: str, key: str, error: BaseException) -> NoReturn:
-        if isinstance(error, FileNotFoundError):
-            self._check_bucket(error)
-        place = f"{self.url}: {key}" if key else self.url
-        raise BackendError(f"cannot {action} {place}: {reason(error)}", transient=is_transient(error)) from error
 
 
 def _latest(told_s: float) -> float:

@@ -9,30 +9,31 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
-def answers(keys: Iterable[str], submit: Callable[[str], Future[T]], ahead_max: int) -> Iterator[tuple[str, T]]:
-    """Each key with its answer.
+def answers(asked: Iterable[K], submit: Callable[[K], Future[T]], ahead_max: int) -> Iterator[tuple[K, T]]:
+    """Each thing asked with its answer.
 
     When a caller stops, requests that have not begun are withdrawn and the others waited for: what is under way must
     not meet what comes next.
 
     Args:
-        keys: Read as answers are taken, ``ahead_max`` ahead at most.
+        asked: Read as answers are taken, ``ahead_max`` ahead at most.
         submit: Begins a request.
         ahead_max: Requests under way at once.
     """
-    waiting: deque[tuple[str, Future[T]]] = deque()
+    waiting: deque[tuple[K, Future[T]]] = deque()
     try:
-        for key in keys:
-            waiting.append((key, submit(key)))
+        for one in asked:
+            waiting.append((one, submit(one)))
             if len(waiting) >= ahead_max:
-                asked, answer = waiting.popleft()
-                yield asked, answer.result()
+                first, answer = waiting.popleft()
+                yield first, answer.result()
         while waiting:
-            asked, answer = waiting.popleft()
-            yield asked, answer.result()
+            first, answer = waiting.popleft()
+            yield first, answer.result()
     finally:
         for _, answer in waiting:
             if not answer.cancel():

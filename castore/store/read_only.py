@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from castore.errors import BackendError
-from castore.store.backend import Backend, ListingEntry
+from castore.store.backend import Backend, ListingEntry, Part, everything
 
 
 class ReadOnly:
@@ -34,6 +34,14 @@ class ReadOnly:
         """As the other one."""
         return self._backend.get_many(keys, max_bytes)
 
+    def get_part(self, key: str, start: int, length: int) -> bytes | None:
+        """As the other one."""
+        return self._backend.get_part(key, start, length)
+
+    def get_parts(self, parts: Iterable[Part]) -> Iterator[tuple[Part, bytes | None]]:
+        """As the other one."""
+        return self._backend.get_parts(parts)
+
     def has(self, key: str) -> bool:
         """As the other one."""
         return self._backend.has(key)
@@ -53,6 +61,10 @@ class ReadOnly:
     def entries(self, prefix: str) -> Iterator[ListingEntry]:
         """As the other one."""
         return self._backend.entries(prefix)
+
+    def everything(self, prefix: str, *, details: bool) -> Iterator[ListingEntry]:
+        """As the other one, which may hold other things than values."""
+        return everything(self._backend, prefix, details=details)
 
     def flush(self) -> None:
         """Nothing was put."""

@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from castore.errors import CorruptionError, FormatError
-from castore.format.codec import encode
+from castore.errors import CorruptionError, FormatError, UnsupportedVersionError
+from castore.format.codec import decode, encode
 from castore.format.digest import DIGEST_BYTES, Digest, digest_hex, digest_of
-from castore.format.fields import decode_list, expect
+from castore.format.fields import expect
 from castore.store.backend import Backend
 from castore.store.records import Holds, RecordKind, seal, unseal
 from castore.store.refs import check_ref_name, is_ref_name
@@ -69,11 +69,17 @@ class Signature:
 
         Raises:
             CorruptionError: The record is damaged, or belongs elsewhere.
+            UnsupportedVersionError: It was written by a newer castore.
             FormatError: It is no signature.
         """
-        _, version, name, position, root, public_key, signature = decode_list(unseal(data, key), SIGNATURE_KIND, 7)
-        if version != SIGNATURE_VERSION or type(version) is not int:
-            raise FormatError(f"{key} is a signature of version {version!r:.20}, not {SIGNATURE_VERSION}")
+        fields = decode(unseal(data, key))
+        if type(fields) is not list or len(fields) < 2 or fields[0] != SIGNATURE_KIND or type(fields[1]) is not int:
+            raise FormatError(f"{key} is no signature")
+        if fields[1] != SIGNATURE_VERSION:
+            raise UnsupportedVersionError(key, fields[1], SIGNATURE_VERSION)
+        if len(fields) != 7:
+            raise FormatError(f"{key} is no signature: it has {len(fields)} elements, not 7")
+        name, position, root, public_key, signature = fields[2:]
         parts = [expect(bytes, part, "part of a signature") for part in (root, public_key, signature)]
         if [len(part) for part in parts] != [DIGEST_BYTES, PUBLIC_BYTES, SIGNATURE_BYTES]:
             raise FormatError(f"{key} is no signature: its parts have other lengths")

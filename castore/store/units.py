@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from castore.errors import CorruptionError, FormatError
 from castore.format.digest import Digest
 from castore.format.unit import Unit
 from castore.store.backend import Backend
-from castore.store.objects import flush_restoring
+from castore.store.packs import PackedBackend
 from castore.store.records import Holds, RecordKind, record_key, seal, unseal
+from castore.store.trash import flush_restoring
 
 UNIT_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of the largest record: far over a million rows."""
@@ -26,13 +29,16 @@ class UnitStore:
         collection removes records that are not used for long.
         """
         key = unit_key(name)
-        try:
+        with suppress(CorruptionError, FormatError):
             if not self._backend.touch(key):
                 return None
             data = self._backend.get(key, UNIT_BYTES_MAX)
             return None if data is None else Unit.decode(unseal(data, key))
-        except (CorruptionError, FormatError):
-            return None
+        if isinstance(self._backend, PackedBackend):
+            for other in self._backend.copies(key, UNIT_BYTES_MAX):
+                with suppress(CorruptionError, FormatError):
+                    return Unit.decode(unseal(other, key))
+        return None
 
     def put(self, name: Digest, unit: Unit) -> None:
         """Store a record; durable and visible to others after the next ``flush`` of the backend.

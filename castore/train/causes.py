@@ -35,29 +35,30 @@ def _about_documents(report: Report) -> Iterator[Cause]:
     total, rule = report.total, report.rule
     end = "EOS" if rule.bos is None else "EOS that a BOS follows"
     if total.cut:
-        who = f"{total.cut:,} conversation{'' if total.cut == 1 else 's'} cut at {report.cut_length:,} when tokenized"
-        text = f"{who} {'has' if total.cut == 1 else 'have'} no {end} and {_merge(total.cut)}"
+        cut = f"cut at {report.cut_length:,} when tokenized"
+        who = _conversations(total.cut, f"{cut} has", f"{cut} have")
+        text = f"{who} no {end} and {_merge(total.cut)}"
         yield Cause("cut-without-end", total.cut, 0, 0, text)
     if other := total.unended - total.cut:
-        who = _many(other, "conversation", "conversations", "does", "do")
+        who = _conversations(other, "does", "do")
         yield Cause("no-end", other, 0, 0, f"{who} not end in an {end} and {_merge(other)}")
     if total.split:
-        who = _many(total.split, "conversation", "conversations", "is", "are")
+        who = _conversations(total.split, "is", "are")
         text = f"{who} split by an {end} before the last token, into {total.split + total.splits:,} documents"
         yield Cause("split", total.split, 0, 0, text)
     if total.crossing:
-        who = _many(total.crossing, "conversation", "conversations", "is", "are")
+        who = _conversations(total.crossing, "is", "are")
         yield Cause("crossing", total.crossing, 0, 0, f"{who} cut in two by the end of a part")
     if total.long and rule.fragment:
-        who = _many(total.long, "conversation", "conversations", "is", "are")
+        who = _conversations(total.long, "is", "are")
         text = f"{who} longer than {rule.sequence_length:,} tokens and split into pieces of that length"
         yield Cause("long", total.long, 0, 0, text)
     if total.empty:
-        who = _many(total.empty, "conversation", "conversations", "has", "have")
+        who = _conversations(total.empty, "has", "have")
         yield Cause("empty", total.empty, 0, 0, f"{who} no token and {'is' if total.empty == 1 else 'are'} not found")
     barren = sum(not part.documents for part in report.parts)
     if barren:
-        who = _many(barren, "part", "parts", "holds", "hold")
+        who = f"{barren:,} {'part holds' if barren == 1 else 'parts hold'}"
         text = f"{who} no {end}: no document is found there, and OLMo-core before 3.0 stops with ZeroDivisionError"
         yield Cause("part-without-end", 0, 0, 0, text)
 
@@ -84,8 +85,8 @@ def _about_tokens(report: Report) -> Iterator[Cause]:
         yield Cause("dropped-tail", 0, total.tail_tokens, total.tail_trainable, text)
 
 
-def _many(count: int, one: str, more: str, verb_one: str, verb_more: str) -> str:
-    return f"{count:,} {one} {verb_one}" if count == 1 else f"{count:,} {more} {verb_more}"
+def _conversations(count: int, verb_one: str, verb_more: str) -> str:
+    return f"{count:,} conversation {verb_one}" if count == 1 else f"{count:,} conversations {verb_more}"
 
 
 def _merge(count: int) -> str:

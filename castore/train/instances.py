@@ -36,7 +36,6 @@ from castore.tree.walk import Fetch
 MODES = ("documents", "olmo-core")
 
 Column: TypeAlias = NDArray[np.uint32]
-Progress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ def _integer(value: object, what: str) -> int:
 
 
 def pack_dataset(
-    data: Columns, rule: PackingRule, *, report: Progress = lambda done, total: None
+    data: Columns, rule: PackingRule, *, report: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[Packing, list[Object]]:
     """Pack a dataset in its recorded order.
 
@@ -257,7 +256,9 @@ def _of_samples(samples: Ints, lengths: Ints, capacity: int) -> _Found:
     return _Found(packed.counts, ones, samples[owners[chosen]], starts[chosen], counts[chosen])
 
 
-def _of_stream(data: Columns, samples: Ints, edges: Ints, rule: Rule, part_items: int, report: Progress) -> _Found:
+def _of_stream(
+    data: Columns, samples: Ints, edges: Ints, rule: Rule, part_items: int, report: Callable[[int, int], None]
+) -> _Found:
     """OLMo-core's boundaries: documents between EOS ids, packed part by part."""
     ends = _ends(data, rule, part_items, report)
     instance_documents, starts, lengths = [], [], []
@@ -282,7 +283,7 @@ def _pieces(begins: Ints, lengths: Ints, rule: Rule) -> tuple[Ints, Ints]:
     return np.repeat(begins, pieces) + inside * limit, np.minimum(np.repeat(lengths, pieces) - inside * limit, limit)
 
 
-def _ends(data: Columns, rule: Rule, part_items: int, report: Progress) -> Ints:
+def _ends(data: Columns, rule: Rule, part_items: int, report: Callable[[int, int], None]) -> Ints:
     """Where documents end in the export: ascending positions, one behind their last token."""
     ends, position = [], 0
     for block, following in with_next(blocks_of(in_order(data, None), BLOCK_TOKENS)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from castore.errors import BackendError, NotFoundError
@@ -10,7 +11,7 @@ from castore.read.columns import Columns
 from castore.store.backend import Backend
 from castore.store.objects import ObjectStore
 from castore.store.packings import PackingStore
-from castore.train.instances import Instances, PackingRule, Progress, pack_dataset, read_instances
+from castore.train.instances import Instances, PackingRule, pack_dataset, read_instances
 
 
 def stored_packing(
@@ -19,7 +20,7 @@ def stored_packing(
     backend: Backend,
     objects: ObjectStore,
     *,
-    report: Progress = lambda done, total: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Instances:
     """The packing of a dataset under a rule.
 

@@ -21,6 +21,7 @@ from castore.format.node import Entry, encode_node
 from castore.format.object import Object
 from castore.format.samples import TOKENS_MAX, Column, Piece, Samples
 from castore.format.schema import Array
+from castore.tree.features import features_of, merged, sketch_of
 from castore.tree.split import (
     CHUNK_BYTES,
     FANOUT,
@@ -52,6 +53,7 @@ class _Level:
     splitter: Splitter
     entries: dict[str, list[Entry]]
     last_hashes: list[int] = field(default_factory=list)
+    sketches: list[tuple[int, ...]] = field(default_factory=list)  # of the samples below each entry
     item_count: int = 0  # items ever, to know whether all of them fit into a root
 
 
@@ -133,18 +135,19 @@ class SequenceBuilder:
         parts, last_hash = self._take(size)
         lengths = np.concatenate([piece.lengths[lo:hi] for piece, lo, hi in parts])
         tokens = int(lengths.sum(dtype=np.int64))
+        sketch = sketch_of(np.concatenate([piece.keys[lo:hi] for piece, lo, hi in parts]))
         chunks = self._reused(parts)
         if chunks is None:
             loaded = [piece.load().slice(lo, hi, self._fine) for piece, lo, hi in parts]
             samples = Samples.concat(loaded, self._fine) if len(loaded) > 1 else loaded[0]
-            made = {array.name: samples.encode(array) for array in self._fine}
+            made = {array.name: _told(samples.encode(array), sketch, array, 0) for array in self._fine}
             objects.extend(made.values())
             chunks = {name: made_object.digest for name, made_object in made.items()}
         self._keep_scalars(parts, lengths)
         self._cuts.append(Cut(self._cut_at, self._cut_at + size, self._cut_items, chunks))
         self._cut_at += size
         self._cut_items += tokens
-        self._append(0, {name: Entry(digest, size, tokens) for name, digest in chunks.items()}, last_hash)
+        self._append(0, {name: Entry(digest, size, tokens) for name, digest in chunks.items()}, last_hash, sketch)
 
     def _take(self, size: int) -> tuple[list[tuple[Piece, int, int]], int]:
         """Remove the next ``size`` samples from the pieces: parts, and the boundary hash of the last sample."""
@@ -187,13 +190,14 @@ class SequenceBuilder:
 
     # ---- levels above
 
-    def _append(self, level: int, entries: dict[str, Entry], last_hash: int) -> None:
+    def _append(self, level: int, entries: dict[str, Entry], last_hash: int, sketch: tuple[int, ...]) -> None:
         """Add one item to ``level``."""
         here = self._level(level)
         here.item_count += 1
         for name, entry in entries.items():
             here.entries[name].append(entry)
         here.last_hashes.append(last_hash)
+        here.sketches.append(sketch)
 
     def _split_levels(self, objects: list[Object], *, final: bool = False) -> int:
         """Split the items of all levels that have too many for a root; returns the lowest level that has not."""
@@ -220,23 +224,25 @@ class SequenceBuilder:
     def _end_node(self, level: int, size: int, objects: list[Object]) -> None:
         """Close a run of ``size`` items of ``level``: a node over them for every array, one item for ``level + 1``."""
         here = self._levels[level]
+        sketch = merged(here.sketches[:size])
+        del here.sketches[:size]
         parents: dict[str, Entry] = {}
         run_samples = 0
         for name, entries in here.entries.items():
             run = entries[:size]
             del entries[:size]
             node = encode_node(level + 1, run)
-            objects.append(node)
+            objects.append(node._replace(features=features_of(sketch, name, level + 1)))
             run_samples = sum(entry.samples for entry in run)
             parents[name] = Entry(node.digest, run_samples, sum(entry.items for entry in run))
         last_hash = here.last_hashes[size - 1]
         del here.last_hashes[:size]
         if level == 0:
-            parents.update(self._coarse_chunks(size, objects))
-        self._append(level + 1, parents, last_hash)
+            parents.update(self._coarse_chunks(size, sketch, objects))
+        self._append(level + 1, parents, last_hash, sketch)
 
-    def _coarse_chunks(self, size: int, objects: list[Object]) -> dict[str, Entry]:
-        """Chunks of the arrays of grain 1 over the next ``size`` level-0 runs."""
+    def _coarse_chunks(self, size: int, sketch: tuple[int, ...], objects: list[Object]) -> dict[str, Entry]:
+        """Chunks of the arrays of grain 1 over the next ``size`` level-0 runs, of which there is a sketch."""
         run = self._open_scalars[:size]
         del self._open_scalars[:size]
         if not self._coarse:
@@ -244,14 +250,21 @@ class SequenceBuilder:
         samples = Samples.concat(run, self._coarse)
         entries = {}
         for array in self._coarse:
-            chunk = samples.encode(array)
+            chunk = _told(samples.encode(array), sketch, array, 1)
             objects.append(chunk)
             entries[array.name] = Entry(chunk.digest, len(samples), len(samples))
         return entries
 
     def _end_low_tree(self, objects: list[Object]) -> None:
         """Few level-0 runs are the root themselves; arrays of grain 1 still get their chunks, at level 1."""
-        above = self._level(1)
+        above, sketches = self._level(1), self._levels[0].sketches
+        at = 0
         for size in self._run_sizes(0, final=True):
-            for name, entry in self._coarse_chunks(size, objects).items():
+            for name, entry in self._coarse_chunks(size, merged(sketches[at : at + size]), objects).items():
                 above.entries[name].append(entry)
+            at += size
+
+
+def _told(chunk: Object, sketch: tuple[int, ...], array: Array, grain: int) -> Object:
+    """A chunk of an array with the features of the samples in it."""
+    return chunk._replace(features=features_of(sketch, array.name, grain))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from castore.format.node import Entry
-from castore.tree.lru import LRU
+from castore.lru import LRU
 from castore.tree.walk import Fetch, Leaf, Tree, children
 
 NODES_BYTES = 64 * 1024 * 1024

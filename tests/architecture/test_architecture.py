@@ -33,7 +33,13 @@ QUICK = [
 NEEDS = {
     "castore.torch": "torch",
     **dict.fromkeys(
-        ("castore.store.obstore", "castore.store.obstore_errors", "castore.store.obstore_places"), "obstore"
+        (
+            "castore.store.obstore",
+            "castore.store.obstore_errors",
+            "castore.store.obstore_places",
+            "castore.store.obstore_requests",
+        ),
+        "obstore",
     ),
 }
 """Modules that import an optional library, which may not be installed, when they are imported."""
@@ -102,8 +108,8 @@ def test_identity_asks_no_clock_and_no_chance(path: Path) -> None:
 
 BACKENDS = ("LocalBackend", "FsspecBackend", "MemoryBackend", "ObstoreBackend")
 CONTRACT = {
-    "url", "get", "get_many", "put", "flush", "create", "has", "touch", "touch_many", "list", "entries", "delete",
-    "expire",
+    "url", "get", "get_many", "get_part", "get_parts", "put", "flush", "create", "has", "touch", "touch_many", "list",
+    "entries", "delete", "expire",
 }  # fmt: skip
 
 

@@ -84,11 +84,12 @@ def read(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def generate(
-    folder: Path, tokens: int, seed: int, *, last_only: bool = False
+    folder: Path, tokens: int, seed: int, *, last_only: bool = False, mean_tokens: int = MEAN_TOKENS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Documents in source order, each some whole real ones joined in an order that no other has.
 
-    With ``last_only`` the labels of the last real one of each count, and those of the others are 0.
+    A document has about ``mean_tokens``. With ``last_only`` the labels of the last real one of each count, and those of
+    the others are 0.
     """
     ids, labels, lengths = read(folder)
     rng = np.random.default_rng(seed)
@@ -96,7 +97,7 @@ def generate(
     rounds = int(np.ceil(tokens / len(ids)))
     picked = np.concatenate([rng.permutation(len(lengths)) for _ in range(rounds)])
     picked = picked[: int(np.searchsorted(np.cumsum(lengths[picked]), tokens)) + 1]
-    joined = 2 * MEAN_TOKENS / lengths.mean() - 1  # from one to so many, evenly
+    joined = 2 * mean_tokens / lengths.mean() - 1  # from one to so many, evenly
     sizes = rng.integers(1, max(round(joined), 1) + 1, len(picked))
     starts = np.concatenate([[0], np.cumsum(sizes)])
     starts = starts[starts < len(picked)]

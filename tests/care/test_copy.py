@@ -11,10 +11,11 @@ from castore.errors import ConflictError, CorruptionError, InvalidInputError, No
 from castore.repository import Origin, Repository
 from castore.store.backend import Backend, MemoryBackend
 from castore.store.marker import open_layout
-from tests.care.test_fsck import filled, healthy  # noqa: F401 - a fixture
+from tests.care.test_fsck import healthy  # noqa: F401 - a fixture
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend
 from tests.support.jobs import ORIGIN, example_rows, run_job, write_rows
+from tests.support.layouts import Layout, filled, loose, lose, objects_of, small_packs
 from tests.support.sweep import sweep
 
 
@@ -23,17 +24,20 @@ def opened(backend: Backend) -> Repository:
     return Repository(backend)
 
 
-def objects_of(backend: Backend) -> set[str]:
-    return set(backend.list("objects"))
+@pytest.fixture(params=[loose, small_packs], ids=["loose", "packed"])
+def layout(request: pytest.FixtureRequest) -> Layout:
+    """How both ends keep objects."""
+    chosen: Layout = request.param
+    return chosen
 
 
 @pytest.fixture
-def source(healthy: dict[str, bytes]) -> Repository:  # noqa: F811
-    return Repository(filled(healthy))
+def source(healthy: dict[str, bytes], layout: Layout) -> Repository:  # noqa: F811
+    return Repository(filled(healthy, layout))
 
 
-def test_all_of_a_dataset_travels_and_nothing_else(source: Repository) -> None:
-    target = MemoryBackend()
+def test_all_of_a_dataset_travels_and_nothing_else(source: Repository, layout: Layout) -> None:
+    target = layout(MemoryBackend())
     copied = source.copy("golden/one", opened(target), "mine", ORIGIN)
     assert copied.moved
     assert copied.sent == len(objects_of(target)) < len(objects_of(source.backend))
@@ -45,28 +49,27 @@ def test_all_of_a_dataset_travels_and_nothing_else(source: Repository) -> None:
     assert Repository(target).refs.log("mine")[0].message == f"copy golden/one from {source.url}"
 
 
-def test_again_is_nothing(source: Repository) -> None:
-    target = opened(MemoryBackend())
+def test_again_is_nothing(source: Repository, layout: Layout) -> None:
+    target = opened(layout(MemoryBackend()))
     source.copy("two", target, "two", ORIGIN)
-    before = target.backend.inner.calls if isinstance(target.backend, FaultyBackend) else None
     copied = source.copy("two", target, "two", ORIGIN)
-    assert (copied.sent, copied.present, copied.held, copied.moved, before) == (0, 0, 1, False, None)
+    assert (copied.sent, copied.present, copied.held, copied.moved) == (0, 0, 1, False)
     assert len(target.refs.log("two")) == 1
     copied = source.copy("two", target, "also", ORIGIN)
     assert (copied.sent, copied.present, copied.moved) == (0, 0, True)
 
 
-def test_what_a_name_holds_is_neither_sent_nor_touched(tmp_path: Path) -> None:
-    backend = MemoryBackend()
+def test_what_a_name_holds_is_neither_sent_nor_touched(tmp_path: Path, layout: Layout) -> None:
+    backend = layout(MemoryBackend())
     rows = list(example_rows())
     changed = [*rows[:100], rows[100].replace(b"the", b"teh", 1), *rows[101:]]
     for name, content in (("a", rows), ("b", changed)):
         run_job(backend, [(write_rows(tmp_path / f"{name}.jsonl", content), "1.0")], name=name, shuffle_seed=None)
     target = FaultyBackend(MemoryBackend())
-    Repository(backend).copy("a", opened(target), "a", ORIGIN)
+    Repository(backend).copy("a", opened(layout(target)), "a", ORIGIN)
     everything = len(objects_of(target.inner))
     target.calls.clear()
-    copied = Repository(backend).copy("b", Repository(target), "b", ORIGIN)
+    copied = Repository(backend).copy("b", Repository(layout(target)), "b", ORIGIN)
     assert copied.sent < everything / 10
     assert copied.present < 5
     touched = [key for what, key in target.calls if what in ("touch", "put", "get", "has")]
@@ -74,32 +77,30 @@ def test_what_a_name_holds_is_neither_sent_nor_touched(tmp_path: Path) -> None:
     assert check(target.inner).findings.listed == []
 
 
-def test_without_a_name_everything_is_looked_for(source: Repository) -> None:
+def test_without_a_name_everything_is_looked_for(source: Repository, layout: Layout) -> None:
     """A node that is there may have lost its children: only what a name holds is known to be whole."""
     backend = MemoryBackend()
-    target = opened(backend)
+    target = opened(layout(backend))
     source.copy("two", target, "two", ORIGIN)
     target.remove("two", ORIGIN)
-    victims = sorted(objects_of(backend))[::3]
-    for key in victims:
-        backend.delete(key)
-    copied = source.copy("two", target, "two", ORIGIN)
+    victims = lose(backend, 3)
+    copied = source.copy("two", Repository(layout(backend)), "two", ORIGIN)
     assert copied.sent == len(victims)
     assert check(backend).findings.listed == []
 
 
-def test_a_fault_at_every_write(source: Repository) -> None:
+def test_a_fault_at_every_write(source: Repository, layout: Layout) -> None:
     everything = MemoryBackend()
     source.copy("two", opened(everything), "two", ORIGIN)
     complete = objects_of(everything)
 
     def copy(backend: Backend) -> set[str]:
         there = len(objects_of(backend))
-        copied = source.copy("two", opened(backend), "two", ORIGIN)
+        copied = source.copy("two", opened(layout(backend)), "two", ORIGIN)
         assert copied.sent == len(complete) - there, "what came over before is not sent again"
         return objects_of(backend)
 
-    assert len(sweep(copy).operations) > 50
+    assert len(sweep(copy).operations) > (50 if layout is loose else 20)
 
 
 def test_a_damaged_source_sends_nothing_of_it(healthy: dict[str, bytes]) -> None:  # noqa: F811

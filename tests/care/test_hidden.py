@@ -22,12 +22,14 @@ from castore.format.digest import Digest
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.local import LocalBackend
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.store.refs import RefStore
 from tests.support.as_nobody import NOBODY
 from tests.support.complete import check_complete
+from tests.support.effort import NIGHTLY
 from tests.support.faults import FaultyBackend
 from tests.support.jobs import CONVERSATIONS, ORIGIN, example_rows, run_job, tokenize, write_rows
+from tests.support.layouts import loose
 
 NOW = Policy(1, 3650 * DAY_S, 3650 * DAY_S)
 """All that no name means or has meant, and no record holds, is old enough to go."""
@@ -44,8 +46,8 @@ def made() -> Iterator[Path]:
     backend = LocalBackend(str(folder / "repository"))
     for name, chosen in (("golden/m", rows), ("golden/m", rows[:8]), ("golden/m", rows[3:]), ("other", rows[:5])):
         mix = write_rows(folder / "rows.jsonl", chosen)
-        run_job(backend, [(mix, "1.0")], name=name, force=True, message="made")
-    repository = Repository(backend)
+        run_job(loose(backend), [(mix, "1.0")], name=name, force=True, message="made")
+    repository = Repository(loose(backend))
     repository.tag("other", "a/b/c", ORIGIN)
     repository.remove("other", ORIGIN)
     repository["golden/m"].pack(64)
@@ -224,11 +226,12 @@ def check_one(repository: Path, victim: Path, shape: str, right: dict[str, Diges
     now = targets(found)
     assert {name: now.get(name) for name in right} == right
     check_complete(found)
+    shutil.rmtree(repository / "refs/again", ignore_errors=True)  # which else would mean more every time
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def repository(made: Path) -> Iterator[Path]:
-    """A copy, which belongs to nobody where this is root."""
+    """A copy, which belongs to nobody where this is root. Each test leaves it as it was, but for its age."""
     folder = Path(tempfile.mkdtemp(prefix="castore-hidden-"))
     folder.chmod(0o777)
     shutil.copytree(made / "repository", folder / "repository", symlinks=True)
@@ -256,9 +259,10 @@ def test_what_cannot_be_read_is_told_and_loses_nothing(repository: Path, which: 
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_whatever_cannot_be_read_is_told_and_loses_nothing(repository: Path, shape: str) -> None:
+    """Every single file and folder. Each meets two of the shapes in turn, and all in the profile ``nightly``."""
     right = targets(Repository.open(str(repository)))
-    for victim in victims(repository, all_of_them=True):
-        if os.path.lexists(victim):
+    for number, victim in enumerate(victims(repository, all_of_them=True)):
+        if os.path.lexists(victim) and (NIGHTLY or (number - SHAPES.index(shape)) % len(SHAPES) < 2):
             try:
                 check_one(repository, victim, shape, right)
             except AssertionError as error:
@@ -270,10 +274,10 @@ class Denying(FaultyBackend):
 
     denied = ""
 
-    def get(self, key: str, max_bytes: int) -> bytes | None:
-        if key == self.denied:
+    def _note(self, operation: str, key: str) -> None:
+        super()._note(operation, key)
+        if key == self.denied and operation in ("get", "get_part"):
             raise BackendError(f"cannot read {self.url}: {key}: AccessDenied")
-        return super().get(key, max_bytes)
 
 
 @pytest.fixture

@@ -19,7 +19,9 @@ from castore.format.object import Object
 from castore.store import kinds
 from castore.store.backend import MemoryBackend
 from castore.store.marker import open_layout
-from castore.store.objects import ObjectStore, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import ObjectStore
+from castore.store.packs import packed
 from castore.store.records import Holds, RecordKind, record_key, seal, unseal
 
 GRACE_S = 3600.0
@@ -75,7 +77,7 @@ def findings_of(backend: MemoryBackend, source: MemoryBackend | None = None) -> 
 
 def test_a_folder_that_is_in_no_table_is_unknown(clock: Clock) -> None:
     backend, *_ = stored(clock)
-    assert take_census(backend).unknown == [KEY]
+    assert take_census(packed(backend)).unknown == [KEY]
     assert findings_of(backend) == {("unknown-file", KEY, False)}
     clock.now += 2 * GRACE_S
     assert collect(backend, POLICY).removed == 2
@@ -85,7 +87,7 @@ def test_a_folder_that_is_in_no_table_is_unknown(clock: Clock) -> None:
 def test_a_kind_in_the_table_is_no_unknown_file(clock: Clock, with_notes: Callable[[RecordKind], None]) -> None:
     with_notes(NOTES)
     backend, *_ = stored(clock)
-    census = take_census(backend)
+    census = take_census(packed(backend))
     assert (census.unknown, census.records["notes"]) == ([], [KEY])
     assert findings_of(backend) == set()
     assert check(backend).unreferenced == 1
@@ -157,7 +159,7 @@ def test_every_kind_is_walked(kind: RecordKind, clock: Clock) -> None:
     assert kind.is_key(key)
     backend.put(key, b"?")
     backend.flush()
-    assert take_census(backend).records[kind.folder] == [key]
+    assert take_census(packed(backend)).records[kind.folder] == [key]
     assert findings_of(backend) == {(kind.damage, key, False)}
     if kind.is_log:
         with pytest.raises(CastoreError, match="nothing was removed"):
@@ -171,6 +173,6 @@ def test_every_kind_is_walked(kind: RecordKind, clock: Clock) -> None:
 def test_the_table_is_that_of_the_format() -> None:
     folders = [kind.folder for kind in kinds.KINDS]
     assert len(set(folders)) == len(folders)
-    text = (Path(__file__).parents[2] / "docs/format/repository.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/format/writing.md").read_text(encoding="utf-8")
     written = set(re.findall(r"^\| `(\w+)/[^`]*` \| a sealed", text, re.M))
     assert written == set(folders)

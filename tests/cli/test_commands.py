@@ -19,7 +19,7 @@ from castore.store.refs import RefStore
 from castore_cli.formatting import number, plural, share, size, visible
 from castore_cli.main import COMMANDS
 from tests.cli.conftest import Run, tokenize
-from tests.support.commands import CASTORE, castore, environment
+from tests.support.commands import CASTORE, SMALL_CASTORE, castore, environment
 from tests.support.jobs import example_rows, row, write_rows
 
 
@@ -435,10 +435,10 @@ def test_where_the_repository_is(run: Run, own: tuple[Path, Path], tmp_path: Pat
 # ---- terminals and pipes
 
 
-def on_a_terminal(*arguments: str | Path, **env: str) -> str:
+def on_a_terminal(*arguments: str | Path, command: tuple[str, ...] = CASTORE, **env: str) -> str:
     """Run a command on a terminal of its own; everything it wrote there."""
     main_end, end = pty.openpty()
-    process = subprocess.Popen([*CASTORE, *map(str, arguments)], stdout=end, stderr=end, env=environment(**env))
+    process = subprocess.Popen([*command, *map(str, arguments)], stdout=end, stderr=end, env=environment(**env))
     os.close(end)
     out = []
 
@@ -476,7 +476,9 @@ def test_progress_is_for_stderr(own: tuple[Path, Path], tmp_path: Path) -> None:
     done = castore("--repo", tmp_path / "repo", *arguments, "--json")
     assert json.loads(done.stdout)["samples"] == 10
     assert "\x1b[" not in done.stderr
-    assert "tokenizing" in on_a_terminal("--repo", tmp_path / "repo2", *arguments, TERM="xterm")
+    # Work that is done at once shows nothing.
+    again = ["--repo", tmp_path / "repo2", *arguments]
+    assert "tokenizing" in on_a_terminal(*again, command=SMALL_CASTORE, CASTORE_TEST_SLEEP="1", TERM="xterm")
 
 
 @pytest.mark.slow

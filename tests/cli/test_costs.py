@@ -76,7 +76,7 @@ def test_equal_datasets_are_compared_by_few_modules(repo: Path) -> None:
         of_diff = {name.rpartition(".")[2] for name in found if name.startswith("castore.diff.")}
         assert of_diff <= {"compare", "document", "left_out", "recipes", "sources"}
         assert not {"castore_cli.verify", "castore.tree.align", "castore.tree.diff", "castore.olmo"} & {*found}
-        assert len(found) <= 66, sorted(found)  # it is 64
+        assert len(found) <= 74, sorted(found)  # it is 73
 
 
 def test_equal_datasets_are_compared_without_compiling_classes(repo: Path) -> None:
@@ -84,7 +84,7 @@ def test_equal_datasets_are_compared_without_compiling_classes(repo: Path) -> No
     done = castore("--repo", repo, "diff", "base", "again", command=(sys.executable, "-c", COMPILED))
     _, made, _, *compiled = done.stderr.split()
     assert int(made) > 10
-    assert compiled in ([], ["Comparison"])
+    assert compiled == []
 
 
 def test_the_version_is_told_without_the_command_line(repo: Path) -> None:

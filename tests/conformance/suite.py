@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from castore.store.conformance import CHECKS, Check, StorePlace
+from castore.store.conformance import CHECKS
+from castore.store.conformance_means import Check, StorePlace
 
 __all__ = ["BackendTests", "StorePlace"]
 

@@ -299,7 +299,7 @@ def test_labels_that_are_cut_elsewhere_are_equal_all_the_same(tmp_path: Path) ->
     repository.write(rows, "a")
     a = repository["a"]
     moved = 0
-    for i in range(20, 40, 2):
+    for i in range(20, 40, 4):
         repository.write([*rows[:i], (rows[i] + 1) % 3000, *rows[i + 1 :]], "b")
         b = repository["b"]
         moved += a.manifest.arrays["labels_mask"] != b.manifest.arrays["labels_mask"]

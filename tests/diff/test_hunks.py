@@ -246,14 +246,16 @@ def test_reads_grow_with_changes_times_depth() -> None:
     """k scattered changes read O(k log n) objects, however many samples there are."""
     for count in (1000, 8000):
         a = random_rows(count, 1)
-        depth = dataset(a).manifest.arrays["token_ids"][1].level + 1
+        store_a = ObjectStore(MemoryBackend())
+        root_a = dataset(a, None, store=store_a).root
+        depth = Dataset(store_a.get, root_a, None).manifest.arrays["token_ids"][1].level + 1
         for changes in (1, 4, 16):
             b = list(a)
             for at in range(0, count, count // changes):
                 ids, spans = b[at]
                 b[at] = (ids[0] ^ 1, *ids[1:]), spans
-            stores = [ObjectStore(MemoryBackend()) for _ in range(2)]
-            roots = [dataset(rows, None, store=store).root for rows, store in zip((a, b), stores, strict=True)]
+            stores = store_a, ObjectStore(MemoryBackend())
+            roots = root_a, dataset(b, None, store=stores[1]).root
             for store in stores:
                 store.reads = 0
             sides = [Dataset(CachedFetch(s.get), root, None) for s, root in zip(stores, roots, strict=True)]

@@ -20,10 +20,11 @@ from castore.export.layouts import export_layout
 from castore.export.receipt import RECEIPT_FILE
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.tree.walk import leaves
 from tests.export.earlier import earlier_export
 from tests.support.jobs import example_rows, run_job, with_vocab_size, write_rows
+from tests.support.layouts import flipped
 
 Rows = list[tuple[list[int], list[int], str]]
 
@@ -203,14 +204,12 @@ def test_a_folder_is_complete_or_absent(backend: MemoryBackend, tmp_path: Path, 
     assert sorted(path.name for path in out.iterdir()) == [RECEIPT_FILE, "index.json"]
 
     key = object_key(list(leaves(data.fetch, data.tree("token_ids")))[-1].entry.digest)
-    stored = backend.get(key, 1 << 30)
-    assert stored is not None
-    backend.put(key, stored[:-1] + bytes([stored[-1] ^ 1]))
+    flipped(backend, key)
     with pytest.raises(CorruptionError):
         export_layout(Repository(backend)["x"], str(out), layout, replace=True)
     assert sorted(path.name for path in tmp_path.rglob("*")) == [RECEIPT_FILE, "index.json", "out"]
 
-    backend.put(key, stored)
+    flipped(backend, key)
     export_layout(Repository(backend)["x"], str(out), layout, replace=True)
     assert not (out / "index.json").exists() or (out / "index.json").read_text() != "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

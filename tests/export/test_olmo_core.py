@@ -23,10 +23,12 @@ from castore.read import stream
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.bucket_sort import BucketSort
+from tests.care.stored import opened
 from tests.export.earlier import earlier_export
 from tests.support.commands import REPOSITORY_ROOT, castore, start, trouble, wait_until
 from tests.support.complete import Row, check_complete
-from tests.support.jobs import TOKENIZER, example_rows, row, run_job, with_vocab_size, write_rows
+from tests.support.jobs import ORIGIN, TOKENIZER, example_rows, row, run_job, with_vocab_size, write_rows
+from tests.support.layouts import loose
 
 Files = dict[str, bytes]
 
@@ -390,7 +392,9 @@ def test_a_folder_that_fills_meanwhile_is_not_replaced(data: Any, tmp_path: Path
 
 @pytest.mark.parametrize("how", ["missing", "cut", "flipped"])
 def test_a_damaged_object_leaves_the_folder_as_it_was(path: Path, tmp_path: Path, how: str) -> None:
-    repository, _ = job(path)
+    made, _ = job(path)
+    repository = opened(loose(MemoryBackend()))
+    made.copy("out", repository, "out", ORIGIN)
     data = repository.dataset("out")
     from castore.errors import NotFoundError
     from castore.tree.walk import leaves

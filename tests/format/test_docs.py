@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from castore.format import chunk, codec, files, manifest, node, order, packing, run, samples, schema, unit
+from castore.format import chunk, codec, delta, files, manifest, node, order, pack, packing, run, samples, schema, unit
+from castore.format.code_points import UNSAFE
 from castore.store import backend, compress, imports, marker, objects, packings, refs, signatures, units, writes
+from castore.store import delta as delta_frames
 from castore.tree import split
 from tests.vectors import generate
 
 DOCS = Path(__file__).parents[2] / "docs" / "format"
 PAGES = sorted(DOCS.glob("*.md"))
 MODULES = (backend, chunk, codec, compress, files, marker, manifest, node, objects, order, refs, run, samples, schema)
-MODULES += (imports, packings, signatures, split, unit, units, writes)
+MODULES += (delta, delta_frames, imports, pack, packings, signatures, split, unit, units, writes)
 
 
 def page(name: str) -> str:
@@ -23,8 +25,9 @@ def page(name: str) -> str:
 
 
 def test_limits() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", page("versions"), re.MULTILINE)
-    assert len(rows) >= 18
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|", page("errors") + page("versions"), re.MULTILINE)
+    assert len(rows) >= 27
+    assert len({name for name, _ in rows}) == len(rows)
     for name, value in rows:
         owners = [module for module in MODULES if hasattr(module, name)]
         assert owners, name
@@ -35,6 +38,8 @@ def test_numbers_of_this_version() -> None:
     assert (marker.FORMAT_VERSION, manifest.FORMAT_VERSION, unit.UNIT_VERSION, refs.REF_ENTRY_VERSION) == (1, 1, 1, 1)
     assert (writes.WRITE_VERSION, imports.IMPORT_VERSION, signatures.SIGNATURE_VERSION) == (1, 1, 1)
     assert packing.PACKING_VERSION == 1
+    assert f"`{pack.MAGIC[:-1].decode()}\\n`" in page("packs")
+    assert f"codecs 0, 1, 2, 3, {delta.DELTA_CODEC}; packs 1." in page("versions")
     assert f"`{packing.ALGORITHM}`" in page("packings")
     assert f"`{split.RULE_NAME}`" in page("split")
     assert f"`chunk_bytes` = {split.CHUNK_BYTES}" in page("split")
@@ -68,9 +73,8 @@ def test_element_types() -> None:
     for dtype in schema.ITEM_BYTES:
         assert f"`{dtype}`" in page("chunks")
     for array in (*schema.DATA_ARRAYS, *schema.PROVENANCE_ARRAYS):
-        assert f"`{array.name}`" in page("chunks")
-        if array in schema.DATA_ARRAYS:
-            assert f"| `{array.name}` | `{array.dtype}` | {array.axis} | {array.grain} |" in page("chunks")
+        where = page("chunks" if array in schema.DATA_ARRAYS else "run")
+        assert f"| `{array.name}` | `{array.dtype}` | {array.axis} | {array.grain} |" in where
 
 
 def test_the_example_of_a_chunk() -> None:
@@ -96,7 +100,37 @@ def test_every_page_is_listed() -> None:
         assert path.stem == "README" or f"]({path.name})" in page("README")
 
 
+READER = ("README", "encoding", "repository", "packs", "manifest", "trees", "chunks", "order", "errors")
+NOT_FOR_READERS = {"README": "## Annexes", "packs": "## For writers"}
+"""Where the part of a reader ends, on pages that have more."""
+
+READER_BYTES_MAX = 32 * 1024
+
+
+def test_the_part_of_a_reader_is_small_and_leads_nowhere_else() -> None:
+    parts = {name: page(name).partition(NOT_FOR_READERS.get(name, "\0"))[0] for name in READER}
+    assert all(parts[name] != page(name) for name in NOT_FOR_READERS)
+    assert sum(len(part.encode()) for part in parts.values()) < READER_BYTES_MAX
+    for part in parts.values():
+        for target in re.findall(r"\]\(([a-z-]+)\.md", part):
+            assert target in {*READER, "walk-through"} or f"({target}.md" in MAY_BE_PASSED_OVER
+    assert all(f"]({name}.md)" in parts["README"] for name in READER[1:])
+
+
+MAY_BE_PASSED_OVER = "[run](run.md) [which](writing.md#text) [Writing](writing.md#keys) [unit records](units.md)"
+"""Links of the part of a reader to what no reader of the data needs."""
+
+
+def test_code_points_that_no_writer_stores() -> None:
+    table = page("writing").partition("| code points | |")[2].partition("\n\n")[0]
+    told = re.findall(r"U\+([0-9A-F]{4})(?:–U\+([0-9A-F]{4}))?", table)
+    points = {point for first, last in told for point in range(int(first, 16), int(last or first, 16) + 1)}
+    assert points == {point for first, last in UNSAFE for point in range(first, last + 1)}
+
+
 def test_every_vector_file_is_told_of() -> None:
+    about = (generate.FOLDER / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}.json`" in about for name in generate.FILES)
     text = "".join(path.read_text(encoding="utf-8") for path in PAGES)
     for name in generate.FILES:
         assert f"{name}.json`" in text

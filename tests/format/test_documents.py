@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from castore.errors import CastoreError, FormatError
-from castore.format.chunk import decode_spans, decode_values
+from castore.format.chunk import decode_values
 from castore.format.codec import decode, encode
 from castore.format.digest import digest_from_hex, digest_hex, digest_of
 from castore.format.files import decode_dropped, decode_file, decode_vocabulary
@@ -18,6 +18,7 @@ from castore.format.manifest import SAMPLES_MAX, Manifest, Root, SplitRule
 from castore.format.node import CHILDREN_MAX, Entry, decode_node, encode_node
 from castore.format.order import Order, explicit_order
 from castore.format.run import Run
+from castore.format.samples import SpanColumn
 from castore.format.schema import DATA_ARRAYS, Array
 from castore.format.unit import Unit
 from tests.vectors.generate import FOLDER
@@ -29,7 +30,7 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "run": Run.decode,
     "unit": Unit.decode,
     "nodes": lambda data: decode_node(data, 1),
-    "chunks": lambda data: either(decode_spans, lambda d: decode_values(d, "uint32"), data),
+    "chunks": lambda data: either(SpanColumn.decode, lambda d: decode_values(d, "uint32"), data),
     "files": lambda data: either(decode_file, decode_vocabulary, data) or decode_dropped(data),
 }
 

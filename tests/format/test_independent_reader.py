@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from castore.format.object import Object
 from castore.format.order import EXPLICIT, PCG64_PERMUTATION, Order, explicit_order
 from castore.format.run import Run, RunConfiguration, RunOrigin, RunStatistics, SourceRecord
 from castore.format.schema import DATA_ARRAYS, PROVENANCE_ARRAYS
+from castore.store.backend import Backend
 from castore.store.local import LocalBackend
 from castore.store.marker import open_layout
 from castore.store.objects import ObjectStore
@@ -26,6 +28,7 @@ from castore.store.refs import RefStore
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT
 from tests.support import bare_reader, reference
+from tests.support.layouts import in_packs, loose, small_packs
 from tests.support.strategies import Row, piece_of, random_rows
 
 BIG_IDS: list[Row] = [((2**32 - 1, 65536, 7), ((0, 1), (2, 3))), ((), ()), ((131071,) * 40, ((39, 40),))]
@@ -35,10 +38,16 @@ class Written:
     """What a writer put into a repository."""
 
     def __init__(
-        self, folder: Path, rows: list[Row], chunk_bytes: int, fanout: int, order: Order | None, more: list[Object]
+        self,
+        backend: Backend,
+        rows: list[Row],
+        chunk_bytes: int,
+        fanout: int,
+        order: Order | None = None,
+        more: Sequence[Object] = (),
+        name: str = "some/name",
     ) -> None:
         self.rows, self.split = rows, SplitRule("rank-4", chunk_bytes, fanout)
-        backend = LocalBackend(str(folder))
         open_layout(backend, create=True)
         self.objects: set[str] = set()
         self._store = ObjectStore(backend)
@@ -61,8 +70,8 @@ class Written:
             self._put(made)
         self._store.flush()
         refs = RefStore(backend)
-        refs.update("some/name", Digest(bytes(32)), time_s=1, author="", message="before")
-        refs.update("some/name", self.run, time_s=2, author="ada", message="é")
+        refs.update(name, Digest(bytes(32)), time_s=1, author="", message="before")
+        refs.update(name, self.run, time_s=2, author="ada", message="é")
 
     def _write(self, rows: list[Row]) -> Any:
         builder = SequenceBuilder(
@@ -82,9 +91,11 @@ class Written:
         return roots
 
     def _put(self, made: Object) -> None:
-        self._store.put(made.digest, made.data, u32_tail=made.u32_tail)
+        self._store.put_all([made])
         self.objects.add(made.digest.hex())
 
+
+LAYOUTS: dict[str, Callable[[Backend], Backend]] = {"loose": loose, "packed": small_packs}
 
 CASES: dict[str, tuple[list[Row], int, int, str | None]] = {
     "tall": (random_rows(1500, seed=91) + BIG_IDS, 512, 4, PCG64_PERMUTATION),
@@ -101,16 +112,24 @@ def order_of(algorithm: str | None, count: int) -> tuple[Order | None, list[Obje
     return (Order.shuffled(5, count, count // 2) if algorithm else None), []
 
 
-@pytest.fixture(scope="module", params=CASES)
-def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Written, dict[str, Any]]:
-    """What was written, and what the bare reader printed."""
-    rows, chunk_bytes, fanout, algorithm = CASES[request.param]
-    folder = tmp_path_factory.mktemp("repository")
-    written = Written(folder, rows, chunk_bytes, fanout, *order_of(algorithm, len(rows)))
-    command = [sys.executable, "-I", bare_reader.__file__, str(folder), "some/name"]
+def printed(folder: Path, name: str) -> dict[str, Any]:
+    """What the bare reader finds under a name."""
+    command = [sys.executable, "-I", bare_reader.__file__, str(folder), name]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return written, json.loads(done.stdout)
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="module", params=[(case, layout) for case in CASES for layout in LAYOUTS], ids="-".join)
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Written, dict[str, Any]]:
+    """What was written, and what the bare reader printed."""
+    case, layout = request.param
+    rows, chunk_bytes, fanout, algorithm = CASES[case]
+    folder = tmp_path_factory.mktemp("repository")
+    backend = LAYOUTS[layout](LocalBackend(str(folder)))
+    written = Written(backend, rows, chunk_bytes, fanout, *order_of(algorithm, len(rows)))
+    assert any((folder / "packs").glob("*")) == (layout == "packed")
+    return written, printed(folder, "some/name")
 
 
 def test_the_reader_knows_nothing_of_castore(both: tuple[Written, dict[str, Any]]) -> None:
@@ -181,3 +200,43 @@ def test_more_arrays_are_read_too(tmp_path: Path) -> None:
     assert found["extra"]["rank"] == list(range(500))
     assert bytes.fromhex("".join(found["extra"]["weight"])) == weights.astype("<f4").tobytes()
     assert found["root"] == repository["x"].root.hex()
+
+
+def test_objects_that_are_stored_on_others(tmp_path: Path) -> None:
+    """Two datasets of which one was made from the other by a few edits: in packs, and mostly by what differs."""
+    rows = random_rows(1500, seed=93)
+    edited = list(rows)
+    for at in range(100, 1500, 200):
+        edited[at] = ((*edited[at][0], 5), edited[at][1])
+    backend = in_packs(LocalBackend(str(tmp_path)), 1 << 16)
+    first = Written(backend, rows, 8192, 8, name="first")
+    second = Written(backend, edited, 8192, 8, name="second")
+    for name, written in (("first", first), ("second", second)):
+        found = printed(tmp_path, name)
+        assert found["token_ids"] == [list(ids) for ids, _ in written.rows]
+        assert found["spans"] == [[list(span) for span in spans] for _, spans in written.rows]
+        assert set(found["objects"]) == written.objects
+        if written is second:
+            assert len(found["bases"]) > 10
+            assert {*found["bases"]} <= first.objects | second.objects
+    deltas = [path for path in (tmp_path / "packs").iterdir() if any(entry[0] == 4 for entry in frames_in(path))]
+    assert deltas
+    assert len([*(tmp_path / "packs").iterdir()]) > len(deltas) > 0
+
+
+def frames_in(pack: Path) -> list[bytes]:
+    return [value for kind, _, _, value, _ in bare_reader.entries_of(pack.read_bytes()) if kind == 0]
+
+
+def test_a_copy_that_is_right_is_read_where_another_is_damaged(tmp_path: Path) -> None:
+    rows = random_rows(200, seed=94)
+    written = Written(in_packs(LocalBackend(str(tmp_path))), rows, 1024, 8)
+    Written(loose(LocalBackend(str(tmp_path / "other"))), rows, 1024, 8)
+    (tmp_path / "other" / "objects").rename(tmp_path / "objects")
+    (pack,) = (tmp_path / "packs").iterdir()
+    data = bytearray(pack.read_bytes())
+    _, _, offset, _, _ = next(bare_reader.entries_of(data))
+    data[offset + 5] ^= 1
+    data[-1] ^= 1
+    pack.write_bytes(data)
+    assert set(printed(tmp_path, "some/name")["objects"]) == written.objects

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from castore.errors import InvalidInputError
-from castore.format.chunk import decode_spans, decode_values, encode_spans, encode_values, uint32s, values_header
+from castore.format.chunk import decode_values, encode_spans, encode_values, uint32s, values_header
 from castore.format.samples import Samples, SpanColumn, decode_column, offsets_of, sample_keys
 from castore.format.schema import ITEM_BYTES, KEY, LABELS_MASK, LENGTH, ROW, TOKEN_IDS
+from tests.support.spans import decode_spans
 from tests.support.strategies import FINE, Row, row_lists, samples_of
 
 big_endian = np.dtype(">u4")
@@ -27,8 +28,7 @@ def test_chunks_round_trip(rows: list[Row]) -> None:
     assert np.array_equal(decode_column(tokens), samples.columns["token_ids"])
     spans = decode_spans(samples.encode(LABELS_MASK).data)
     assert [tuple(row) for row in spans.by_sample()] == [s for _, s in rows]
-    column = decode_column(spans)
-    assert isinstance(column, SpanColumn)
+    column = spans.column
     assert column.encode().data == samples.encode(LABELS_MASK).data
 
 

@@ -14,7 +14,8 @@ from castore.format.schema import DATA_ARRAYS
 from castore.ingest.assembly import Assembly, Growth, Step, recorded_order, store_run
 from castore.store.backend import MemoryBackend
 from castore.store.marker import open_layout
-from castore.store.objects import ObjectStore, digest_of_key, object_key
+from castore.store.object_keys import digest_of_key, object_key
+from castore.store.objects import ObjectStore
 from tests.support.built import FEW, SMALL, build
 from tests.support.faults import FaultyBackend, SimulatedCrash
 from tests.support.strategies import piece_of, random_rows

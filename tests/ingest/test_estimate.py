@@ -15,7 +15,8 @@ from castore.ingest import job as job_module
 from castore.ingest.estimate import Estimate, _tokenizing_s
 from castore.ingest.pool import WORKERS_BYTES_MIN, processors
 from castore.repository import Repository
-from castore.store.backend import MemoryBackend
+from castore.store.backend import MemoryBackend, everything
+from castore.store.local import LocalBackend
 from castore.store.read_only import ReadOnly
 from tests.support.jobs import SMALL, TOKENIZER, example_rows, row, tokenize, write_rows
 
@@ -161,6 +162,15 @@ def test_a_backend_that_is_only_read_refuses_to_write() -> None:
     ):
         with pytest.raises(BackendError, match="memory-backend is only read here"):
             write()
+
+
+def test_what_hides_values_is_seen_through_a_backend_that_is_only_read(tmp_path: Path) -> None:
+    (tmp_path / "refs").mkdir()
+    (tmp_path / "refs" / "lost").symlink_to(tmp_path / "nowhere")
+    inner = LocalBackend(str(tmp_path))
+    found = sorted(everything(ReadOnly(inner), "refs", details=True))
+    assert found == sorted(everything(inner, "refs", details=True))
+    assert [entry.key for entry in found if entry.fault] == ["refs/lost"]
 
 
 def test_the_conversations_of_the_examples(repository: Repository, tmp_path: Path) -> None:

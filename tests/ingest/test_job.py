@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from blake3 import blake3
 from castore.errors import InvalidInputError
 from castore.format.files import TEMPLATE_FILE, VOCABULARY_FILE, decode_file, decode_vocabulary
 from castore.format.order import Order
+from castore.format.pack_writer import entries_of
 from castore.format.run import RunConfiguration
 from castore.ingest.tokenizer_folder import TokenizerFolder
 from castore.repository import Repository
@@ -19,6 +21,7 @@ from castore.store.backend import MemoryBackend
 from tests.support.complete import check_complete
 from tests.support.faults import FaultyBackend
 from tests.support.jobs import TOKENIZER, counted_tokenizing, example_rows, row, run_job, write_rows
+from tests.support.layouts import in_packs, loose
 
 
 @pytest.fixture
@@ -103,10 +106,22 @@ def test_names_that_are_no_text_are_spelled_out(tmp_path: Path) -> None:
 # ---- the order of writes
 
 
+def test_a_pack_then_ref(path: Path) -> None:
+    """In a pack everything stands behind what it names."""
+    backend = FaultyBackend(MemoryBackend())
+    result = run_job(in_packs(backend), [(path, "1.0")])
+    (pack,) = backend.list("packs")
+    keys = [(what, key) for what, key in backend.calls if what in ("put", "flush", "create")]
+    assert [*dict.fromkeys(keys[-4:])] == [("put", pack), ("flush", ""), ("create", "refs/out/" + "0" * 20)]
+    names = [entry.name for entry in entries_of(backend.get(pack, 1 << 30) or b"")]
+    assert names[-2:] == [result.root, result.run]
+
+
 def test_objects_then_manifest_then_run_then_ref(path: Path) -> None:
     backend = FaultyBackend(MemoryBackend())
-    result = run_job(backend, [(path, "1.0")])
-    keys = [(what, key) for what, key in backend.calls if what in ("put", "flush", "create")]
+    result = run_job(loose(backend), [(path, "1.0")])
+    every = [(what, key) for what, key in backend.calls if what in ("put", "flush", "create")]
+    keys = [call for before, call in pairwise([("", ""), *every]) if call != before]
     run, root = (f"objects/{d.hex()[:2]}/{d.hex()}" for d in (result.run, result.root))
     tail = [(what, key) for what, key in keys if key in (run, root) or what == "flush" or key.startswith("refs/")][-6:]
     assert tail == [

@@ -346,7 +346,8 @@ def written(backend: Backend, samples: list[dict[str, Any]], key: str | None = "
     return opened(backend).write(samples, "out", arrays=WEIGHTS, resume_key=key, origin=ORIGIN).root
 
 
-def test_a_fault_at_every_write() -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_fault_at_every_write(every: int) -> None:
     """It goes on to the same root, from a record where there is one."""
     samples = weighted(150)
     rehearsal = FaultyBackend(MemoryBackend())
@@ -364,7 +365,7 @@ def test_a_fault_at_every_write() -> None:
         assert check_complete(Repository(backend)).keys() == {"out"}
         return writer.result.root
 
-    sweep(lambda backend: written(backend, samples), go_on=go_on)
+    sweep(lambda backend: written(backend, samples), go_on=go_on, every=every)
     assert len(positions) > 3
     assert max(positions) > 100
 
@@ -623,14 +624,16 @@ def test_names_that_no_source_can_have(name: str, message: str) -> None:
     assert repository["x"].sources == ["x"]
 
 
-def test_more_sources_than_a_run_record_takes() -> None:
+@pytest.mark.parametrize("most", [100, pytest.param(RUN_SOURCES_MAX, marks=pytest.mark.slow)])
+def test_more_sources_than_a_run_record_takes(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("castore.ingest.write_job.RUN_SOURCES_MAX", most)
     repository = opened()
-    names = [f"s{i}" for i in range(RUN_SOURCES_MAX)]
-    with pytest.raises(InvalidInputError, match=r"^source 65536: a run record takes at most 65536 sources"):
+    names = [f"s{i}" for i in range(most)]
+    with pytest.raises(InvalidInputError, match=rf"^source {most}: a run record takes at most {most} sources"):
         repository.writer("x", sources=[*names, "more"])
     writer = repository.writer("x", sources=names)
     writer.append([1], source="s0")
-    with pytest.raises(InvalidInputError, match=r"^sample 1: a run record takes at most 65536 sources"):
+    with pytest.raises(InvalidInputError, match=rf"^sample 1: a run record takes at most {most} sources"):
         writer.append([2], source="more")
     writer.close()
-    assert len(repository["x"].sources) == RUN_SOURCES_MAX
+    assert len(repository["x"].sources) == most

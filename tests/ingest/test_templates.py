@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from castore.errors import InvalidInputError, MissingExtraError
+from castore.errors import InvalidInputError
 from castore.ingest.compiled import CompiledRows, JinjaRows, row_renderer
 from castore.ingest.render import JinjaRenderer
 from castore.ingest.templates import BOS_PREFIX, REGISTERED, ChatTemplate, registered_text
@@ -204,6 +203,15 @@ def test_strftime_now_is_the_moment_that_is_given() -> None:
         JinjaRenderer(text, {})(QUESTION, None)  # a template without a date in its recipe has no clock to ask
 
 
+def test_renderers_of_one_text_share_nothing_that_shows() -> None:
+    text = "{{ bos_token }}{{ eos_token }}{{ strftime_now('%Y') }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    talk = [{"role": "user", "content": "x"}]
+    one = JinjaRenderer(text, {"bos_token": "<a>"}, datetime.datetime(2026, 1, 1))
+    other = JinjaRenderer(text, {"eos_token": "<b>"}, datetime.datetime(1999, 1, 1))
+    assert (one(talk, None), other(talk, None)) == ("<a>2026x", "<b>1999x")
+    assert (one.missing, other.missing) == ({"eos_token"}, {"bos_token"})
+
+
 def test_short_cuts_of_the_sandbox_answer_as_jinja_does() -> None:
     """Everything that the sandbox answers by itself, on a template that also runs in jinja2's own."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -329,9 +337,3 @@ def test_bos_is_not_written_twice(own: str) -> None:
 def test_bad_jinja_is_one_line_with_its_place() -> None:
     with pytest.raises(InvalidInputError, match=r"^the chat template is not valid jinja: line 2: [^\n]+$"):
         row_renderer("a\n{% if %}", TOKENS)
-
-
-def test_a_missing_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(MissingExtraError, match=r"jinja2 .*castore\[tokenize\]"):
-        JinjaRenderer("x", TOKENS)

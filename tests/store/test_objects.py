@@ -13,7 +13,8 @@ from castore.store import objects
 from castore.store.backend import MemoryBackend
 from castore.store.compress import pack
 from castore.store.local import LocalBackend
-from castore.store.objects import ObjectStore, object_key
+from castore.store.object_keys import object_key
+from castore.store.objects import ObjectStore
 from tests.support.faults import FaultyBackend
 
 TOKENS = b"head" + struct.pack("<600I", *(i * i % 100_000 for i in range(600)))

@@ -17,7 +17,7 @@ from castore.format.digest import Digest
 from castore.repository import Repository
 from castore.store.atomic_create import PROBED_FOLDER, RACERS, RACES, probed_key
 from castore.store.backend import SweptError
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.store.refs import RefStore
 from castore.store.urls import open_backend
 from tests.support.commands import REPOSITORY_ROOT, castore, environment, trouble, wait_until
@@ -84,7 +84,7 @@ def test_no_update_is_lost_on_a_disk(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.server
-@pytest.mark.parametrize(("store", "writers", "updates"), [("rgw", 8, 20), ("moto", 3, 8), ("azurite", 3, 8)])
+@pytest.mark.parametrize(("store", "writers", "updates"), [("rgw", 4, 10), ("moto", 3, 8), ("azurite", 3, 8)])
 def test_no_update_is_lost_in_a_store(
     store: str,
     writers: int,

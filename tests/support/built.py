@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from castore.dataset import Dataset
-from castore.format.chunk import decode_spans, decode_values, uint32s
+from castore.format.chunk import decode_values, uint32s
 from castore.format.digest import Digest, digest_of
 from castore.format.manifest import Manifest, Root, SplitRule
 from castore.format.node import decode_node
@@ -16,6 +16,7 @@ from castore.format.samples import Piece
 from castore.format.schema import Array
 from castore.tree.build import Cut, SequenceBuilder
 from castore.tree.walk import Tree, leaves
+from tests.support.spans import decode_spans
 from tests.support.strategies import ARRAYS, Row, piece_of
 
 SMALL = 512

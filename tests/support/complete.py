@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
-from castore.format.chunk import decode_spans, decode_values, uint32s
+from castore.format.chunk import decode_values, uint32s
 from castore.format.digest import Digest
 from castore.format.fields import kind_of
 from castore.format.manifest import Manifest
@@ -17,6 +17,7 @@ from castore.repository import Repository
 from castore.store.units import UnitStore
 from castore.tree.walk import Fetch, Tree
 from tests.support.reference import Skeleton, skeleton
+from tests.support.spans import decode_spans
 
 Row = tuple[tuple[int, ...], tuple[tuple[int, int], ...], int]
 """A stored sample: token ids, trainable spans, source."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeVar
 
-from castore.store.backend import Backend, ListingEntry
+from castore.store.backend import Backend, ListingEntry, Part
 
 T = TypeVar("T")
 
@@ -62,6 +62,13 @@ class FaultyBackend:
 
     def get_many(self, keys: Iterable[str], max_bytes: int) -> Iterator[tuple[str, bytes | None]]:
         return ((key, self.get(key, max_bytes)) for key in keys)
+
+    def get_part(self, key: str, start: int, length: int) -> bytes | None:
+        self._note("get_part", key)
+        return self.inner.get_part(key, start, length)
+
+    def get_parts(self, parts: Iterable[Part]) -> Iterator[tuple[Part, bytes | None]]:
+        return ((part, self.get_part(*part)) for part in parts)
 
     def has(self, key: str) -> bool:
         self._note("has", key)

@@ -8,6 +8,7 @@ can be installed from a package index knows preconditions.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -40,6 +41,8 @@ class _Server(ThreadingHTTPServer):
         self.values: dict[str, _Value] = {}
         self.generation = 0
         self.lock = threading.Lock()
+        self.sent: list[tuple[str, int]] = []
+        self.gives_parts = True
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def store(self, name: str, data: bytes) -> _Value:
@@ -76,7 +79,17 @@ class _Handler(BaseHTTPRequestHandler):
         value = self.server.values.get(self._name())
         if value is None:
             return self._answer(404, _error("NoSuchKey"))
-        return self._answer(200, value.data, value.headers())
+        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range") or "")
+        if wanted is None or not self.server.gives_parts:
+            return self._answer(200, value.data, value.headers())
+        size = len(value.data)
+        first, last = wanted.groups()
+        begin = int(first) if first else max(0, size - int(last))
+        if begin >= size:
+            return self._answer(416, _error("InvalidRange"), {"Content-Range": f"bytes */{size}"})
+        end = min(int(last) + 1, size) if first and last else size
+        told = {"Content-Range": f"bytes {begin}-{end - 1}/{size}"}
+        return self._answer(206, value.data[begin:end], value.headers() | told)
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -108,9 +121,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if status != 204:
             self.send_header("Content-Length", str(len(body)))
+        if self.command == "HEAD" or status == 204:
+            body = b""
+        self.server.sent.append((self.command, len(body)))  # before the client can ask again
         self.end_headers()
-        if self.command != "HEAD" and status != 204:
-            self.wfile.write(body)
+        self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
         """Quiet."""
@@ -121,13 +136,25 @@ def _error(code: str) -> bytes:
 
 
 class GcsStub:
-    """The stub, listening on 127.0.0.1 until ``close``; any bucket name means the one bucket."""
+    """The stub, listening on 127.0.0.1 until ``close``; any bucket name means the one bucket.
+
+    Attributes:
+        sent: The method of each request that was answered, and how many bytes were sent.
+    """
 
     def __init__(self) -> None:
         self._server = _Server()
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
+
+    @property
+    def sent(self) -> list[tuple[str, int]]:
+        return self._server.sent
+
+    def give_no_parts(self) -> None:
+        """Send whole values from now on, whatever is asked for."""
+        self._server.gives_parts = False
 
     def close(self) -> None:
         self._server.shutdown()

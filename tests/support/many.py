@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,9 +13,9 @@ from castore.format.manifest import Manifest, Root, SplitRule
 from castore.format.node import Entry, encode_node
 from castore.format.samples import sample_keys
 from castore.format.schema import KEY, LABELS_MASK, LENGTH, SOURCE, TOKEN_IDS
-from castore.store.backend import ListingEntry, MemoryBackend
+from castore.store.backend import ListingEntry, MemoryBackend, part_bounds
 from castore.store.marker import open_layout
-from castore.store.objects import digest_of_key, object_key
+from castore.store.object_keys import digest_of_key, object_key
 from castore.store.refs import RefStore
 
 FANOUT = 32
@@ -88,6 +89,10 @@ class ManyObjects(MemoryBackend):
         if place < 0 or self.gone[place]:
             return found
         return b"\0" + encode_values("uint32", 1, int(self._numbers[place]).to_bytes(4, "little")).data
+
+    def get_part(self, key: str, start: int, length: int) -> bytes | None:
+        value = self.get(key, sys.maxsize)
+        return None if value is None else value[slice(*part_bounds(len(value), start, length))]
 
     def entries(self, prefix: str) -> Iterator[ListingEntry]:
         if prefix:

@@ -7,7 +7,8 @@
 
 Each starts on free ports of 127.0.0.1 with its data in a folder of its own, and is ended with all that it started. What
 cannot be had on this machine raises ``UnavailableError`` with the reason. ``CASTORE_TEST_PARTS`` names a folder for the
-installed parts; without it they go to a temporary one.
+installed parts; without it they go to a temporary one. With ``CASTORE_TEST_FETCH=0`` nothing is fetched: what is not
+there cannot be had.
 """
 
 from __future__ import annotations
@@ -163,6 +164,8 @@ def install_azurite(parts: Path) -> None:
 def _install(folder: Path, fetch: Callable[[Path], None]) -> None:
     if folder.exists():
         return
+    if os.environ.get("CASTORE_TEST_FETCH") == "0":
+        raise UnavailableError(f"there is no {folder}, and nothing is to be fetched")
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     try:

@@ -18,7 +18,7 @@ from castore.errors import BackendError, CorruptionError, FormatError, InvalidIn
 from castore.format.packing import COLUMNS, Packing, packing_name
 from castore.repository import Repository
 from castore.store.backend import MemoryBackend
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.store.packings import PackingStore, packing_key
 from castore.train.check import check_olmo_core
 from castore.train.instances import MODES, Instances, pack_dataset, packing_rule, read_instances

@@ -23,7 +23,7 @@ import castore
 from castore.dataset import Dataset
 from castore.errors import CorruptionError, FormatError, InvalidInputError
 from castore.export.olmo_core import export_olmo_core
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.store.processes import this_process
 from castore.train.token_cache import TokenCache
 from castore.tree.walk import leaves

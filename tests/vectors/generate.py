@@ -48,7 +48,7 @@ from castore.format.schema import DATA_ARRAYS, LENGTH, PROVENANCE_ARRAYS, TOKEN_
 from castore.format.unit import LostColumn, Slice, Unit, recipe_digest, unit_name
 from castore.store.imports import Imported, import_key, import_name
 from castore.store.marker import FORMAT_VERSION
-from castore.store.objects import object_key
+from castore.store.object_keys import object_key
 from castore.store.packings import packing_key
 from castore.store.records import seal
 from castore.store.refs import RefEntry, entry_of_key
@@ -60,7 +60,11 @@ from castore.train.report import Rule
 from castore.tree.build import SequenceBuilder
 from castore.tree.split import CHUNK_BYTES, FANOUT, RULE_NAME, boundary_hashes, cut, level_hashes, sample_weights
 from tests.support.strategies import piece_of
+from tests.vectors import at_limits, signed
 from tests.vectors import golden as golden_repository
+from tests.vectors import links as unsound
+from tests.vectors import packs as packs_by_hand
+from tests.vectors.by_hand import in_one_block, windowed
 from tests.vectors.generator import samples
 from tests.vectors.values import to_json
 
@@ -599,10 +603,12 @@ def run() -> File:
         "valid": [document("full", made), document("plain", plain.encode()), document("bare", bare.encode())],
         "invalid": [
             bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
             bad("another kind", changed(made, "kind", to="castore/manifest")),
             bad("a short manifest digest", changed(made, "manifest", to=bytes(31))),
             bad("manifest as text", changed(made, "manifest", to="00" * 32)),
             bad("provenance of other samples", changed(made, "samples", to=4)),
+            bad("2**32 + 1 samples", changed(bare.encode(), "samples", to=2**32 + 1)),
             bad("a file without a digest", changed(made, "files", "vocabulary", to=b"")),
             bad("files as a list", changed(made, "files", to=[])),
             bad("no recipe", changed(made, "recipe", drop=True)),
@@ -730,6 +736,7 @@ def unit() -> File:
         ],
         "invalid": [
             bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
             bad("another kind", changed(made, "kind", to="castore/run")),
             bad("a row unaccounted for", changed(made, "row_count", to=6)),
             bad("kept is no whole uint32", changed(made, "kept", to=b"\x00\x00\x00")),
@@ -783,6 +790,7 @@ def write() -> File:
         "valid": [document("three samples in two chunks", made)],
         "invalid": [
             bad("a newer format", changed(made, "format", to=2), "unsupported-version"),
+            bad("format 0", changed(made, "format", to=0), "unsupported-version"),
             bad("another kind", changed(made, "kind", to="castore/unit")),
             bad("a length too few", changed(made, "lengths", to=u32(1, 2))),
             bad("a key cut short", changed(made, "keys", to=bytes(47))),
@@ -986,19 +994,12 @@ def extra() -> File:
 # ---- what is stored
 
 
-def zstd_raw(content: bytes, size_field: str = "B") -> bytes:
-    """A zstd frame of one raw block, written out by RFC 8878: no compressor, so no version of one."""
-    flag = {"B": 0x20, "I": 0xA0}[size_field]  # single segment; content size in 1 or 4 bytes
-    block = (1 | len(content) << 3).to_bytes(3, "little")
-    return b"\x28\xb5\x2f\xfd" + bytes([flag]) + struct.pack("<" + size_field, len(content)) + block + content
-
-
 def split_frame(high_bits: int, prefix: int, count: int, planes: bytes) -> bytes:
-    return struct.pack("<BBII", 2, high_bits, prefix, count) + zstd_raw(planes)
+    return struct.pack("<BBII", 2, high_bits, prefix, count) + in_one_block(planes)
 
 
 def short_frame(prefix: int, count: int, streams: bytes) -> bytes:
-    return struct.pack("<BII", 3, prefix, count) + zstd_raw(streams)
+    return struct.pack("<BII", 3, prefix, count) + in_one_block(streams)
 
 
 def low(*numbers: int) -> bytes:
@@ -1007,6 +1008,7 @@ def low(*numbers: int) -> bytes:
 
 def frames() -> File:
     # The three long ones were made once by the zstd library at level 3. Encoders may differ; decoders must not.
+    with_dictionary = bytes.fromhex("28b52ffd21" + "07" + "03" + "190000") + b"abc"  # RFC 8878: one byte of its id
     compressed = "0128b52ffd20607d000040636173746f7265200100b5a97001"
     compressed_h1 = (
         "0201040000005000000028b52ffd20ae0502008403686561640000f526ea4ddf74d49bc9c2bee9b310a8379d5e9285d124c64bbb72b099"
@@ -1021,8 +1023,8 @@ def frames() -> File:
     valid = [
         ("raw", b"\x00abc", b"abc"),
         ("raw, empty", b"\x00", b""),
-        ("zstd, one raw block", b"\x01" + zstd_raw(b"abc"), b"abc"),
-        ("zstd, content size in 4 bytes", b"\x01" + zstd_raw(b"abc", "I"), b"abc"),
+        ("zstd, one raw block", b"\x01" + in_one_block(b"abc"), b"abc"),
+        ("zstd, content size in 4 bytes", b"\x01" + in_one_block(b"abc", "I"), b"abc"),
         ("zstd, one block of a repeated byte", b"\x01" + bytes.fromhex("28b52ffd2005" + "2b000061"), b"aaaaa"),
         ("zstd, compressed", bytes.fromhex(compressed), b"castore " * 12),
         ("split, no high bits", split_frame(0, 1, 2, b"p" + low(1, 65535)), b"p" + u32(1, 65535)),
@@ -1063,28 +1065,26 @@ def frames() -> File:
             b"pp" + u32(0x1F00, 1, 0x01020304, 230, 2**32 - 1),
         ),
     ]
-    good = zstd_raw(b"abc")
+    good = in_one_block(b"abc")
 
-    def windowed(descriptor: int) -> bytes:  # by RFC 8878: exponent and mantissa of the window, content size in 4 bytes
-        return b"\x01\x28\xb5\x2f\xfd\x80" + bytes([descriptor]) + b"\x03\x00\x00\x00" + good[6:]
-
-    valid.append(("zstd, the largest window", windowed(17 << 3), b"abc"))
+    valid.append(("zstd, the largest window", b"\x01" + windowed(3, 17 << 3) + good[6:], b"abc"))
     no_size = b"\x28\xb5\x2f\xfd\x00\x58" + good[6:]  # a window descriptor in place of the content size
     invalid = [
         ("empty", b""),
-        ("unknown codec 4", b"\x04abc"),
+        ("unknown codec 5", b"\x05abc"),
         ("unknown codec 255", b"\xff"),
         ("no zstd frame", b"\x01abc"),
         ("zstd without a body", b"\x01"),
+        ("zstd that needs a dictionary", b"\x01" + with_dictionary),
         ("zstd cut short", b"\x01" + good[:-1]),
         ("zstd with a byte behind it", b"\x01" + good + b"\x00"),
         ("two zstd frames", b"\x01" + good + good),
-        ("zstd of no content", b"\x01" + zstd_raw(b"")),
+        ("zstd of no content", b"\x01" + in_one_block(b"")),
         ("zstd of unknown content size", b"\x01" + no_size),
         ("zstd that says less than it holds", b"\x01" + good[:5] + b"\x02" + good[6:]),
         ("zstd that says more than it holds", b"\x01" + good[:5] + b"\x04" + good[6:]),
-        ("zstd with a window of 144 MiB", windowed(17 << 3 | 1)),
-        ("zstd with a window of 2 TiB", windowed(31 << 3)),
+        ("zstd with a window of 144 MiB", b"\x01" + windowed(3, 17 << 3 | 1) + good[6:]),
+        ("zstd with a window of 2 TiB", b"\x01" + windowed(3, 31 << 3) + good[6:]),
         ("zstd that claims 2**32 - 1 bytes", b"\x01\x28\xb5\x2f\xfd\xa0\xff\xff\xff\xff" + good[6:]),
         ("a skippable frame first", b"\x01" + bytes.fromhex("502a4d1800000000") + good),
         ("split without its header", b"\x02\x00\x00"),
@@ -1103,17 +1103,24 @@ def frames() -> File:
     ]
     return {
         "about": (
-            "docs/format/repository.md. frame unpacks to data. Encoders may make other frames of the same data; "
-            "every decoder takes these and refuses the invalid ones (limit: 2**28 bytes)."
+            "docs/format/repository.md. frame unpacks to data; bases are [digest, frame] of what it needs. Encoders "
+            "may make other frames of the same data; every decoder takes these and refuses the invalid ones (limit: "
+            "2**28 bytes)."
         ),
-        "valid": [{"name": name, "frame": frame.hex(), "data": data.hex()} for name, frame, data in valid],
+        "valid": [
+            *({"name": name, "frame": frame.hex(), "data": data.hex()} for name, frame, data in valid),
+            *packs_by_hand.valid_deltas(),
+        ],
         "invalid": [
-            {
-                "name": name,
-                "frame": frame.hex(),
-                "error": "unsupported-version" if name.startswith("unknown codec") else "corruption",
-            }
-            for name, frame in invalid
+            *(
+                {
+                    "name": name,
+                    "frame": frame.hex(),
+                    "error": "unsupported-version" if name.startswith("unknown codec") else "corruption",
+                }
+                for name, frame in invalid
+            ),
+            *packs_by_hand.invalid_deltas(),
         ],
     }
 
@@ -1360,6 +1367,22 @@ def golden() -> File:
     return golden_repository.expected()
 
 
+def signatures() -> File:
+    return signed.signatures()
+
+
+def packs() -> File:
+    return packs_by_hand.packs()
+
+
+def links() -> File:
+    return unsound.links()
+
+
+def limits() -> File:
+    return at_limits.limits()
+
+
 FILES: dict[str, Callable[[], File]] = {
     f.__name__: f
     for f in (
@@ -1377,10 +1400,14 @@ FILES: dict[str, Callable[[], File]] = {
         dataset,
         extra,
         frames,
+        packs,
         records,
         packings,
         imports,
         golden,
+        signatures,
+        links,
+        limits,
     )
 }
 
@@ -1401,7 +1428,8 @@ def main() -> None:
     """Write all files."""
     for name in FILES:
         (FOLDER / f"{name}.json").write_text(text_of(name), encoding="ascii")
-    (FOLDER / "golden.tar").write_bytes(golden_repository.archive())
+    (FOLDER / "golden.tar").write_bytes(golden_repository.archive(golden_repository.content()))
+    (FOLDER / "golden-packed.tar").write_bytes(golden_repository.archive(golden_repository.packed_content()))
 
 
 if __name__ == "__main__":

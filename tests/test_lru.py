@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from castore.tree.lru import LRU
+from castore.lru import LRU
 
 
 def test_what_was_not_used_for_longest_goes_first() -> None:
