@@ -158,8 +158,9 @@ def main() -> None:
         status = _fail(f"{place}{error.strerror or error}", EXIT_TROUBLE)
     except Exception as error:  # noqa: BLE001 - Python would exit with 1, which says "different"
         status = _fail(_bug(error), EXIT_TROUBLE)
+    status = _said(status if isinstance(status, int) else 0)
     gc.freeze()  # Python looks for garbage once more at its end, another tenth
-    sys.exit(status if isinstance(status, int) else 0)
+    sys.exit(status)
 
 
 def _open_streams() -> None:
@@ -206,6 +207,18 @@ def _misused(error: click.UsageError) -> int:
     message = error.format_message().rstrip(".")
     message = message[:1].lower() + message[1:]
     return _fail(f"{message} ('{error.ctx.command_path} --help')" if error.ctx else message, EXIT_TROUBLE)
+
+
+def _said(status: int) -> int:
+    """The exit code when all that was printed has been written: Python would try at its end, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _silence_stdout()
+        if status != EXIT_TROUBLE and not isinstance(error, BrokenPipeError):  # or it was told
+            _fail(error.strerror or str(error), EXIT_TROUBLE)
+        return EXIT_TROUBLE
+    return status
 
 
 def _silence_stdout() -> None:

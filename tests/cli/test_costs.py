@@ -100,12 +100,13 @@ def test_the_version_is_told_without_the_command_line(repo: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("command", ["--version", "--repo x --version"])
-def test_a_version_that_cannot_be_printed(command: str) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["--version", "--repo x --version", "--help", "templates", "ls"])
+def test_what_cannot_be_printed(repo: Path, command: str, unbuffered: str) -> None:
+    """One line, and the exit code of trouble, also where Python would find out at its end alone."""
+    env = {**environment(), "PYTHONUNBUFFERED": unbuffered, "CASTORE_REPO": str(repo)}
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [*CASTORE, *command.split()], stdout=full, stderr=subprocess.PIPE, env=environment(), check=False
-        )
+        done = subprocess.run([*CASTORE, *command.split()], stdout=full, stderr=subprocess.PIPE, env=env, check=False)
     assert done.returncode == 2
     assert done.stderr == b"castore: No space left on device\n"
 
