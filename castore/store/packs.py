@@ -245,8 +245,17 @@ class PackedBackend:
         return self._may_be_loose(key) and self.raw.touch(key)
 
     def touch_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bool]]:
-        """As ``Backend.touch_many``."""
-        return ((key, self.touch(key)) for key in keys)
+        """As ``Backend.touch_many``; of values that are stored by themselves several at once."""
+        keys = iter(keys)
+        while window := list(islice(keys, _WINDOW)):
+            single = [key for key in window if not self._is_known(key) and self._may_be_loose(key)]
+            found = dict(self.raw.touch_many(single))
+            for key in window:
+                yield key, found[key] if key in found else self.touch(key)
+
+    def _is_known(self, key: str) -> bool:
+        name = name_of(key)
+        return name is not None and (self._waiting(key) is not None or self.catalog.find(name) is not None)
 
     def delete(self, key: str) -> bool:
         """As ``Backend.delete``, of a value that is not in a pack."""

@@ -99,7 +99,11 @@ def test_four_tokenizers_and_a_collection_in_a_store(
 
     for _ in tokenize_all():
         time.sleep(0.1)
+    # What nobody makes again, in a pack of its own.
+    rest = write_rows(tmp_path / "rest.jsonl", rows[100:140])
+    castore(*tokenize(url, rest, "rest"), env=env)
     repository = Repository.open(url)
+    repository.remove("rest", ORIGIN)
     roots = {name: repository.dataset(name).root for name in repository.refs.names()}
     assert len(roots) == 4
     for name in roots:

@@ -379,14 +379,14 @@ def test_what_is_swept_while_it_is_renewed_comes_back(moto: Server, monkeypatch:
     objects, value = Repository.open(url, create=True).objects, os.urandom(1000)
     digest = objects.put_bytes(value)
     objects.flush()
-    key, record = object_key(digest), f"units/00/{64 * '0'}"
-    rival = open_backend(url)
+    rival, record = open_backend(url), f"units/00/{64 * '0'}"
+    (key,) = rival.list("packs")
     rival.put(record, b"unit")
     rival.flush()
 
     def sweep(*, trash: bool) -> None:
         if trash:
-            rival.put(f"trash/{key}", rival.get(key, 10_000) or b"")
+            rival.put(f"trash/{key}", rival.get(key, 100_000) or b"")
             rival.flush()
         else:
             rival.delete(f"trash/{key}")
