@@ -33,8 +33,8 @@ MAGIC: Final = b"castore pack 1\n"
 
 OBJECT_KIND, UNIT_KIND = 0, 1
 
-PACK_BYTES_MAX: Final = 2**32 - 1
-"""Bytes of the largest pack: offsets are of 32 bits."""
+PACK_BYTES_MAX: Final = 512 * 2**20
+"""Bytes of the largest pack: a reader holds one whose index is lost. The largest object takes half of it."""
 
 FEATURES_MAX: Final = 16
 CHECK_BYTES: Final = 16

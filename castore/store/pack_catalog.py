@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from castore.errors import CastoreError, CorruptionError
 from castore.format.digest import Digest, digest_from_hex, digest_hex, digest_of, is_digest_hex
 from castore.format.pack import OBJECT_KIND, PACK_BYTES_MAX, PackIndex, index_bytes, read_index
-from castore.store.backend import Backend, ListingEntry
+from castore.store.backend import Backend, ListingEntry, check_size
 
 if TYPE_CHECKING:
     from castore.store.cache import ObjectCache
@@ -278,6 +278,7 @@ class PackCatalog:
             return None
 
     def _open_tail(self, entry: ListingEntry, name: str, tail: bytes) -> StoredPack | None:
+        check_size(entry.size_bytes, PACK_BYTES_MAX, f"{self._backend.url}: {entry.key}")
         size = index_bytes(tail)
         if size is not None and len(tail) < size <= entry.size_bytes:
             tail = self._backend.get_part(entry.key, -size, size) or b""

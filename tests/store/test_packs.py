@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from castore.errors import BackendError, CorruptionError, NotFoundError
 from castore.format.digest import Digest, digest_of
+from castore.format.pack import FOOTER, MAGIC
 from castore.store import held_values, pack_catalog, pack_entries, packs
 from castore.store.backend import Backend, MemoryBackend, Part, SweptError, is_key
 from castore.store.conformance import CHECKS
@@ -637,3 +639,23 @@ def test_many_packs_are_looked_up_together(monkeypatch: pytest.MonkeyPatch) -> N
     assert found == [None if 50 <= n < 60 else value(n) for n in range(100)]
     fill(in_packs(place.other()), range(50, 60))
     assert reader.get(key(55), LIMIT) == value(55)
+
+
+def test_a_pack_larger_than_any_takes_no_memory(tmp_path: Path) -> None:
+    """Neither its index, as large as it says, nor all of it is read; and nothing is called absent beside it."""
+    backend = packed(LocalBackend(str(tmp_path)))
+    fill(backend, range(100))
+    for name, said in (("0" * 64, 0), ("1" * 64, 2**32 - 100)):
+        with open(tmp_path / "packs" / name, "wb") as file:
+            file.truncate(2**32 - FOOTER.size)
+            file.seek(0, 2)
+            file.write(FOOTER.pack(said, MAGIC))
+    tracemalloc.start()
+    try:
+        backend = packed(LocalBackend(str(tmp_path)))
+        assert backend.get(key(3), LIMIT) == value(3)
+        with pytest.raises(CorruptionError, match=r"packs/[01]{64}.* more than the 536870912 that can be right"):
+            backend.get(key(1000), LIMIT)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
