@@ -313,6 +313,7 @@ class Repository(Datasets):
         target = self.resolve(address)
         move = Move(self.backend, name, f"tag {address}", origin, target=target, **why)
         if not is_ref_name(address) or self.refs.current(address) != target:
+            self.backend.look_again()  # it may have been stored since this was opened
             renew_all(self.objects, target, address)
         return move.to(target)
 

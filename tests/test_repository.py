@@ -151,6 +151,15 @@ def test_tag_and_remove(repository: Repository) -> None:
     assert repository.refs.names() == ["one", "two"]
 
 
+def test_what_another_has_just_stored_is_not_missing(path: Path, tmp_path: Path) -> None:
+    """Whatever was known of the place a moment ago: single values, and packs."""
+    here, other = (Repository.open(str(tmp_path / "r"), create=True) for _ in range(2))
+    for amount in ("0.2", "1.0"):
+        run = run_job(here.backend, [(path, amount)], name="x").run
+        assert not other.backend.touch(f"objects/00/{64 * '0'}")
+        assert other.tag(run.hex(), amount.replace(".", "-"), ORIGIN).target == run
+
+
 def test_a_rival_is_never_overwritten(path: Path) -> None:
     """The name is read before the work and moved after it; what came between stays."""
     backend = FaultyBackend(MemoryBackend())

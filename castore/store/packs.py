@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -192,7 +192,7 @@ class PackedBackend:
     def entries(self, prefix: str) -> Iterator[ListingEntry]:
         """As ``Backend.entries``; a value in a pack is as old as that."""
         packed = (entry for key in self._keys_below(prefix) if (entry := self._described(key)) is not None)
-        return merged([self.raw.entries(prefix), packed], _key_of_entry)
+        return merged([self.raw.entries(prefix), packed], lambda entry: entry.key)
 
     def everything(self, prefix: str, *, details: bool) -> Iterator[ListingEntry]:
         """As ``backend.everything``, of the place itself, in which a pack is one value."""
@@ -215,6 +215,11 @@ class PackedBackend:
         if self._held is None:
             self._held = HeldValues()
         self._held.add(key, Entry(name[0], name[1:], bytes(data), features))
+
+    def look_again(self) -> None:
+        """See what others have stored by now; else it may be some seconds until values of theirs are renewed."""
+        self.catalog.look()
+        self._looked_at = float("-inf")
 
     def barrier(self) -> None:
         """Whatever is put from here on is never to be seen without all that was put before."""
@@ -324,11 +329,12 @@ class PackedBackend:
         check_prefix(prefix)
         self._after_fork()
         start = prefix + "/" if prefix else ""
-        lists: list[Iterable[str]] = [sorted(filter(_below(start), self._held or ()))]
+        lists: list[Iterable[str]] = [sorted(key for key in self._held or () if key.startswith(start))]
         for folder, kind in FOLDERS.items():
             if folder.startswith(start) or start.startswith(folder + "/"):
                 for pack in self.catalog.packs().values():
-                    lists.append(filter(_below(start), map(value_key, map(pack.index.key, pack.index.starting(kind)))))
+                    keys = map(value_key, map(pack.index.key, pack.index.starting(kind)))
+                    lists.append(key for key in keys if key.startswith(start))
         return merged(lists, str)
 
     def _described(self, key: str) -> ListingEntry | None:
@@ -391,11 +397,3 @@ class PackedBackend:
 def packed(backend: Backend, cache: ObjectCache | None = None) -> PackedBackend:
     """A backend whose packs are read and written; itself where that is so already."""
     return backend if isinstance(backend, PackedBackend) else PackedBackend(backend, cache=cache)
-
-
-def _below(start: str) -> Callable[[str], bool]:
-    return lambda key: key.startswith(start)
-
-
-def _key_of_entry(entry: ListingEntry) -> str:
-    return entry.key
