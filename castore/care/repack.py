@@ -66,6 +66,14 @@ class Repacked:
     unused_bytes: int = 0
 
 
+class _Looked(NamedTuple):
+    """A pack, the numbers in the census of its objects, int64[n], -1 for others, and which need others, bool[n]."""
+
+    pack: StoredPack
+    at: NDArray[np.int64]
+    needing: NDArray[np.bool_]
+
+
 class _Judged(NamedTuple):
     """A pack, and which of its rows are to be kept, bool[n]; those that another pack has too are in ``twice``.
 
@@ -134,26 +142,27 @@ class Repacking:
         """What of each pack is in use. Of a value in several packs the youngest keeps it."""
         packs = [pack for pack in self._backend.catalog.packs().values() if not pack.damage]
         packs.sort(key=lambda pack: (-(pack.modified_s or 0.0), pack.name))
+        looked = [_looked(pack, self._census) for pack in packs]
+        # Nothing of a pack that stays is stored anew.
+        relatives = find_relatives(packs[::-1], self._census, self._in_use) if any(map(self._is_old, packs)) else {}
+        self._relatives = relatives
         used = self._in_use | self._census.needed()
-        self._relatives = find_relatives(packs[::-1], self._census, self._in_use)
-        alone = self._by_themselves(packs)
+        alone = self._by_themselves(looked)
         claimed = np.zeros(len(self._census), np.bool_)
         units: set[bytes] = set()
         judged = []
-        for pack in packs:
-            table = object_table(pack.index)
-            first = pack.index.starting(OBJECT_KIND).start
-            at = self._census.find(table["name"].tobytes())
+        for pack, at, needing in looked:
             known, number = at >= 0, np.maximum(at, 0)
             # What came after the listing is younger than any collection may take.
             live = ~known | used[number]
             # Whatever needs an object that itself needs others shall find it by itself.
-            twice = live & known & (claimed[number] | (alone[number] & _needing(pack)[first : first + len(table)]))
+            twice = live & known & (claimed[number] | (alone[number] & needing))
             claimed[at[live & known & ~twice]] = True
             kept = np.zeros(len(pack.index), np.bool_)
             doubled = np.zeros(len(pack.index), np.bool_)
-            kept[first : first + len(table)] = live
-            doubled[first : first + len(table)] = twice
+            rows = pack.index.starting(OBJECT_KIND)
+            kept[rows.start : rows.stop] = live
+            doubled[rows.start : rows.stop] = twice
             for row in pack.index.starting(UNIT_KIND):
                 name = pack.index.key(row)[1:]
                 kept[row] = name not in self._dead_units and name not in units
@@ -166,25 +175,24 @@ class Repacking:
             kept_bytes = int(sizes[stays].sum())
             # What stands before a value is in use as that is, or packs of tiny values would never be worth their place.
             unused_bytes = pack.index.end - len(MAGIC) - kept_bytes - int(heads[stays].sum())
-            smaller = [row for row, one in zip(range(first, first + len(table)), at.tolist(), strict=True)
-                       if one in self._relatives and stays[row]]  # fmt: skip
+            smaller = [row for row, one in zip(rows, at.tolist(), strict=True) if one in relatives and stays[row]]
             gain = int(GAIN_SHARE * sizes[smaller].sum())
             judged.append(_Judged(pack, kept, doubled, kept_bytes, unused_bytes, gain))
         return judged
 
-    def _by_themselves(self, packs: list[StoredPack]) -> NDArray[np.bool_]:
+    def _by_themselves(self, looked: list[_Looked]) -> NDArray[np.bool_]:
         """Objects that others need and of which a pack has a frame that needs none, bool[n]."""
         found = np.zeros(len(self._census), np.bool_)
-        for pack in packs:
-            table = object_table(pack.index)
-            first = pack.index.starting(OBJECT_KIND).start
-            at = self._census.find(table["name"][~_needing(pack)[first : first + len(table)]].tobytes())
-            found[at[at >= 0]] = True
+        for _, at, needing in looked:
+            found[at[(at >= 0) & ~needing]] = True
         return self._census.needed() & found
+
+    def _is_old(self, pack: StoredPack) -> bool:
+        return pack.modified_s is not None and pack.modified_s < self._before
 
     def _choose(self, judged: list[_Judged]) -> list[_Judged]:
         """The packs to be removed: what they hold is not in use, for a good part or wholly, or they are small."""
-        old = [one for one in judged if one.pack.modified_s is not None and one.pack.modified_s < self._before]
+        old = [one for one in judged if self._is_old(one.pack)]
         small = [one for one in old if one.pack.size_bytes < SMALL_BYTES]
         self._merged = {one.pack.name for one in small} if len(small) >= SMALL_PACKS else set()
         return [
@@ -290,8 +298,9 @@ class Repacking:
         return True
 
 
-def _needing(pack: StoredPack) -> NDArray[np.bool_]:
-    """Which rows of a pack are frames that need other objects, bool[n]."""
-    rows = np.zeros(len(pack.index), np.bool_)
-    rows[[row for row, _ in pack.index.bases()]] = True
-    return rows
+def _looked(pack: StoredPack, census: Census) -> _Looked:
+    rows = pack.index.starting(OBJECT_KIND)
+    needing = np.zeros(len(pack.index), np.bool_)
+    needing[[row for row, _ in pack.index.bases()]] = True
+    at = census.find(object_table(pack.index)["name"].tobytes())
+    return _Looked(pack, at, needing[rows.start : rows.stop])

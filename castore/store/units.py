@@ -10,7 +10,6 @@ from castore.format.unit import Unit
 from castore.store.backend import Backend
 from castore.store.packs import PackedBackend
 from castore.store.records import Holds, RecordKind, record_key, seal, unseal
-from castore.store.trash import flush_restoring
 
 UNIT_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of the largest record: far over a million rows."""
@@ -46,10 +45,6 @@ class UnitStore:
         All objects that it names must be durable before.
         """
         self._backend.put(unit_key(name), seal(unit.encode()))
-
-    def flush(self) -> None:
-        """Make all records put so far durable and visible."""
-        flush_restoring(self._backend)
 
 
 def unit_key(name: Digest) -> str:
