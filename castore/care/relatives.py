@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from castore.care.census import Census
 from castore.format.pack import OBJECT_KIND
 from castore.store.pack_catalog import StoredPack
+from castore.store.pack_lookup import SHARING_MAX
 from castore.store.similarity import most_similar
-
-_SHARING_MAX = 64
-"""Objects with one feature that are looked at: of more that share it, these are enough to find one."""
 
 
 def find_relatives(packs: Sequence[StoredPack], census: Census, in_use: NDArray[np.bool_]) -> dict[int, list[int]]:
@@ -57,7 +55,7 @@ def find_relatives(packs: Sequence[StoredPack], census: Census, in_use: NDArray[
             continue
         for feature in own:
             known = staying.setdefault(feature, [])
-            if len(known) < _SHARING_MAX:
+            if len(known) < SHARING_MAX:
                 known.append(number)
     return found
 

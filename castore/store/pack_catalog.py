@@ -172,8 +172,10 @@ class PackCatalog:
 
     def all(self, name: bytes) -> list[FoundValue]:
         """Every place where a value is."""
-        found = ((pack, pack.index.find(name)) for pack in self.packs().values())
-        return [_found(pack, row) for pack, row in found if row is not None]
+        packs = self.packs()
+        single = [_found(pack, row) for pack in self._single.values() if (row := pack.find(name)) is not None]
+        places = () if self._lookup is None else self._lookup.all(name)
+        return single + [_found(packs[self._merged[number]], row) for number, row in places]
 
     def in_trash(self, name: bytes) -> FoundValue | None:
         """Where a value was in a pack that went; an object also if it went before this instance came."""
@@ -191,21 +193,16 @@ class PackCatalog:
         packs = self.packs()
         if self._recent is None:
             self._recent = [*self._single], PackLookup([pack.index for pack in self._single.values()])
-        places: dict[tuple[str, int], int] = {}
-        for names, lookup in (self._recent, (self._merged, self._lookup)):
-            if lookup is not None:
-                for number, pack, row in lookup.similar(features):
-                    place = names[pack], row
-                    places[place] = places.get(place, 0) | 1 << number
         shared: dict[bytes, int] = {}
-        needing: set[bytes] = set()
-        for (pack_name, row), some in places.items():
-            index = packs[pack_name].index
-            name = index.key(row)[1:]
-            if index.has_bases(row):
-                needing.add(name)
-            shared[name] = some | shared.get(name, 0)
-        return {name: some for name, some in shared.items() if name not in needing}
+        for names, lookup in (self._recent, (self._merged, self._lookup)):
+            for number, pack, row in () if lookup is None else lookup.similar(features):
+                name = packs[names[pack]].index.key(row)[1:]
+                shared[name] = shared.get(name, 0) | 1 << number
+        return {name: some for name, some in shared.items() if not self._needs_others(name)}
+
+    def _needs_others(self, name: bytes) -> bool:
+        """Whether any frame of an object needs others, though one does not: that may go."""
+        return any(found.pack.index.has_bases(found.row) for found in self.all(bytes([OBJECT_KIND]) + name))
 
     def renew(self, pack: StoredPack) -> bool:
         """Renew the age of a pack, now and then; False if it went."""

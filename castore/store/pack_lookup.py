@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from castore.format.pack import PackIndex
 
+SHARING_MAX = 64
+"""Objects with one feature that are told of: of more that share it, these are enough to find a relative."""
+
 _KIND_BYTES = 1
 
 
@@ -27,7 +30,7 @@ class PackLookup:
         names, name_packs, name_rows = _joined([_names(index) for index in indexes], np.uint64)
         order = np.argsort(names, kind="stable")
         self._names, self._packs, self._rows = names[order], name_packs[order], name_rows[order]
-        features, feature_packs, feature_rows = _joined([index.feature_columns() for index in indexes], np.uint32)
+        features, feature_packs, feature_rows = _joined([_features(index) for index in indexes], np.uint32)
         order = np.argsort(features, kind="stable")
         self._features, self._feature_packs = features[order], feature_packs[order]
         self._feature_rows = feature_rows[order]
@@ -47,14 +50,14 @@ class PackLookup:
             at += 1
 
     def similar(self, features: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-        """Which of some features an object has, its pack and row there, once for each that it has."""
+        """Which of some features an object has that needs no other, its pack and row; once for each that it has."""
         wanted = np.array(features, np.uint32)
         first = self._features.searchsorted(wanted)
         inside = first < len(self._features)
         inside[inside] = self._features[first[inside]] == wanted[inside]
         if not inside.any():  # nearly always
             return
-        last = self._features.searchsorted(wanted[inside], side="right")
+        last = np.minimum(self._features.searchsorted(wanted[inside], side="right"), first[inside] + SHARING_MAX)
         for number, lo, hi in zip(np.flatnonzero(inside).tolist(), first[inside].tolist(), last.tolist(), strict=True):
             for pack, row in zip(self._feature_packs[lo:hi].tolist(), self._feature_rows[lo:hi].tolist(), strict=True):
                 yield number, pack, row
@@ -65,6 +68,13 @@ def _names(index: PackIndex) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
     rows = index.rows_table()
     beginnings = np.ascontiguousarray(rows[:, _KIND_BYTES : _KIND_BYTES + 8])
     return beginnings.view(">u8").ravel().astype(np.uint64), np.arange(len(rows), dtype=np.uint32)
+
+
+def _features(index: PackIndex) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The features of the objects whose frames need no others, with their rows."""
+    features, rows = index.feature_columns()
+    alone = ~np.isin(rows, np.fromiter((row for row, _ in index.bases()), np.uint32))
+    return features[alone], rows[alone]
 
 
 def _joined(

@@ -33,7 +33,7 @@ def test_a_record_comes_back() -> None:
     store = UnitStore(backend)
     assert store.get(NAME) is None
     store.put(NAME, UNIT)
-    store.flush()
+    backend.flush()
     assert UnitStore(backend.other()).get(NAME) == UNIT
 
 
